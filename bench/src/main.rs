@@ -1,0 +1,103 @@
+//! Benchmarks: `cargo run --release -p bench -- <scenario>`. What the figures mean: docs/benchmarks.md.
+//!
+//! ```text
+//!   append       the log against a bare insert of the same rows, in this process
+//!   executions   a load generator ──HTTP──► `everline dev`, a process of its own ──► a local target
+//!   live         signals ──HTTP──► `everline dev` ──WebSocket──► many subscribers
+//! ```
+//!
+//! Invariants: a run measures the program that users run, durably (`synchronous=full`), with the load generator
+//! on the same machine; what went wrong is counted and shown, and makes the run fail.
+
+mod append;
+mod bare;
+mod executions;
+mod http;
+mod live;
+mod process;
+mod report;
+mod target;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use report::Report;
+
+#[derive(Parser)]
+#[command(about = "Benchmarks of Everline; the figures are explained in docs/benchmarks.md")]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Scenario,
+    /// Writes the figures to this file as JSON, too.
+    #[arg(long, global = true)]
+    json: Option<PathBuf>,
+    /// Where data is written; on the disk that is to be measured. Default: beside the program.
+    #[arg(long, global = true)]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Events per second of the log, against a bare insert of the same rows.
+    Append(append::Options),
+    /// Executions per second through HTTP.
+    Executions(executions::Options),
+    /// Time from a commit to WebSocket clients.
+    Live(live::Options),
+}
+
+/// Which server is measured.
+#[derive(Args)]
+struct ServerOptions {
+    /// The `everline` program. Default: the release build, made now if need be.
+    #[arg(long)]
+    server: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments).await {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failures) => {
+            eprintln!("bench: {failures} operations failed; the figures above do not count");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a scenario and shows its report. Gives the number of failed operations.
+async fn run(arguments: Arguments) -> Result<u64> {
+    let dir = scratch(arguments.dir.as_deref())?;
+    let report: Report = match arguments.scenario {
+        Scenario::Append(options) => append::run(&options, dir.path()).await?,
+        Scenario::Executions(options) => executions::run(&options, dir.path()).await?,
+        Scenario::Live(options) => live::run(&options, dir.path()).await?,
+    };
+    println!("{report}");
+    if let Some(path) = arguments.json {
+        std::fs::write(&path, report.to_json()?)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    Ok(report.failures)
+}
+
+/// A folder for the data of this run, removed at its end.
+fn scratch(wanted: Option<&Path>) -> Result<tempfile::TempDir> {
+    let parent = match wanted {
+        Some(dir) => dir.to_path_buf(),
+        // Not the system's temporary folder, which may be in memory.
+        None => std::env::current_exe()?.parent().context("the program is in no folder")?.to_path_buf(),
+    };
+    std::fs::create_dir_all(&parent).with_context(|| format!("{} cannot be created", parent.display()))?;
+    tempfile::Builder::new()
+        .prefix("bench-data-")
+        .tempdir_in(&parent)
+        .with_context(|| format!("no folder can be made in {}", parent.display()))
+}

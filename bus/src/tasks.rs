@@ -1,0 +1,73 @@
+//! Tasks: scheduled nodes on their way to workers. Only delivery; truth is the execution's stream.
+
+use async_trait::async_trait;
+use serde_json::Value;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use domain::decision::NodeRun;
+use domain::ids::TenantId;
+use domain::node_type::NodeType;
+use domain::time::Timestamp;
+
+/// Which attempt of which node of which execution.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TaskRef {
+    /// The execution.
+    pub execution: Uuid,
+    /// The node's path, run and attempt.
+    pub node: NodeRun,
+}
+
+/// One attempt of a worker node, ready to be carried out.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// What it is.
+    pub task: TaskRef,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The type, which names the executor.
+    pub node_type: NodeType,
+    /// The rendered configuration as typed parts, perhaps a claim check.
+    pub config: Value,
+    /// When the attempt must be done.
+    pub deadline: Timestamp,
+    /// The execution's correlation id, for the result command.
+    pub correlation_id: Uuid,
+    /// The event that scheduled it, for the result command.
+    pub causation_id: Uuid,
+    /// W3C trace context.
+    pub traceparent: Option<Arc<str>>,
+}
+
+/// A sign of life from a worker for a task that it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beat {
+    /// The task.
+    pub task: TaskRef,
+    /// The worker.
+    pub worker: Arc<str>,
+}
+
+/// The queue between owners and workers. Delivery is at least once; there is no order.
+#[async_trait]
+pub trait TaskQueue: Send + Sync {
+    /// Hands a ready task to the workers. The owner bounds how many are out.
+    async fn publish(&self, task: Task);
+
+    /// Takes the next task of one of the types; waits until there is one. `None` when the bus is shut
+    /// down. Cancel-safe.
+    async fn pull(&self, types: &[NodeType]) -> Option<Task>;
+
+    /// A worker's sign of life. May be lost.
+    fn beat(&self, beat: Beat);
+
+    /// The next sign of life, for owners. `None` when the bus is shut down. Cancel-safe.
+    async fn next_beat(&self) -> Option<Beat>;
+
+    /// Asks whoever holds the task to stop. May be lost.
+    fn cancel(&self, task: TaskRef);
+
+    /// Follows requests to stop, for workers.
+    fn cancellations(&self) -> tokio::sync::broadcast::Receiver<TaskRef>;
+}

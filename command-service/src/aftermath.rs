@@ -1,0 +1,117 @@
+//! What follows from a commit, in this order: caches, timers and tasks, the feed, the replies.
+//!
+//! None of it can fail the commit. Everything here can be done again from the log after a crash.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bus::tasks::{Task, TaskRef};
+use bus::{CommandReply, CommitFeed, CommittedBatch};
+use domain::decision::{NodeRun, WakeupKind};
+use domain::event::{Event, ExecutionEvent, RecordedEvent};
+use event_store::Committed;
+
+use crate::dispatcher::Dispatcher;
+use crate::fact_source::FactSource;
+use crate::partition::{Pending, Submitted};
+use crate::timers::Timers;
+
+/// Who hears of a commit.
+pub(crate) struct Aftermath {
+    pub(crate) facts: Arc<FactSource>,
+    pub(crate) timers: Arc<Timers>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) feed: Arc<dyn CommitFeed>,
+}
+
+impl Aftermath {
+    /// Acts on a commit and returns the replies to send.
+    pub(crate) async fn apply(&self, batch: Vec<Pending>, committed: Committed) -> Vec<(Submitted, CommandReply)> {
+        let mut recorded = committed.events.into_iter().map(Arc::new);
+        let mut feed: BTreeMap<u16, Vec<Arc<RecordedEvent>>> = BTreeMap::new();
+        let mut replies = Vec::with_capacity(batch.len());
+        for (pending, position) in batch.into_iter().zip(committed.positions) {
+            let Pending { submitted, events, partition, priority, wakeups, answer, .. } = pending;
+            let envelope = &submitted.envelope;
+            self.timers.add(&envelope.tenant, envelope.stream, wakeups);
+            for event in &events {
+                let Some(stored) = recorded.next() else { break };
+                self.facts.changed(&envelope.tenant, envelope.stream, event);
+                if let Event::Execution(event) = event {
+                    self.follow(event, &stored, priority);
+                }
+                feed.entry(partition.0).or_default().push(stored);
+            }
+            let position = (!events.is_empty()).then_some(position);
+            let reply = CommandReply { answer, position, repeated: false };
+            replies.push((submitted, reply));
+        }
+        for events in feed.into_values() {
+            let Some(first) = events.first() else { continue };
+            let (partition, first_offset) = (first.position.partition, first.position.offset);
+            self.feed.publish(CommittedBatch { partition, first_offset, events });
+        }
+        self.dispatcher.release().await;
+        replies
+    }
+
+    /// Timers and tasks that an execution's event begins or ends.
+    fn follow(&self, event: &ExecutionEvent, stored: &RecordedEvent, priority: u8) {
+        let execution = stored.stream;
+        let task = |node_id: &str, run: u32, attempt: u32| TaskRef {
+            execution,
+            node: NodeRun { node_id: node_id.to_owned(), run, attempt },
+        };
+        match event {
+            ExecutionEvent::NodeScheduled(e) => {
+                let task = Task {
+                    task: task(&e.node_id, e.run, e.attempt),
+                    tenant: stored.tenant.clone(),
+                    node_type: e.node_type,
+                    config: e.config.clone(),
+                    deadline: e.deadline,
+                    correlation_id: stored.correlation_id,
+                    causation_id: stored.id,
+                    traceparent: stored.traceparent.clone(),
+                };
+                self.dispatcher.ready(task, priority);
+            }
+            ExecutionEvent::NodeCompleted(e) => self.resolved(task(&e.node_id, e.run, e.attempt), Stop::No),
+            ExecutionEvent::NodeFailed(e) => self.resolved(task(&e.node_id, e.run, e.attempt), Stop::Yes),
+            ExecutionEvent::NodeCancelled(e) => self.resolved(task(&e.node_id, e.run, e.attempt), Stop::Yes),
+            ExecutionEvent::TimerFired(e) => {
+                let node = NodeRun { node_id: e.node_id.clone(), run: e.run, attempt: e.attempt };
+                self.timers.forget(execution, &WakeupKind::Timer(node));
+            }
+            ExecutionEvent::TimerCancelled(e) => {
+                let node = NodeRun { node_id: e.node_id.clone(), run: e.run, attempt: e.attempt };
+                self.timers.forget(execution, &WakeupKind::Timer(node));
+            }
+            ExecutionEvent::Completed(_) | ExecutionEvent::Failed(_) | ExecutionEvent::Cancelled(_) => {
+                self.timers.forget_stream(execution);
+            }
+            ExecutionEvent::Started(_)
+            | ExecutionEvent::NodeStarted(_)
+            | ExecutionEvent::NodeSkipped(_)
+            | ExecutionEvent::NodeWaiting(_)
+            | ExecutionEvent::NodeRetryScheduled(_)
+            | ExecutionEvent::TimerStarted(_)
+            | ExecutionEvent::SignalReceived(_)
+            | ExecutionEvent::Warning(_) => {}
+        }
+    }
+
+    fn resolved(&self, task: TaskRef, stop: Stop) {
+        self.timers.forget(task.execution, &WakeupKind::AttemptDeadline(task.node.clone()));
+        self.dispatcher.resolved(&task, stop);
+    }
+}
+
+/// Whether the worker that may still hold the task is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It has just given its result.
+    No,
+    /// Its result is not wanted any more.
+    Yes,
+}

@@ -1,0 +1,191 @@
+//! Fetches what deciders need, and keeps what is immutable.
+//!
+//! Definitions by version and variables by version never change and are cached as they are. The head of a
+//! workflow and the latest variables do change: the committer calls [`FactSource::changed`] before it replies,
+//! so whoever has seen the reply to a publish also starts executions with it.
+
+use lru::LruCache;
+use serde_json::Value;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use uuid::Uuid;
+
+use domain::aggregate::{Aggregate, AggregateState};
+use domain::blob::BlobRef;
+use domain::decision::Need;
+use domain::event::Event;
+use domain::facts::{Fact, Facts, Variables, WorkflowHead};
+use domain::ids::TenantId;
+use domain::variables::{VariablesState, stream_of};
+use domain::workflow::WorkflowState;
+use domain::workflow::definition::Definition;
+use event_store::{Log, StoreError};
+
+use crate::partition::load;
+
+const CACHED_WORKFLOWS: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
+const CACHED_DEFINITIONS: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
+const CACHED_VARIABLES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+
+/// Why a fact could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FactError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is stored cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// The caches, shared by all partitions.
+pub(crate) struct FactSource {
+    log: Arc<dyn Log>,
+    caches: Mutex<Caches>,
+}
+
+struct Caches {
+    /// Raised by every change; a load that began before a change does not enter the cache after it.
+    changes: u64,
+    heads: LruCache<Uuid, (TenantId, Arc<WorkflowHead>)>,
+    definitions: LruCache<(Uuid, u64), (TenantId, Arc<Definition>)>,
+    latest_variables: LruCache<TenantId, Arc<Variables>>,
+    variables: LruCache<(TenantId, u64), Arc<Variables>>,
+}
+
+impl FactSource {
+    pub(crate) fn new(log: Arc<dyn Log>) -> Self {
+        let caches = Caches {
+            changes: 0,
+            heads: LruCache::new(CACHED_WORKFLOWS),
+            definitions: LruCache::new(CACHED_DEFINITIONS),
+            latest_variables: LruCache::new(CACHED_VARIABLES),
+            variables: LruCache::new(CACHED_VARIABLES),
+        };
+        Self { log, caches: Mutex::new(caches) }
+    }
+
+    /// Forgets what a committed event has changed.
+    pub(crate) fn changed(&self, tenant: &TenantId, stream: Uuid, event: &Event) {
+        match event {
+            Event::Workflow(_) => {
+                let mut caches = self.caches();
+                caches.changes += 1;
+                caches.heads.pop(&stream);
+            }
+            Event::Variables(_) => {
+                let mut caches = self.caches();
+                caches.changes += 1;
+                caches.latest_variables.pop(tenant);
+            }
+            Event::Execution(_) => {}
+        }
+    }
+
+    /// Puts what is needed into the facts.
+    pub(crate) async fn fetch(&self, tenant: &TenantId, need: Need, facts: &mut Facts) -> Result<(), FactError> {
+        match need {
+            Need::Workflow(id) => facts.workflow = self.head(tenant, id).await?,
+            Need::Definition { workflow, version } => {
+                facts.definition = self.definition(tenant, workflow, version).await?;
+            }
+            Need::Variables(version) => facts.variables = Fact::Is(self.variables(tenant, version).await?),
+            Need::Blob(reference) => {
+                let content = self.blob(tenant, &reference).await?;
+                facts.blobs.insert(reference.sha256, Arc::new(content));
+            }
+        }
+        Ok(())
+    }
+
+    async fn head(&self, tenant: &TenantId, id: Uuid) -> Result<Fact<WorkflowHead>, FactError> {
+        let changes = {
+            let mut caches = self.caches();
+            if let Some((owner, head)) = caches.heads.get(&id) {
+                return Ok(if owner == tenant { Fact::Is(head.clone()) } else { Fact::Absent });
+            }
+            caches.changes
+        };
+        let Some(state) = self.workflow(tenant, id).await? else { return Ok(Fact::Absent) };
+        let Some(head) = state.head().map(Arc::new) else { return Ok(Fact::Absent) };
+        let mut caches = self.caches();
+        if caches.changes == changes {
+            caches.heads.put(id, (tenant.clone(), head.clone()));
+        }
+        Ok(Fact::Is(head))
+    }
+
+    async fn definition(&self, tenant: &TenantId, workflow: Uuid, version: u64) -> Result<Fact<Definition>, FactError> {
+        let key = (workflow, version);
+        if let Some((owner, definition)) = self.caches().definitions.get(&key) {
+            return Ok(if owner == tenant { Fact::Is(definition.clone()) } else { Fact::Absent });
+        }
+        let Some(state) = self.workflow(tenant, workflow).await? else { return Ok(Fact::Absent) };
+        let Some(stored) = state.version(version) else { return Ok(Fact::Absent) };
+        let content = match BlobRef::from_value(&stored.definition) {
+            Some(reference) => self.blob(tenant, &reference).await?,
+            None => stored.definition.clone(),
+        };
+        let definition = Definition::parse(&content).map_err(|problems| {
+            let first = problems.first().map_or("", |problem| problem.detail.as_str());
+            FactError::Unusable(format!("version {version} of workflow {workflow} is not valid any more: {first}"))
+        })?;
+        let definition = Arc::new(definition);
+        self.caches().definitions.put(key, (tenant.clone(), definition.clone()));
+        Ok(Fact::Is(definition))
+    }
+
+    async fn variables(&self, tenant: &TenantId, version: Option<u64>) -> Result<Arc<Variables>, FactError> {
+        let changes = {
+            let mut caches = self.caches();
+            let known = match version {
+                None => caches.latest_variables.get(tenant).cloned(),
+                Some(version) => caches.variables.get(&(tenant.clone(), version)).cloned(),
+            };
+            if let Some(known) = known {
+                return Ok(known);
+            }
+            caches.changes
+        };
+        let aggregate = self.load(stream_of(tenant), version).await?;
+        let state = match aggregate.state {
+            AggregateState::Variables(state) => *state,
+            _ => VariablesState::default(),
+        };
+        let variables = Arc::new(state.as_fact());
+        let mut caches = self.caches();
+        caches.variables.put((tenant.clone(), variables.version), variables.clone());
+        if version.is_none() && caches.changes == changes {
+            caches.latest_variables.put(tenant.clone(), variables.clone());
+        }
+        Ok(variables)
+    }
+
+    async fn blob(&self, tenant: &TenantId, reference: &BlobRef) -> Result<Value, FactError> {
+        let content = self.log.read_blob(tenant, reference).await?.ok_or_else(|| {
+            FactError::Unusable(format!("the content of claim check {} is missing", reference.sha256))
+        })?;
+        serde_json::from_slice(&content)
+            .map_err(|_| FactError::Unusable(format!("the content of claim check {} is not JSON", reference.sha256)))
+    }
+
+    async fn workflow(&self, tenant: &TenantId, id: Uuid) -> Result<Option<WorkflowState>, FactError> {
+        let aggregate = self.load(id, None).await?;
+        match (aggregate.tenant, aggregate.state) {
+            (Some(owner), AggregateState::Workflow(state)) if owner == *tenant => Ok(Some(*state)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn load(&self, stream: Uuid, until: Option<u64>) -> Result<Aggregate, FactError> {
+        load(&*self.log, stream, until).await.map_err(|error| match error {
+            crate::partition::LoadError::Store(error) => FactError::Store(error),
+            crate::partition::LoadError::Event(error) => FactError::Unusable(error.to_string()),
+        })
+    }
+
+    fn caches(&self) -> std::sync::MutexGuard<'_, Caches> {
+        // The caches hold copies of what the log has; a panic elsewhere cannot make them wrong.
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,121 @@
+//! After a start: finds what was in flight and goes on with it.
+//!
+//! Every attempt of a worker node has a deadline row among the wakeups, and every delay and back-off its timer
+//! row. So the wakeups that lie ahead of unfinished streams name everything that must be picked up; nothing else
+//! is kept for recovery. See `docs/adr/0004`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use uuid::Uuid;
+
+use bus::tasks::{Task, TaskRef};
+use domain::aggregate::{Aggregate, AggregateState};
+use domain::decision::{NodeRun, WakeupKind};
+use domain::event::{Event, ExecutionEvent, RecordedEvent};
+use domain::execution::event::NodeScheduled;
+use domain::execution::{ExecutionState, NodeStatus, Phase};
+use domain::ids::Partition;
+use domain::time::Timestamp;
+use event_store::Log;
+
+use crate::dispatcher::Dispatcher;
+use crate::partition::LoadError;
+use crate::timers::Timers;
+
+/// Events read from the log at a time.
+const PAGE: usize = 1_000;
+
+/// Reads a partition's wakeups up to the horizon into the timers, and hands attempts in flight to the dispatcher.
+pub(crate) async fn recover(
+    log: &Arc<dyn Log>,
+    timers: &Timers,
+    dispatcher: &Dispatcher,
+    partition: Partition,
+    until: Timestamp,
+) -> Result<usize, LoadError> {
+    timers.read(&**log, partition, Timestamp::from_unix_ms(i64::MIN), until).await?;
+    // Attempts may have deadlines beyond the horizon; their rows are read, but stay in the store.
+    let rows = read_all(&**log, partition).await?;
+    let mut found = 0;
+    for stream in rows {
+        for (task, priority) in in_flight(&**log, stream).await? {
+            dispatcher.ready(task, priority);
+            found += 1;
+        }
+    }
+    dispatcher.release().await;
+    Ok(found)
+}
+
+/// Streams with an attempt whose deadline row is still there.
+async fn read_all(log: &dyn Log, partition: Partition) -> Result<BTreeSet<Uuid>, LoadError> {
+    let mut streams = BTreeSet::new();
+    let mut after = Timestamp::from_unix_ms(i64::MIN);
+    loop {
+        let page = log.wakeups(partition, after, Timestamp::MAX, &domain::execution::FINAL_EVENT_TYPES, PAGE).await?;
+        let last = page.last().map(|row| row.wakeup.due_at);
+        let full = page.len() >= PAGE;
+        streams.extend(
+            page.iter()
+                .filter(|row| matches!(row.wakeup.kind, WakeupKind::AttemptDeadline(_)))
+                .map(|row| row.stream),
+        );
+        match last {
+            Some(last) if full => {
+                let before = Timestamp::from_unix_ms(last.unix_ms() - 1);
+                after = if before > after { before } else { last };
+            }
+            _ => return Ok(streams),
+        }
+    }
+}
+
+/// The attempts of a stream that wait for a worker's result.
+async fn in_flight(log: &dyn Log, stream: Uuid) -> Result<Vec<(Task, u8)>, LoadError> {
+    let mut aggregate = Aggregate::default();
+    let mut scheduled: HashMap<String, (RecordedEvent, NodeScheduled)> = HashMap::new();
+    loop {
+        let page = log.read_stream(stream, aggregate.version, PAGE).await?;
+        let full = page.len() >= PAGE;
+        for recorded in page {
+            let event = recorded.decode()?;
+            aggregate.apply(&recorded.tenant, &event, recorded.recorded_at);
+            if let Event::Execution(ExecutionEvent::NodeScheduled(node)) = event {
+                scheduled.insert(node.node_id.clone(), (recorded, node));
+            }
+        }
+        if !full {
+            break;
+        }
+    }
+    let AggregateState::Execution(state) = &aggregate.state else { return Ok(Vec::new()) };
+    if state.phase != Phase::Running {
+        return Ok(Vec::new());
+    }
+    let priority = state.started.as_ref().map_or(0, |started| started.priority);
+    let waiting = scheduled.into_values().filter(|(_, node)| is_in_flight(state, node));
+    Ok(waiting.map(|(recorded, node)| (task(&recorded, node), priority)).collect())
+}
+
+fn is_in_flight(state: &ExecutionState, scheduled: &NodeScheduled) -> bool {
+    state.nodes.get(&scheduled.node_id).is_some_and(|node| {
+        matches!(node.status, NodeStatus::Scheduled { .. } | NodeStatus::Running { .. })
+            && (node.run, node.attempt) == (scheduled.run, scheduled.attempt)
+    })
+}
+
+fn task(recorded: &RecordedEvent, node: NodeScheduled) -> Task {
+    Task {
+        task: TaskRef {
+            execution: recorded.stream,
+            node: NodeRun { node_id: node.node_id, run: node.run, attempt: node.attempt },
+        },
+        tenant: recorded.tenant.clone(),
+        node_type: node.node_type,
+        config: node.config,
+        deadline: node.deadline,
+        correlation_id: recorded.correlation_id,
+        causation_id: recorded.id,
+        traceparent: recorded.traceparent.clone(),
+    }
+}

@@ -1,0 +1,290 @@
+//! Wakeups: fires what is due, as commands whose ids are derived, so that firing twice has one effect.
+//!
+//! Rows in the store are the truth. In memory are those due within the horizon: put in as they are committed,
+//! and read from the store as the horizon moves. A row is forgotten once everything before it has been fired.
+//! A wakeup that is no longer needed does no harm: its decider refuses it.
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use bus::{CommandError, CommandHandler};
+use domain::command::{Command, CommandEnvelope};
+use domain::decision::{Wakeup, WakeupKind};
+use domain::execution::FINAL_EVENT_TYPES;
+use domain::execution::command::ExecutionCommand;
+use domain::ids::{Actor, Partition, Slot, TenantId, derived_id};
+use domain::time::{Clock, Timestamp};
+use event_store::log::StoredWakeup;
+use event_store::{Log, StoreError};
+
+use crate::partition::report;
+
+/// Wakeups fired at the same time.
+const MAX_FIRING: usize = 256;
+/// Rows read from the store at a time.
+const PAGE: usize = 5_000;
+/// Rows forgotten at a time.
+const FORGET: usize = 5_000;
+/// Pause before a wakeup whose command was not answered is fired again, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+/// How often past rows are forgotten and overdue ones looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// A row that is still there this long after its time was missed, in milliseconds.
+const OVERDUE_MS: i64 = 30_000;
+
+/// The wakeups of all partitions that this process owns.
+pub(crate) struct Timers {
+    horizon_ms: u64,
+    clock: Arc<dyn Clock>,
+    held: Mutex<Held>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Held {
+    /// Everything due up to here is in memory.
+    until: Timestamp,
+    queue: BTreeMap<Key, Entry>,
+    by_stream: HashMap<Uuid, Vec<Wakeup>>,
+}
+
+/// Ordered by due time first.
+type Key = (Timestamp, Uuid, WakeupKind);
+
+struct Entry {
+    tenant: TenantId,
+    /// Not before this time; later than due after a failure.
+    not_before: Timestamp,
+    firing: bool,
+}
+
+impl Held {
+    fn insert(&mut self, tenant: &TenantId, stream: Uuid, wakeup: Wakeup) {
+        let key = (wakeup.due_at, stream, wakeup.kind.clone());
+        if self.queue.contains_key(&key) {
+            return;
+        }
+        let entry = Entry { tenant: tenant.clone(), not_before: wakeup.due_at, firing: false };
+        self.queue.insert(key, entry);
+        self.by_stream.entry(stream).or_default().push(wakeup);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        self.queue.remove(key);
+        if let Some(wakeups) = self.by_stream.get_mut(&key.1) {
+            wakeups.retain(|wakeup| wakeup.due_at != key.0 || wakeup.kind != key.2);
+            if wakeups.is_empty() {
+                self.by_stream.remove(&key.1);
+            }
+        }
+    }
+}
+
+impl Timers {
+    pub(crate) fn new(horizon_ms: u64, clock: Arc<dyn Clock>) -> Self {
+        let until = clock.now().plus_ms(horizon_ms);
+        let held = Held { until, ..Held::default() };
+        Self { horizon_ms, clock, held: Mutex::new(held), changed: Notify::new() }
+    }
+
+    /// Takes committed wakeups in, as far as the horizon reaches.
+    pub(crate) fn add(&self, tenant: &TenantId, stream: Uuid, wakeups: Vec<Wakeup>) {
+        if wakeups.is_empty() {
+            return;
+        }
+        let mut held = self.held();
+        let first = held.queue.first_key_value().map(|(key, _)| key.0);
+        for wakeup in wakeups {
+            if wakeup.due_at <= held.until {
+                held.insert(tenant, stream, wakeup);
+            }
+        }
+        if held.queue.first_key_value().map(|(key, _)| key.0) != first {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Forgets a wakeup that is no longer needed.
+    pub(crate) fn forget(&self, stream: Uuid, kind: &WakeupKind) {
+        let mut held = self.held();
+        let Some(wakeups) = held.by_stream.get(&stream) else { return };
+        let keys: Vec<Key> = wakeups
+            .iter()
+            .filter(|wakeup| wakeup.kind == *kind)
+            .map(|wakeup| (wakeup.due_at, stream, wakeup.kind.clone()))
+            .collect();
+        for key in keys {
+            held.remove(&key);
+        }
+    }
+
+    /// Forgets every wakeup of a stream that is finished.
+    pub(crate) fn forget_stream(&self, stream: Uuid) {
+        let mut held = self.held();
+        for wakeup in held.by_stream.remove(&stream).unwrap_or_default() {
+            held.queue.remove(&(wakeup.due_at, stream, wakeup.kind));
+        }
+    }
+
+    /// Reads the wakeups of a partition that are due after one time and up to another.
+    pub(crate) async fn read(
+        &self,
+        log: &dyn Log,
+        partition: Partition,
+        after: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<StoredWakeup>, StoreError> {
+        let mut from = after;
+        let mut all: Vec<StoredWakeup> = Vec::new();
+        loop {
+            let page = log.wakeups(partition, from, until, &FINAL_EVENT_TYPES, PAGE).await?;
+            let full = page.len() >= PAGE;
+            let last = page.last().map(|row| row.wakeup.due_at);
+            {
+                let mut held = self.held();
+                for row in &page {
+                    held.insert(&row.tenant, row.stream, row.wakeup.clone());
+                }
+            }
+            all.extend(page);
+            match last {
+                Some(last) if full => {
+                    // A full page may have cut a group with the same due time; unless the page is nothing but
+                    // that group, go back to just before it. What comes twice is kept once.
+                    let before = Timestamp::from_unix_ms(last.unix_ms() - 1);
+                    from = if before > from { before } else { last };
+                }
+                _ => break,
+            }
+        }
+        self.changed.notify_one();
+        Ok(all)
+    }
+
+    /// Fires what is due until the shutdown.
+    pub(crate) async fn run(
+        &self,
+        log: Arc<dyn Log>,
+        handler: Arc<dyn CommandHandler>,
+        shutdown: CancellationToken,
+    ) {
+        let mut firing = FuturesUnordered::new();
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let pause = loop {
+                if firing.len() >= MAX_FIRING {
+                    break self.horizon_ms;
+                }
+                match self.next_due() {
+                    Due::Now(key, tenant) => firing.push(fire(handler.clone(), key, tenant)),
+                    Due::InMs(ms) => break ms,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some((key, result)) = firing.next(), if !firing.is_empty() => self.fired(&key, result),
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+                _ = sweep.tick() => {
+                    if let Err(error) = self.sweep(&*log).await {
+                        tracing::warn!(error = %report(&error), "wakeups could not be swept; trying again later");
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_due(&self) -> Due {
+        let now = self.clock.now();
+        let mut held = self.held();
+        let mut soonest = self.horizon_ms;
+        for (key, entry) in &mut held.queue {
+            if key.0 > now {
+                soonest = soonest.min(key.0.since_ms(now));
+                break;
+            }
+            if entry.firing {
+                continue;
+            }
+            if entry.not_before > now {
+                soonest = soonest.min(entry.not_before.since_ms(now));
+                continue;
+            }
+            entry.firing = true;
+            return Due::Now(key.clone(), entry.tenant.clone());
+        }
+        Due::InMs(soonest.max(1))
+    }
+
+    fn fired(&self, key: &Key, result: Result<(), CommandError>) {
+        let mut held = self.held();
+        match result {
+            Ok(()) | Err(CommandError::Rejected(_) | CommandError::DigestMismatch) => held.remove(key),
+            Err(CommandError::Overloaded | CommandError::NotOwner | CommandError::Unknown(_)) => {
+                let not_before = self.clock.now().plus_ms(RETRY_MS);
+                if let Some(entry) = held.queue.get_mut(key) {
+                    entry.firing = false;
+                    entry.not_before = not_before;
+                }
+            }
+        }
+    }
+
+    /// Moves the horizon, looks for rows that were missed, and forgets those that are past.
+    async fn sweep(&self, log: &dyn Log) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let (from, until) = {
+            let mut held = self.held();
+            let from = held.until;
+            // Moved before the rows are read: what is committed meanwhile goes straight into memory.
+            held.until = from.max(now.plus_ms(self.horizon_ms));
+            (from, held.until)
+        };
+        let overdue = Timestamp::from_unix_ms(now.unix_ms() - OVERDUE_MS);
+        let earliest = self.held().queue.first_key_value().map_or(now, |(key, _)| key.0.min(now));
+        let past = Timestamp::from_unix_ms(earliest.min(overdue).unix_ms() - 1);
+        for number in 0..log.partitions() {
+            let partition = Partition(number);
+            self.read(log, partition, from, until).await?;
+            self.read(log, partition, past, overdue).await?;
+            log.forget_past(partition, past, now, FORGET).await?;
+        }
+        Ok(())
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        // The rows are in the store; a panic elsewhere can at worst delay a wakeup until the next sweep.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Due {
+    Now(Key, TenantId),
+    InMs(u64),
+}
+
+async fn fire(handler: Arc<dyn CommandHandler>, key: Key, tenant: TenantId) -> (Key, Result<(), CommandError>) {
+    let (due_at, stream, kind) = key.clone();
+    let text = kind.to_string();
+    let id = derived_id(due_at, Slot::of(stream), &[b"wake", stream.as_bytes(), text.as_bytes()]);
+    let command = CommandEnvelope {
+        id,
+        tenant,
+        actor: Actor::system("timer"),
+        stream,
+        correlation_id: stream,
+        causation_id: id,
+        traceparent: None,
+        digest: None,
+        command: Command::Execution(ExecutionCommand::Wake(Wakeup { due_at, kind })),
+    };
+    let result = handler.handle(command).await.map(|_| ());
+    (key, result)
+}

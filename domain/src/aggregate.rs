@@ -1,0 +1,120 @@
+//! Any aggregate: folding its stream, and deciding a command on what was folded.
+
+use uuid::Uuid;
+
+use crate::command::{Command, CommandEnvelope};
+use crate::decision::Decision;
+use crate::event::{Event, EventError, RecordedEvent};
+use crate::execution::{self, ExecutionState};
+use crate::facts::Facts;
+use crate::ids::TenantId;
+use crate::rejection::{Rejection, RejectionKind};
+use crate::time::Timestamp;
+use crate::variables::{self, VariablesState};
+use crate::workflow::{self, WorkflowState};
+
+/// A folded stream.
+#[derive(Debug, Clone, Default)]
+pub struct Aggregate {
+    /// Whose it is; `None` before its first event.
+    pub tenant: Option<TenantId>,
+    /// The version of its last event; 0 before the first.
+    pub version: u64,
+    /// What its events add up to.
+    pub state: AggregateState,
+}
+
+/// The state of one kind of aggregate.
+#[derive(Debug, Clone, Default)]
+pub enum AggregateState {
+    /// No event yet.
+    #[default]
+    Empty,
+    /// A workflow.
+    Workflow(Box<WorkflowState>),
+    /// An execution.
+    Execution(Box<ExecutionState>),
+    /// A tenant's variables.
+    Variables(Box<VariablesState>),
+}
+
+impl Aggregate {
+    /// Folds a stored event.
+    pub fn apply_recorded(&mut self, event: &RecordedEvent) -> Result<(), EventError> {
+        let typed = event.decode()?;
+        self.apply(&event.tenant, &typed, event.recorded_at);
+        Ok(())
+    }
+
+    /// Folds an event that was just decided.
+    pub fn apply(&mut self, tenant: &TenantId, event: &Event, at: Timestamp) {
+        if self.tenant.is_none() {
+            self.tenant = Some(tenant.clone());
+        }
+        self.version += 1;
+        let state = std::mem::take(&mut self.state);
+        self.state = match (event, state) {
+            (Event::Workflow(event), AggregateState::Workflow(state)) => {
+                AggregateState::Workflow(Box::new(workflow::evolve(*state, event, at)))
+            }
+            (Event::Workflow(event), _) => {
+                AggregateState::Workflow(Box::new(workflow::evolve(WorkflowState::default(), event, at)))
+            }
+            (Event::Execution(event), AggregateState::Execution(state)) => {
+                AggregateState::Execution(Box::new(execution::evolve(*state, event, at)))
+            }
+            (Event::Execution(event), _) => {
+                AggregateState::Execution(Box::new(execution::evolve(ExecutionState::default(), event, at)))
+            }
+            (Event::Variables(event), AggregateState::Variables(state)) => {
+                AggregateState::Variables(Box::new(variables::evolve(*state, event)))
+            }
+            (Event::Variables(event), _) => {
+                AggregateState::Variables(Box::new(variables::evolve(VariablesState::default(), event)))
+            }
+        };
+    }
+
+    /// Decides a command. Another tenant's aggregate looks like one that does not exist.
+    pub fn decide(&self, command: &CommandEnvelope, facts: &Facts) -> Result<Decision, Rejection> {
+        if self.tenant.as_ref().is_some_and(|tenant| *tenant != command.tenant) {
+            return Err(not_found(command));
+        }
+        match (&command.command, &self.state) {
+            (Command::Workflow(command), AggregateState::Workflow(state)) => {
+                workflow::decide(state, command, facts)
+            }
+            (Command::Workflow(command), AggregateState::Empty) => {
+                workflow::decide(&WorkflowState::default(), command, facts)
+            }
+            (Command::Execution(command), AggregateState::Execution(state)) => {
+                execution::decide(state, command, facts)
+            }
+            (Command::Execution(command), AggregateState::Empty) => {
+                execution::decide(&ExecutionState::default(), command, facts)
+            }
+            (Command::Variables(command), AggregateState::Variables(state)) => {
+                variables::decide(state, command, facts)
+            }
+            (Command::Variables(command), AggregateState::Empty) => {
+                variables::decide(&VariablesState::default(), command, facts)
+            }
+            _ => Err(not_found(command)),
+        }
+    }
+}
+
+fn not_found(command: &CommandEnvelope) -> Rejection {
+    match command.command {
+        Command::Workflow(_) => workflow_not_found(command.stream),
+        Command::Execution(_) => execution::not_found(command.stream),
+        Command::Variables(_) => {
+            Rejection::new(RejectionKind::NotFound, "variable_not_found", "there are no variables here")
+        }
+    }
+}
+
+/// No such workflow for this tenant.
+pub(crate) fn workflow_not_found(id: Uuid) -> Rejection {
+    Rejection::new(RejectionKind::NotFound, "workflow_not_found", format!("there is no workflow {id}"))
+}

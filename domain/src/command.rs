@@ -1,0 +1,58 @@
+//! The envelope in which a command travels, whatever the aggregate.
+
+use serde_json::Value;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use crate::execution::command::ExecutionCommand;
+use crate::ids::{Actor, TenantId};
+use crate::variables::command::VariablesCommand;
+use crate::workflow::command::WorkflowCommand;
+
+/// A command to one aggregate. The same `id` twice has one effect and the same answer.
+#[derive(Debug, Clone)]
+pub struct CommandEnvelope {
+    /// The command's id: fresh, derived from an idempotency key, or derived from what caused it.
+    pub id: Uuid,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Who sent it.
+    pub actor: Actor,
+    /// The aggregate; its slot says which partition decides.
+    pub stream: Uuid,
+    /// What all of it belongs to.
+    pub correlation_id: Uuid,
+    /// What caused it; for a command from outside, the command itself.
+    pub causation_id: Uuid,
+    /// W3C trace context.
+    pub traceparent: Option<Arc<str>>,
+    /// SHA-256 of the caller's request, where the caller chose the id: the same id with another digest is refused.
+    pub digest: Option<[u8; 32]>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// A command of any aggregate.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// To a workflow.
+    Workflow(WorkflowCommand),
+    /// To an execution.
+    Execution(ExecutionCommand),
+    /// To a tenant's variables.
+    Variables(VariablesCommand),
+}
+
+impl Command {
+    /// The command's name for logs, such as `StartExecution`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Workflow(command) => command.name(),
+            Self::Execution(command) => command.name(),
+            Self::Variables(command) => command.name(),
+        }
+    }
+}
+
+/// What the caller is told, the same for a repeated command.
+pub type Answer = Value;

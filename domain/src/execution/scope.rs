@@ -1,0 +1,127 @@
+//! What expressions of an execution see: nothing but its own state and facts.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::blob::BlobRef;
+use crate::expression::{Binding, Object, Scope};
+use crate::facts::{Fact, Facts};
+use crate::ids::{Slot, derived_id};
+use crate::time::Timestamp;
+
+use super::state::{ExecutionState, NodeState, StartedFacts};
+
+/// The scope of one node's expressions.
+pub(super) struct ExecutionScope<'a> {
+    state: &'a ExecutionState,
+    started: &'a StartedFacts,
+    facts: &'a Facts,
+    /// The node whose expressions are evaluated: part of what `uuid()` is derived from.
+    path: &'a str,
+}
+
+impl<'a> ExecutionScope<'a> {
+    pub(super) fn new(
+        state: &'a ExecutionState,
+        started: &'a StartedFacts,
+        facts: &'a Facts,
+        path: &'a str,
+    ) -> Self {
+        Self { state, started, facts, path }
+    }
+
+    /// A value, through its claim check if it is one.
+    fn value<'s>(facts: &'s Facts, value: &'s Value) -> Binding<'s> {
+        match BlobRef::from_value(value) {
+            None => Binding::Value(value),
+            Some(reference) => match facts.blobs.get(&reference.sha256) {
+                Some(content) => Binding::Value(content),
+                None => Binding::NeedsBlob(reference),
+            },
+        }
+    }
+}
+
+impl Scope for ExecutionScope<'_> {
+    fn name<'s>(&'s self, name: &str) -> Binding<'s> {
+        match name {
+            "input" => Self::value(self.facts, &self.started.input),
+            "nodes" => Binding::Object(Box::new(Nodes { scope: self })),
+            "vars" => match &self.facts.variables {
+                Fact::Is(variables) => Binding::Object(Box::new(Variables(&variables.values))),
+                Fact::Unknown | Fact::Absent => Binding::Owned(json!({})),
+            },
+            "execution" => Binding::Owned(json!({
+                "id": self.facts.stream,
+                "workflow": self.started.workflow_name,
+                "started_at": self.started.started_at,
+            })),
+            "trigger" => Binding::Owned(json!({ "kind": self.started.trigger.kind })),
+            _ => Binding::Missing,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.facts.now
+    }
+
+    fn uuid(&self, n: u32) -> Uuid {
+        let parts: [&[u8]; 3] = [self.facts.command_id.as_bytes(), self.path.as_bytes(), &n.to_be_bytes()];
+        derived_id(self.facts.now, Slot::hashed(&parts), &parts)
+    }
+}
+
+struct Nodes<'a> {
+    scope: &'a ExecutionScope<'a>,
+}
+
+impl<'a> Object<'a> for Nodes<'a> {
+    fn get(&self, key: &str) -> Binding<'a> {
+        match self.scope.state.nodes.get(key) {
+            Some(node) => Binding::Object(Box::new(NodeObject { facts: self.scope.facts, node })),
+            None => Binding::Missing,
+        }
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.scope.state.nodes.keys().cloned().collect()
+    }
+}
+
+struct NodeObject<'a> {
+    facts: &'a Facts,
+    node: &'a NodeState,
+}
+
+impl<'a> Object<'a> for NodeObject<'a> {
+    fn get(&self, key: &str) -> Binding<'a> {
+        match key {
+            "output" => match &self.node.output {
+                Some(output) => ExecutionScope::value(self.facts, output),
+                None => Binding::Missing,
+            },
+            "error" => match &self.node.error {
+                Some(error) => Binding::Owned(json!(error)),
+                None => Binding::Missing,
+            },
+            _ => Binding::Missing,
+        }
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let output = self.node.output.is_some().then(|| "output".to_owned());
+        output.into_iter().chain(self.node.error.is_some().then(|| "error".to_owned())).collect()
+    }
+}
+
+struct Variables<'a>(&'a serde_json::Map<String, Value>);
+
+impl<'a> Object<'a> for Variables<'a> {
+    fn get(&self, key: &str) -> Binding<'a> {
+        self.0.get(key).map_or(Binding::Missing, Binding::Value)
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+}

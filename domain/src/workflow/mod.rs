@@ -1,0 +1,18 @@
+//! The workflow aggregate: versions of a definition under a name that is unique in its tenant.
+//!
+//! Its stream lives in the tenant's home partition. Every version is kept; executions keep the one that they
+//! started with. [`definition`] is the format.
+
+pub mod command;
+mod decide;
+pub mod definition;
+pub mod event;
+mod evolve;
+mod state;
+
+pub use decide::{claim_taken, decide};
+pub use evolve::evolve;
+pub use state::{DefinitionVersion, WorkflowState};
+
+/// The claim that makes a workflow's name unique in its tenant.
+pub const NAME_CLAIM: &str = "workflow_name";

@@ -1,0 +1,24 @@
+//! The log, and what is appended with it.
+//!
+//! ```text
+//!   committer ──Batch──► Log::append ──one transaction──► commits events commands wakeups claims blobs
+//!   readers   ──────────► LogReader (streams, pages of a partition, blobs, claims)
+//! ```
+//!
+//! Owns: tables and SQL of the log, the hash chain, migrations. Invariants: offsets of a partition are dense
+//! and in commit order, so a reader that follows them can skip nothing; an append is whole or nothing; events
+//! are never changed. Deliberately absent: decisions, caches, and any knowledge of what an event means.
+//!
+//! Read in this order: [`log`] (the port), [`chain`] (what the hashes cover), [`sqlite`] (the embedded store).
+
+pub mod blobs;
+pub mod chain;
+pub mod log;
+pub mod sqlite;
+pub mod verifiers;
+
+pub use blobs::Blobs;
+pub use log::{
+    Append, AppendAnswer, AppendError, Batch, Committed, Log, LogReader, Loser, PartitionHead, Refusal,
+    StoreError, StreamAppend,
+};

@@ -1,0 +1,84 @@
+//! The embedded log: one SQLite file, one writer connection, a few readers, one process.
+//!
+//! ```text
+//!   append ─► write   check, one `begin immediate`, insert, commit   ◄─ judge (only when something may be refused)
+//!   read   ─► read, wakeups, verify                                     insert (multi-row statements)
+//! ```
+//!
+//! Owns: the tables of `migrations/sqlite`. Invariants: an OS lock on `<path>.lock` keeps every other process
+//! out, so what this process knows of heads and epochs is all there is to know; all writes go through one
+//! connection, under one mutex, in WAL mode with `synchronous=full`, so a commit that returned is on disk;
+//! offsets are given out inside that transaction, so a reader that sees `n + 1` has seen `n`.
+//! Deliberately absent: checkpoints of readers, snapshots, other processes.
+
+mod insert;
+mod judge;
+mod open;
+mod read;
+mod verifiers;
+mod verify;
+mod wakeups;
+mod write;
+
+pub use open::SqliteOptions;
+
+use sqlx::{SqliteConnection, SqlitePool};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use tokio::sync::Mutex;
+
+use crate::log::StoreError;
+
+/// The log in an SQLite file. Share it in an `Arc`; dropping the last one gives the file free.
+#[derive(Debug)]
+pub struct SqliteLog {
+    path: PathBuf,
+    partitions: u16,
+    readers: SqlitePool,
+    writer: Mutex<write::Writer>,
+    // Dropped after the connections, in this order: the lock, then the directory of a temporary log.
+    _lock: File,
+    _temporary: Option<open::TemporaryDirectory>,
+}
+
+impl SqliteLog {
+    /// Where the log is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits for what is being written and closes the readers; their next call fails. Dropping does as much,
+    /// without waiting.
+    pub async fn close(&self) {
+        let _quiet = self.writer.lock().await;
+        self.readers.close().await;
+    }
+
+    /// Begins a transaction that has the write lock from the start.
+    async fn begin(connection: &mut SqliteConnection) -> Result<Transaction<'_>, StoreError> {
+        use sqlx::Connection;
+        connection.begin_with("begin immediate").await.map_err(failed("begin a transaction"))
+    }
+}
+
+type Transaction<'c> = sqlx::Transaction<'c, sqlx::Sqlite>;
+
+/// An error of the database, with what was being done.
+fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |source| StoreError::Database { operation, source }
+}
+
+/// A number as SQLite has it. Offsets, versions and epochs count from 1 and never come near the limit.
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A `limit` clause's number.
+fn limit(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A stored number that counts something.
+fn count(number: i64, what: &str) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| StoreError::Corrupt(format!("{what} is {number}, below zero")))
+}

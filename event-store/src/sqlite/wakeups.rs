@@ -1,0 +1,86 @@
+//! Wakeups, and forgetting what is past: the only rows of the log's tables that are ever deleted.
+
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Row, SqlitePool};
+
+use domain::decision::{Wakeup, WakeupKind};
+use domain::ids::Partition;
+use domain::time::Timestamp;
+
+use super::{failed, limit, read};
+use crate::log::{COMMAND_RETENTION_MS, StoreError, StoredWakeup};
+
+/// Wakeups due after `after` up to `until` of streams that have not ended.
+pub(super) async fn due(
+    pool: &SqlitePool,
+    partition: Partition,
+    after: Timestamp,
+    until: Timestamp,
+    final_types: &[&str],
+    most: usize,
+) -> Result<Vec<StoredWakeup>, StoreError> {
+    let rows = sqlx::query(
+        "select w.due_at, w.stream, w.kind, w.tenant from wakeups w
+         where w.partition = ? and w.due_at > ? and w.due_at <= ?
+         and coalesce((select e.type from events e where e.bucket = w.bucket and e.stream = w.stream
+                       order by e.version desc limit 1), '') not in (select value from json_each(?))
+         order by w.due_at, w.stream, w.kind limit ?",
+    )
+    .bind(i64::from(partition.0))
+    .bind(after.unix_ms())
+    .bind(until.unix_ms())
+    .bind(serde_json::json!(final_types).to_string())
+    .bind(limit(most))
+    .fetch_all(pool)
+    .await
+    .map_err(failed("read wakeups"))?;
+    rows.iter().map(stored_wakeup).collect()
+}
+
+/// Forgets past wakeups of the partition, and commands older than they must be known. Returns whether more
+/// may be left.
+pub(super) async fn forget_past(
+    connection: &mut SqliteConnection,
+    partition: Partition,
+    until: Timestamp,
+    now: Timestamp,
+    most: usize,
+) -> Result<bool, StoreError> {
+    let wakeups = sqlx::query(
+        "delete from wakeups where partition = ?1 and (due_at, stream, kind) in (
+             select due_at, stream, kind from wakeups where partition = ?1 and due_at <= ?2
+             order by due_at, stream, kind limit ?3)",
+    )
+    .bind(i64::from(partition.0))
+    .bind(until.unix_ms())
+    .bind(limit(most))
+    .execute(&mut *connection)
+    .await
+    .map_err(failed("forget past wakeups"))?
+    .rows_affected();
+    // Commands stand in the order of time, those of all partitions mixed: the oldest rows are looked at, whichever
+    // partition they are of. A day is forgotten when all of it is past.
+    let oldest_kept = Timestamp::from_unix_ms(now.unix_ms() - COMMAND_RETENTION_MS as i64).days_since_epoch();
+    let commands = sqlx::query(
+        "delete from commands where rowid in (
+             select id from (select rowid as id, day from commands order by rowid limit ?1) where day < ?2)",
+    )
+    .bind(limit(most))
+    .bind(oldest_kept)
+    .execute(&mut *connection)
+    .await
+    .map_err(failed("forget old commands"))?
+    .rows_affected();
+    Ok(wakeups.max(commands) >= most as u64)
+}
+
+fn stored_wakeup(row: &SqliteRow) -> Result<StoredWakeup, StoreError> {
+    let operation = "read a wakeup";
+    let kind: &str = row.try_get(2).map_err(failed(operation))?;
+    let kind: WakeupKind = kind.parse().map_err(|error| StoreError::Corrupt(format!("{error}")))?;
+    Ok(StoredWakeup {
+        wakeup: Wakeup { due_at: Timestamp::from_unix_ms(row.try_get(0).map_err(failed(operation))?), kind },
+        stream: row.try_get(1).map_err(failed(operation))?,
+        tenant: read::tenant(row.try_get(3).map_err(failed(operation))?)?,
+    })
+}

@@ -1,0 +1,164 @@
+//! Promises about what is kept beside the events: wakeups, commands, blobs, verifiers.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use domain::blob::{INLINE_LIMIT, claim_check};
+use domain::ids::{Partition, TenantId};
+use domain::time::Timestamp;
+use event_store::log::COMMAND_RETENTION_MS;
+use event_store::verifiers::{Verifier, VerifierKind, Verifiers};
+use event_store::{Log, LogReader};
+
+use crate::support::{Owner, Store, append, at, ending, stream, tenant, wakeup};
+
+const FINAL: &[&str] = &["execution.completed", "execution.failed"];
+
+async fn due(log: &impl Log, after: i64, until: i64, limit: usize) -> Vec<(i64, Uuid)> {
+    let found = log.wakeups(Partition(1), at(after), at(until), FINAL, limit).await.unwrap();
+    found.into_iter().map(|w| ((w.wakeup.due_at.unix_ms() - at(0).unix_ms()) / 1000, w.stream)).collect()
+}
+
+pub(crate) async fn wakeups_of_ended_streams_are_left_out(store: impl Store) {
+    let mut owner = Owner::of(&store).await;
+    let (ended, going, ending_later) = (stream(1), stream(1), stream(1));
+    let appends = vec![
+        ending(wakeup(append(ended, 0, 3), 10), "execution.completed"),
+        wakeup(append(going, 0, 3), 20),
+        wakeup(ending(append(ending_later, 0, 1), "execution.failed"), 30),
+        append(ending_later, 1, 1),
+    ];
+    owner.append(appends).await.unwrap();
+    assert_eq!(due(&*owner.log, 0, 100, 10).await, [(20, going), (30, ending_later)]);
+    owner.append(vec![ending(append(ending_later, 2, 1), "execution.failed")]).await.unwrap();
+    assert_eq!(due(&*owner.log, 0, 100, 10).await, [(20, going)]);
+    let all = owner.log.wakeups(Partition(1), at(0), at(100), &[], 10).await.unwrap();
+    assert_eq!(all.len(), 3);
+    assert_eq!(all[0].tenant, TenantId::default_tenant());
+}
+
+pub(crate) async fn wakeups_are_read_between_two_times_in_order(store: impl Store) {
+    let mut owner = Owner::of(&store).await;
+    let streams: Vec<Uuid> = (0..5).map(|_| stream(1)).collect();
+    let appends =
+        streams.iter().zip([50, 10, 40, 20, 30]).map(|(s, second)| wakeup(append(*s, 0, 1), second));
+    let mut appends: Vec<_> = appends.collect();
+    appends.push(wakeup(append(stream(2), 0, 1), 25));
+    owner.append(appends).await.unwrap();
+    assert_eq!(due(&*owner.log, 10, 40, 10).await, [(20, streams[3]), (30, streams[4]), (40, streams[2])]);
+    assert_eq!(due(&*owner.log, 0, 100, 2).await, [(10, streams[1]), (20, streams[3])]);
+}
+
+pub(crate) async fn the_same_wakeup_twice_is_one(store: impl Store) {
+    let mut owner = Owner::of(&store).await;
+    let stream = stream(1);
+    owner.append(vec![wakeup(wakeup(append(stream, 0, 1), 10), 10)]).await.unwrap();
+    owner.append(vec![wakeup(append(stream, 1, 1), 10)]).await.unwrap();
+    assert_eq!(due(&*owner.log, 0, 100, 10).await, [(10, stream)]);
+}
+
+pub(crate) async fn past_wakeups_and_old_commands_are_forgotten_in_steps(store: impl Store) {
+    let mut owner = Owner::of(&store).await;
+    let old: Vec<_> = (1..=5).map(|second| wakeup(append(stream(1), 0, 1), second)).collect();
+    owner.append(old.clone()).await.unwrap();
+    let much_later = at(0).plus_ms(2 * COMMAND_RETENTION_MS);
+    let mut young = append(stream(1), 0, 1);
+    young.decided_at = much_later;
+    owner.append(vec![young.clone()]).await.unwrap();
+    let forget = |until: i64, now: Timestamp| owner.log.forget_past(Partition(1), at(until), now, 2);
+    assert!(forget(3, at(0)).await.unwrap(), "a full step may have left rows");
+    assert!(!forget(3, at(0)).await.unwrap());
+    assert_eq!(due(&*owner.log, 0, 100, 10).await.iter().map(|w| w.0).collect::<Vec<_>>(), [4, 5]);
+    let known = async |append: &event_store::Append| {
+        owner.log.command_answer(Partition(1), append.command_id).await.unwrap().is_some()
+    };
+    assert!(known(&old[0]).await, "a command is known for a day at least");
+    while forget(3, much_later).await.unwrap() {}
+    for append in &old {
+        assert!(!known(append).await);
+    }
+    assert!(known(&young).await);
+}
+
+pub(crate) async fn a_blob_is_read_by_its_tenant_only(store: impl Store) {
+    let owner = Owner::of(&store).await;
+    let (_, blob) = claim_check(json!("x".repeat(INLINE_LIMIT)));
+    let blob = blob.unwrap();
+    for _ in 0..2 {
+        owner.log.write_blob(&tenant("a"), &blob).await.unwrap();
+    }
+    assert_eq!(owner.log.read_blob(&tenant("a"), &blob.reference).await.unwrap(), Some(blob.content.clone()));
+    assert_eq!(owner.log.read_blob(&tenant("b"), &blob.reference).await.unwrap(), None);
+}
+
+pub(crate) async fn a_blob_of_an_append_comes_with_it(store: impl Store) {
+    let mut owner = Owner::of(&store).await;
+    let (_, blob) = claim_check(json!("x".repeat(INLINE_LIMIT)));
+    let blob = blob.unwrap();
+    let mut with = append(stream(1), 0, 1);
+    with.blobs = vec![blob.clone(), blob.clone()];
+    owner.append(vec![with.clone()]).await.unwrap();
+    assert_eq!(owner.log.read_blob(&with.tenant, &blob.reference).await.unwrap(), Some(blob.content));
+}
+
+fn token(lookup: &str, expires: Option<i64>) -> Verifier {
+    Verifier {
+        kind: VerifierKind::RefreshToken,
+        lookup: lookup.to_owned(),
+        tenant: tenant("a"),
+        principal: "u1".to_owned(),
+        name: "laptop".to_owned(),
+        hash: String::new(),
+        family: Some(Uuid::from_u128(5)),
+        created_at: at(0),
+        expires_at: expires.map(at),
+        used_at: None,
+    }
+}
+
+pub(crate) async fn a_verifier_is_used_once(store: impl Store) {
+    let log = store.open().await;
+    log.put(&token("t1", Some(5))).await.unwrap();
+    assert_eq!(log.find(VerifierKind::RefreshToken, "t1").await.unwrap(), Some(token("t1", Some(5))));
+    let mark = || log.mark_used(VerifierKind::RefreshToken, "t1", at(1));
+    let (a, b, c) = tokio::join!(mark(), mark(), mark());
+    let won = [a.unwrap(), b.unwrap(), c.unwrap()].into_iter().filter(|won| *won).count();
+    assert_eq!(won, 1);
+    assert_eq!(log.find(VerifierKind::RefreshToken, "t1").await.unwrap().unwrap().used_at, Some(at(1)));
+    assert!(!log.mark_used(VerifierKind::RefreshToken, "unknown", at(1)).await.unwrap());
+    assert!(!log.mark_used(VerifierKind::AccessToken, "t1", at(1)).await.unwrap());
+}
+
+pub(crate) async fn verifiers_are_replaced_listed_and_deleted(store: impl Store) {
+    let log = store.open().await;
+    let password = |hash: &str| Verifier {
+        kind: VerifierKind::Password,
+        hash: hash.to_owned(),
+        family: None,
+        ..token("a@example.org", None)
+    };
+    log.put(&password("old")).await.unwrap();
+    log.put(&password("new")).await.unwrap();
+    let elsewhere = Verifier { tenant: tenant("b"), ..token("t3", None) };
+    for verifier in [&token("t1", None), &token("t2", None), &elsewhere] {
+        log.put(verifier).await.unwrap();
+    }
+    assert_eq!(log.list(VerifierKind::Password, &tenant("a")).await.unwrap(), [password("new")]);
+    let listed = log.list(VerifierKind::RefreshToken, &tenant("a")).await.unwrap();
+    assert_eq!(listed, [token("t1", None), token("t2", None)]);
+    assert!(log.delete(VerifierKind::Password, "a@example.org").await.unwrap());
+    assert!(!log.delete(VerifierKind::Password, "a@example.org").await.unwrap());
+    assert_eq!(log.delete_family(Uuid::from_u128(5)).await.unwrap(), 3);
+    assert_eq!(log.find(VerifierKind::RefreshToken, "t1").await.unwrap(), None);
+}
+
+pub(crate) async fn expired_verifiers_are_forgotten(store: impl Store) {
+    let log = store.open().await;
+    for (lookup, expires) in [("t1", Some(1)), ("t2", Some(2)), ("t3", Some(3)), ("t4", None)] {
+        log.put(&token(lookup, expires)).await.unwrap();
+    }
+    assert_eq!(log.forget_expired(at(2), 1).await.unwrap(), 1);
+    assert_eq!(log.forget_expired(at(2), 10).await.unwrap(), 1);
+    let left = log.list(VerifierKind::RefreshToken, &tenant("a")).await.unwrap();
+    assert_eq!(left, [token("t3", Some(3)), token("t4", None)]);
+}

@@ -1,0 +1,9 @@
+//! The promises of the log, kept by every implementation ([`contract`]), and what is SQLite's own ([`sqlite`],
+//! [`damage`]).
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by stopping")]
+
+mod contract;
+mod damage;
+mod sqlite;
+mod support;

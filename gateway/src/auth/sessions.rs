@@ -1,0 +1,161 @@
+//! Sessions: login, refresh with rotation, logout.
+//!
+//! A session is a family of tokens. A refresh token buys the next pair once; used twice it ends the family at
+//! once, because one of the two users of it is a thief.
+
+use domain::ids::{Slot, new_id};
+use domain::time::{Clock, Timestamp};
+use event_store::log::StoreError;
+use event_store::verifiers::{Verifier, VerifierKind, Verifiers};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Instant;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::config::GatewayConfig;
+use crate::failure::Failure;
+use crate::status;
+
+use super::password::{MAX_PASSWORD_BYTES, PasswordChecker};
+use super::throttle::Throttle;
+use super::token::{self, TokenHash};
+use super::{Authenticator, Principal};
+
+/// The most bytes of an e-mail address.
+const MAX_EMAIL_BYTES: usize = 254;
+
+/// What a login or refresh is answered with.
+#[derive(Serialize)]
+pub(crate) struct TokenAnswer {
+    pub(crate) access_token: Zeroizing<String>,
+    pub(crate) refresh_token: Zeroizing<String>,
+    pub(crate) token_type: &'static str,
+    /// Seconds until the access token expires.
+    pub(crate) expires_in: u64,
+    pub(crate) user: UserAnswer,
+}
+
+/// A user as clients see it.
+#[derive(Serialize)]
+pub(crate) struct UserAnswer {
+    pub(crate) id: String,
+    pub(crate) email: String,
+    pub(crate) tenant: String,
+    pub(crate) role: &'static str,
+}
+
+/// Begins, renews and ends sessions.
+pub(crate) struct Sessions {
+    verifiers: Arc<dyn Verifiers>,
+    clock: Arc<dyn Clock>,
+    passwords: PasswordChecker,
+    throttle: Throttle,
+    access_ms: u64,
+    refresh_ms: u64,
+}
+
+impl Sessions {
+    pub(crate) fn new(verifiers: Arc<dyn Verifiers>, clock: Arc<dyn Clock>, config: &GatewayConfig) -> Self {
+        Self {
+            verifiers,
+            clock,
+            passwords: PasswordChecker::new(config.password_checks),
+            throttle: Throttle::new(config.login_failures_per_minute),
+            access_ms: config.access_token_ms,
+            refresh_ms: config.refresh_token_ms,
+        }
+    }
+
+    /// A new session for whoever knows the password.
+    pub(crate) async fn login(&self, email: &str, password: Zeroizing<String>) -> Result<TokenAnswer, Failure> {
+        let refuse = || Failure::new(status::INVALID_CREDENTIALS, "the e-mail or the password is wrong");
+        let email = normal_email(email);
+        if email.len() > MAX_EMAIL_BYTES || password.len() > MAX_PASSWORD_BYTES {
+            return Err(refuse());
+        }
+        self.throttle.begin(&email, Instant::now()).map_err(|seconds| {
+            let detail = "too many failed logins for this e-mail; wait and try again";
+            Failure::new(status::TOO_MANY_ATTEMPTS, detail).retry_after(seconds)
+        })?;
+        let verifier = self.verifiers.find(VerifierKind::Password, &email).await?;
+        let hash = verifier.as_ref().map(|verifier| verifier.hash.clone());
+        let fits = self.passwords.check(password, hash).await?;
+        let Some(verifier) = verifier.filter(|_| fits) else { return Err(refuse()) };
+        self.throttle.succeeded(&email);
+        let now = self.clock.now();
+        let family = new_id(now, Slot::of_tenant(&verifier.tenant), crate::random::number());
+        Ok(self.issue(&verifier, family, now).await?)
+    }
+
+    /// The next pair of tokens for a refresh token that was not used yet.
+    pub(crate) async fn refresh(&self, auth: &Authenticator, secret: &str) -> Result<TokenAnswer, Failure> {
+        let refuse = || Failure::new(status::INVALID_REFRESH_TOKEN, "the refresh token is not valid; log in again");
+        let hash = TokenHash::of(secret);
+        let found = self.verifiers.find(VerifierKind::RefreshToken, hash.hex()).await?;
+        let verifier = found.filter(|verifier| hash.matches(&verifier.lookup)).ok_or_else(refuse)?;
+        let family = verifier.family.ok_or_else(refuse)?;
+        let now = self.clock.now();
+        if verifier.expires_at.is_some_and(|expiry| expiry <= now) {
+            return Err(refuse());
+        }
+        if !self.verifiers.mark_used(VerifierKind::RefreshToken, hash.hex(), now).await? {
+            self.end(auth, family).await?;
+            tracing::warn!(user.id = %verifier.principal, "a refresh token was used twice; its session is ended");
+            let detail = "the refresh token was used before; the session is ended, log in again";
+            return Err(Failure::new(status::REFRESH_TOKEN_REUSED, detail));
+        }
+        Ok(self.issue(&verifier, family, now).await?)
+    }
+
+    /// Ends the caller's session.
+    pub(crate) async fn logout(&self, auth: &Authenticator, principal: &Principal) -> Result<(), Failure> {
+        let family = principal.family.ok_or_else(|| {
+            Failure::new(status::NOT_A_SESSION, "an API key has no session to end; send an access token")
+        })?;
+        Ok(self.end(auth, family).await?)
+    }
+
+    async fn end(&self, auth: &Authenticator, family: Uuid) -> Result<(), StoreError> {
+        self.verifiers.delete_family(family).await?;
+        auth.forget_family(family);
+        Ok(())
+    }
+
+    async fn issue(&self, whose: &Verifier, family: Uuid, now: Timestamp) -> Result<TokenAnswer, StoreError> {
+        let (access_token, refresh_token) = (token::fresh(token::ACCESS), token::fresh(token::REFRESH));
+        let verifier = |kind, secret: &str, ttl_ms| Verifier {
+            kind,
+            lookup: TokenHash::of(secret).hex().to_owned(),
+            tenant: whose.tenant.clone(),
+            principal: whose.principal.clone(),
+            name: whose.name.clone(),
+            hash: String::new(),
+            family: Some(family),
+            created_at: now,
+            expires_at: Some(now.plus_ms(ttl_ms)),
+            used_at: None,
+        };
+        self.verifiers.put(&verifier(VerifierKind::RefreshToken, &refresh_token, self.refresh_ms)).await?;
+        self.verifiers.put(&verifier(VerifierKind::AccessToken, &access_token, self.access_ms)).await?;
+        Ok(TokenAnswer {
+            access_token,
+            refresh_token,
+            token_type: "Bearer",
+            expires_in: self.access_ms / 1000,
+            user: UserAnswer::new(&whose.principal, &whose.name, whose.tenant.as_str()),
+        })
+    }
+}
+
+impl UserAnswer {
+    pub(crate) fn new(id: &str, email: &str, tenant: &str) -> Self {
+        // The only role until users are managed.
+        Self { id: id.to_owned(), email: email.to_owned(), tenant: tenant.to_owned(), role: "admin" }
+    }
+}
+
+/// E-mails are compared without case and outer space.
+pub(crate) fn normal_email(email: &str) -> String {
+    email.trim().to_lowercase()
+}

@@ -1,0 +1,99 @@
+//! A tenant's whole log from a set of offsets on: history, then live, by offset.
+
+use domain::event::RecordedEvent;
+use domain::ids::{Position, TenantId};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::position::Offsets;
+
+use super::event::LiveEvent;
+use super::history::FeedReader;
+use super::hub::{Hub, LiveBatch, Subscribed};
+use super::mailbox::Mail;
+use super::{IDLE_REREAD, PAGE, Resume, Tail};
+
+/// Which events of a tenant are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct FeedFilter {
+    /// The first segment of the type.
+    pub(crate) category: Option<String>,
+    /// The whole type.
+    pub(crate) event_type: Option<String>,
+}
+
+impl FeedFilter {
+    /// Whether an event is told to this tenant.
+    pub(crate) fn fits(&self, tenant: &TenantId, event: &RecordedEvent) -> bool {
+        event.tenant == *tenant
+            && self.category.as_deref().is_none_or(|category| event.category() == category)
+            && self.event_type.as_deref().is_none_or(|name| event.event_type == name)
+    }
+}
+
+/// Follows a tenant's log.
+pub(crate) struct FeedTail {
+    reader: FeedReader,
+    /// The offsets of the last events read, told or left out.
+    after: Offsets,
+    pending: VecDeque<(LiveEvent, Offsets)>,
+    live: Subscribed<Arc<LiveBatch>>,
+    /// Whether the log may have events that the mailbox will not bring.
+    behind: bool,
+    announced: bool,
+}
+
+impl FeedTail {
+    /// Registers with the hub; the log is read from the first [`FeedTail::next`] on.
+    pub(crate) fn new(hub: &Arc<Hub>, reader: FeedReader, after: Offsets) -> Self {
+        let live = hub.subscribe_feed();
+        Self { reader, after, pending: VecDeque::new(), live, behind: true, announced: false }
+    }
+
+    /// What comes next.
+    pub(crate) async fn next(&mut self) -> Tail {
+        loop {
+            if let Some((event, offsets)) = self.pending.pop_front() {
+                return Tail::Event { event, resume: Resume::Token(Arc::from(offsets.token())) };
+            }
+            if self.behind {
+                match self.reader.page(self.after.clone(), PAGE).await {
+                    Ok(page) => {
+                        self.behind = page.more;
+                        self.after = page.after;
+                        self.pending.extend(
+                            page.events.into_iter().map(|(event, offsets)| (LiveEvent::new(Arc::new(event)), offsets)),
+                        );
+                    }
+                    Err(error) => return Tail::Failed(error),
+                }
+                continue;
+            }
+            if !self.announced {
+                self.announced = true;
+                return Tail::CaughtUp;
+            }
+            match tokio::time::timeout(IDLE_REREAD, self.live.mailbox.next()).await {
+                Ok(Mail::Item(batch)) => self.take(&batch),
+                Ok(Mail::Lagged) | Err(_) => self.behind = true,
+                Ok(Mail::Closed) => return Tail::End,
+            }
+        }
+    }
+
+    fn take(&mut self, batch: &LiveBatch) {
+        let seen = self.after.get(batch.partition);
+        if batch.first_offset > seen + 1 {
+            self.behind = true;
+            return;
+        }
+        let known = usize::try_from(seen + 1 - batch.first_offset).unwrap_or(usize::MAX);
+        for (index, event) in batch.events.iter().enumerate().skip(known) {
+            let offset = batch.first_offset + index as u64;
+            self.after.advance(Position { partition: batch.partition, offset });
+            if self.reader.filter.fits(&self.reader.tenant, event.event()) {
+                self.pending.push_back((event.clone(), self.after.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Reading the log for feeds: all partitions of a tenant, merged by time, a page at a time.
+
+use domain::event::RecordedEvent;
+use domain::execution::state::FINAL_EVENT_TYPES;
+use domain::ids::{Position, TenantId};
+use event_store::log::{LogReader, StoreError};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use uuid::Uuid;
+
+use crate::position::Offsets;
+
+use super::PAGE;
+use super::feed_tail::FeedFilter;
+
+/// The most events that one page looks at to find those that fit its filter.
+const MAX_SCANNED: usize = 10_000;
+
+/// Reads the log of a tenant over all partitions.
+#[derive(Clone)]
+pub(crate) struct FeedReader {
+    pub(crate) log: Arc<dyn LogReader>,
+    pub(crate) tenant: TenantId,
+    pub(crate) filter: FeedFilter,
+}
+
+/// A page of a feed.
+#[derive(Debug)]
+pub(crate) struct FeedPage {
+    /// The events, each with the offsets after it.
+    pub(crate) events: Vec<(RecordedEvent, Offsets)>,
+    /// How far the page has read, past events that the filter left out.
+    pub(crate) after: Offsets,
+    /// Whether the log may have more.
+    pub(crate) more: bool,
+}
+
+impl FeedReader {
+    /// Events after the offsets, at most `limit`, merged by time; within a partition in order.
+    pub(crate) async fn page(&self, mut after: Offsets, limit: usize) -> Result<FeedPage, StoreError> {
+        let mut events = Vec::new();
+        let mut scanned = 0;
+        let heads = self.log.heads().await?;
+        let mut buffers: Vec<VecDeque<RecordedEvent>> = Vec::with_capacity(heads.len());
+        // The earliest unread event of every partition that has one, and which buffer it is in.
+        let mut earliest = BinaryHeap::new();
+        for (index, head) in heads.iter().enumerate() {
+            buffers.push(VecDeque::new());
+            let seen = after.get(head.partition);
+            if head.offset > seen {
+                let page = self.log.read_partition(head.partition, seen, PAGE).await?;
+                buffers[index].extend(page);
+                earliest.extend(buffers[index].front().map(|event| Reverse((event.recorded_at, index))));
+            }
+        }
+        while let Some(Reverse((_, index))) = earliest.pop() {
+            let Some(event) = buffers[index].pop_front() else { continue };
+            let position = event.position;
+            if position.offset != after.get(position.partition) + 1 {
+                // Offsets are dense; should one be missing, nothing after it may be told.
+                return Err(StoreError::Corrupt(format!("after {position} comes a gap in the log")));
+            }
+            after.advance(position);
+            scanned += 1;
+            if self.filter.fits(&self.tenant, &event) {
+                events.push((event, after.clone()));
+            }
+            if buffers[index].is_empty() {
+                let Position { partition, offset } = position;
+                if heads[index].offset > offset {
+                    buffers[index].extend(self.log.read_partition(partition, offset, PAGE).await?);
+                }
+            }
+            earliest.extend(buffers[index].front().map(|event| Reverse((event.recorded_at, index))));
+            if events.len() >= limit || scanned >= MAX_SCANNED {
+                return Ok(FeedPage { events, more: !earliest.is_empty(), after });
+            }
+        }
+        Ok(FeedPage { events, after, more: false })
+    }
+}
+
+/// The event that ended an execution, if it has ended.
+pub(crate) async fn find_final_event(
+    log: &dyn LogReader,
+    execution: Uuid,
+) -> Result<Option<RecordedEvent>, StoreError> {
+    let mut after = 0;
+    loop {
+        let page = log.read_stream(execution, after, 1_000).await?;
+        let full = page.len() == 1_000;
+        let Some(last) = page.into_iter().next_back() else { return Ok(None) };
+        after = last.version;
+        // Nothing follows the end, so it is the last event or there is none.
+        if !full {
+            return Ok(Some(last).filter(|last| FINAL_EVENT_TYPES.contains(&last.event_type.as_ref())));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The hub: routes what the commit feed brings.
+//!
+//! Registrations are guards: dropping one removes it. The table is locked for the time of one batch.
+
+use bus::{CommitFeed, CommittedBatch, FeedMessage};
+use domain::event::RecordedEvent;
+use domain::execution::state::FINAL_EVENT_TYPES;
+use domain::ids::Partition;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::event::LiveEvent;
+use super::mailbox::{Mailbox, Postbox, mailbox};
+use super::{MAILBOX, PAGE};
+
+/// Routes live events to those who registered.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    /// By execution: who waits for its end.
+    waiters: HashMap<Uuid, Vec<(u64, oneshot::Sender<News>)>>,
+    /// By stream: who follows it.
+    streams: HashMap<Uuid, Vec<(u64, Postbox<LiveEvent>)>>,
+    /// Who follows all partitions.
+    feeds: Vec<(u64, Postbox<Arc<LiveBatch>>)>,
+}
+
+/// A committed batch on its way to feeds.
+#[derive(Debug)]
+pub(super) struct LiveBatch {
+    pub(super) partition: Partition,
+    pub(super) first_offset: u64,
+    pub(super) events: Vec<LiveEvent>,
+}
+
+/// What a waiter is told.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// The execution ended with this event.
+    Ended(Arc<RecordedEvent>),
+    /// Something was missed: read the log.
+    Lagged,
+}
+
+/// What a registration is for.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Waiter(Uuid),
+    Stream(Uuid),
+    Feed,
+}
+
+/// Removes a registration when it is dropped.
+#[derive(Debug)]
+struct Registration {
+    hub: Arc<Hub>,
+    place: Place,
+    number: u64,
+}
+
+/// A wait for the end of an execution.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    news: oneshot::Receiver<News>,
+    _registration: Registration,
+}
+
+/// A mailbox that is registered.
+#[derive(Debug)]
+pub(super) struct Subscribed<T> {
+    pub(super) mailbox: Mailbox<T>,
+    _registration: Registration,
+}
+
+impl Waiter {
+    /// The news; [`News::Lagged`] if the hub is gone. Cancel-safe.
+    pub(crate) async fn news(&mut self) -> News {
+        (&mut self.news).await.unwrap_or(News::Lagged)
+    }
+}
+
+impl Hub {
+    /// Follows the feed until the shutdown or the end of the bus.
+    pub(crate) async fn follow(&self, feed: &dyn CommitFeed, shutdown: CancellationToken) {
+        let mut subscription = feed.subscribe();
+        let mut expected: HashMap<Partition, u64> = HashMap::new();
+        loop {
+            let message = tokio::select! {
+                message = subscription.next() => message,
+                () = shutdown.cancelled() => None,
+            };
+            match message {
+                Some(FeedMessage::Batch(batch)) => {
+                    let next = batch.first_offset + batch.events.len() as u64;
+                    let known = expected.insert(batch.partition, next);
+                    if known.is_some_and(|known| known != batch.first_offset) {
+                        self.lag();
+                    }
+                    self.route(&batch);
+                }
+                Some(FeedMessage::Lagged) => {
+                    expected.clear();
+                    self.lag();
+                }
+                // Whoever still waits finds the rest in the log.
+                None => return self.lag(),
+            }
+        }
+    }
+
+    /// Waits for the end of an execution. Register before what may end it is sent.
+    pub(crate) fn wait_for_end(self: &Arc<Self>, execution: Uuid) -> Waiter {
+        let (sender, news) = oneshot::channel();
+        let mut table = self.lock();
+        let number = table.number();
+        table.waiters.entry(execution).or_default().push((number, sender));
+        drop(table);
+        Waiter { news, _registration: self.registered(Place::Waiter(execution), number) }
+    }
+
+    /// Follows a stream from now on.
+    pub(super) fn subscribe_stream(self: &Arc<Self>, stream: Uuid) -> Subscribed<LiveEvent> {
+        let (postbox, mailbox) = mailbox(MAILBOX);
+        let mut table = self.lock();
+        let number = table.number();
+        table.streams.entry(stream).or_default().push((number, postbox));
+        drop(table);
+        Subscribed { mailbox, _registration: self.registered(Place::Stream(stream), number) }
+    }
+
+    /// Follows all partitions from now on.
+    pub(super) fn subscribe_feed(self: &Arc<Self>) -> Subscribed<Arc<LiveBatch>> {
+        let (postbox, mailbox) = mailbox(MAILBOX);
+        let mut table = self.lock();
+        let number = table.number();
+        table.feeds.push((number, postbox));
+        drop(table);
+        Subscribed { mailbox, _registration: self.registered(Place::Feed, number) }
+    }
+
+    /// Routes a batch.
+    pub(super) fn route(&self, batch: &CommittedBatch) {
+        let mut table = self.lock();
+        let live: Option<Vec<LiveEvent>> = (!table.feeds.is_empty())
+            .then(|| batch.events.iter().map(|event| LiveEvent::new(event.clone())).collect());
+        for (index, event) in batch.events.iter().enumerate() {
+            if let Some(followers) = table.streams.get(&event.stream) {
+                let one = live.as_ref().and_then(|live| live.get(index)).cloned();
+                let one = one.unwrap_or_else(|| LiveEvent::new(event.clone()));
+                for (_, postbox) in followers {
+                    postbox.post(one.clone());
+                }
+            }
+            if !table.waiters.is_empty()
+                && FINAL_EVENT_TYPES.contains(&event.event_type.as_ref())
+                && let Some(waiters) = table.waiters.remove(&event.stream)
+            {
+                for (_, waiter) in waiters {
+                    // A waiter that is gone needs no news.
+                    let _ = waiter.send(News::Ended(event.clone()));
+                }
+            }
+        }
+        if let Some(events) = live {
+            // Large batches are told in parts, so that a mailbox never holds much more than its messages.
+            for (index, part) in events.chunks(PAGE).enumerate() {
+                let first_offset = batch.first_offset + (index * PAGE) as u64;
+                let message =
+                    Arc::new(LiveBatch { partition: batch.partition, first_offset, events: part.to_vec() });
+                for (_, postbox) in &table.feeds {
+                    postbox.post(message.clone());
+                }
+            }
+        }
+    }
+
+    /// Tells everybody that something was missed.
+    fn lag(&self) {
+        let mut table = self.lock();
+        for (_, waiter) in table.waiters.drain().flat_map(|(_, waiters)| waiters) {
+            let _ = waiter.send(News::Lagged);
+        }
+        table.streams.values().flatten().for_each(|(_, postbox)| postbox.lag());
+        table.feeds.iter().for_each(|(_, postbox)| postbox.lag());
+    }
+
+    fn registered(self: &Arc<Self>, place: Place, number: u64) -> Registration {
+        Registration { hub: self.clone(), place, number }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Every change of the table is one call on a collection; a panic cannot leave it half-changed.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        fn remove<T>(places: &mut HashMap<Uuid, Vec<(u64, T)>>, key: Uuid, number: u64) {
+            if let Some(entries) = places.get_mut(&key) {
+                entries.retain(|(other, _)| *other != number);
+                if entries.is_empty() {
+                    places.remove(&key);
+                }
+            }
+        }
+        let mut table = self.hub.lock();
+        match self.place {
+            Place::Waiter(execution) => remove(&mut table.waiters, execution, self.number),
+            Place::Stream(stream) => remove(&mut table.streams, stream, self.number),
+            Place::Feed => table.feeds.retain(|(other, _)| *other != self.number),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dropped_registration_leaves_nothing_behind() {
+        let hub = Arc::new(Hub::default());
+        let (waiter, stream, feed) =
+            (hub.wait_for_end(Uuid::nil()), hub.subscribe_stream(Uuid::nil()), hub.subscribe_feed());
+        drop((waiter, stream, feed));
+        let table = hub.lock();
+        assert!(table.waiters.is_empty() && table.streams.is_empty() && table.feeds.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_lag_reaches_waiters() {
+        let hub = Arc::new(Hub::default());
+        let mut waiter = hub.wait_for_end(Uuid::nil());
+        hub.lag();
+        assert!(matches!(waiter.news().await, News::Lagged));
+    }
+}

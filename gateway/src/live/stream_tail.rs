@@ -1,0 +1,85 @@
+//! One stream from a version on: history, then live, by version.
+
+use event_store::log::LogReader;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use super::event::LiveEvent;
+use super::hub::{Hub, Subscribed};
+use super::mailbox::Mail;
+use super::{IDLE_REREAD, PAGE, Resume, Tail};
+use domain::execution::state::FINAL_EVENT_TYPES;
+
+/// Follows an execution.
+pub(crate) struct StreamTail {
+    log: Arc<dyn LogReader>,
+    stream: Uuid,
+    /// The version of the last event given.
+    after: u64,
+    pending: VecDeque<LiveEvent>,
+    live: Subscribed<LiveEvent>,
+    /// Whether the log may have events that the mailbox will not bring.
+    behind: bool,
+    announced: bool,
+    ended: bool,
+}
+
+impl StreamTail {
+    /// Registers with the hub; the log is read from the first [`StreamTail::next`] on.
+    pub(crate) fn new(hub: &Arc<Hub>, log: Arc<dyn LogReader>, stream: Uuid, after: u64) -> Self {
+        let live = hub.subscribe_stream(stream);
+        Self { log, stream, after, pending: VecDeque::new(), live, behind: true, announced: false, ended: false }
+    }
+
+    /// What comes next.
+    pub(crate) async fn next(&mut self) -> Tail {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                match self.take(event) {
+                    Some(tail) => return tail,
+                    None => continue,
+                }
+            }
+            if self.behind {
+                match self.log.read_stream(self.stream, self.after, PAGE).await {
+                    Ok(page) => {
+                        self.behind = page.len() == PAGE;
+                        self.pending.extend(page.into_iter().map(|event| LiveEvent::new(Arc::new(event))));
+                    }
+                    Err(error) => return Tail::Failed(error),
+                }
+                continue;
+            }
+            if !self.announced {
+                self.announced = true;
+                return Tail::CaughtUp;
+            }
+            if self.ended {
+                return Tail::End;
+            }
+            match tokio::time::timeout(IDLE_REREAD, self.live.mailbox.next()).await {
+                Ok(Mail::Item(event)) => self.pending.push_back(event),
+                Ok(Mail::Lagged) | Err(_) => self.behind = true,
+                Ok(Mail::Closed) => return Tail::End,
+            }
+        }
+    }
+
+    /// The event, if it is the next one.
+    fn take(&mut self, event: LiveEvent) -> Option<Tail> {
+        let version = event.event().version;
+        if version <= self.after {
+            return None;
+        }
+        if version != self.after + 1 {
+            // Something is missing; the log has it, and this event again.
+            self.pending.clear();
+            self.behind = true;
+            return None;
+        }
+        self.after = version;
+        self.ended = FINAL_EVENT_TYPES.contains(&event.event().event_type.as_ref());
+        Some(Tail::Event { event, resume: Resume::Version(version) })
+    }
+}

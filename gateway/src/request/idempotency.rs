@@ -1,0 +1,223 @@
+//! Writes: who writes, in which trace, and under which `Idempotency-Key`.
+//!
+//! With a key, the ids of the command and of what it creates are derived from tenant, principal and key, so that a
+//! repetition meets the first command in the log, also after a restart; the digest of the request tells a
+//! repetition from a second use of the key.
+
+use axum::extract::FromRequestParts;
+use domain::command::{Command, CommandEnvelope};
+use domain::ids::{Slot, derived_id, new_id};
+use domain::time::Timestamp;
+use http::HeaderMap;
+use http::request::Parts;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::failure::Failure;
+use crate::status;
+
+use super::Caller;
+
+/// The header's longest value.
+const MAX_KEY_BYTES: usize = 255;
+
+/// A request that may change something.
+#[derive(Debug, Clone)]
+pub(crate) struct Write {
+    pub(crate) caller: Caller,
+    key: Option<Key>,
+}
+
+/// A caller's name for one request.
+#[derive(Debug, Clone)]
+struct Key {
+    text: String,
+    /// Method and path: the same key for another operation is another command.
+    operation: String,
+}
+
+/// A write with the ids that it will use.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    caller: Caller,
+    command_id: Uuid,
+    /// The aggregate that the command goes to.
+    pub(crate) stream: Uuid,
+    digest: Option<[u8; 32]>,
+}
+
+impl Write {
+    /// A write that comes from elsewhere than a request of its own, such as a WebSocket message.
+    pub(crate) fn without_key(caller: Caller) -> Self {
+        Self { caller, key: None }
+    }
+
+    /// To a stream that exists. `body` is what the caller sent, before anything was done to it.
+    pub(crate) fn to(self, stream: Uuid, now: Timestamp, body: &Value) -> Writing {
+        let slot = Slot::of(stream);
+        self.begin(stream, slot, now, body)
+    }
+
+    /// To a new stream in a slot.
+    pub(crate) fn create_in(self, slot: Slot, now: Timestamp, body: &Value) -> Writing {
+        let stream = new_id(now, slot, crate::random::number());
+        self.begin(stream, slot, now, body)
+    }
+
+    /// To a new stream in a slot of its own: derived from the key, or random.
+    pub(crate) fn create_anywhere(self, now: Timestamp, body: &Value) -> Writing {
+        let principal = &self.caller.principal;
+        let slot = match &self.key {
+            Some(key) => Slot::hashed(&[
+                principal.tenant.as_str().as_bytes(),
+                principal.actor.as_str().as_bytes(),
+                key.text.as_bytes(),
+            ]),
+            None => Slot::from_bits(crate::random::number()),
+        };
+        self.create_in(slot, now, body)
+    }
+
+    fn begin(self, stream: Uuid, slot: Slot, now: Timestamp, body: &Value) -> Writing {
+        let (command_id, digest) = match &self.key {
+            None => (new_id(now, slot, crate::random::number()), None),
+            Some(key) => {
+                let principal = &self.caller.principal;
+                let parts: [&[u8]; 5] = [
+                    b"idempotency",
+                    principal.tenant.as_str().as_bytes(),
+                    principal.actor.as_str().as_bytes(),
+                    key.operation.as_bytes(),
+                    key.text.as_bytes(),
+                ];
+                (derived_id(Timestamp::default(), slot, &parts), Some(key.digest(body)))
+            }
+        };
+        Writing { caller: self.caller, command_id, stream, digest }
+    }
+}
+
+impl Writing {
+    /// The command as it travels. What a start causes belongs to its execution, the rest to its stream.
+    pub(crate) fn envelope(&self, command: Command) -> CommandEnvelope {
+        CommandEnvelope {
+            id: self.command_id,
+            tenant: self.caller.principal.tenant.clone(),
+            actor: self.caller.principal.actor.clone(),
+            stream: self.stream,
+            correlation_id: self.stream,
+            causation_id: self.command_id,
+            traceparent: Some(self.caller.trace.traceparent()),
+            digest: self.digest,
+            command,
+        }
+    }
+
+    /// Who writes.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl Key {
+    /// Objects are written with their keys in order, so equal JSON has equal bytes.
+    fn digest(&self, body: &Value) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        hasher.update(self.operation.as_bytes());
+        hasher.update([0]);
+        hasher.update(body.to_string().as_bytes());
+        hasher.finalize().into()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Write {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let key = read_key(&parts.headers)?;
+        let key = key.map(|text| Key { text, operation: format!("{} {}", parts.method, parts.uri.path()) });
+        Ok(Self { caller, key })
+    }
+}
+
+fn read_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let bytes = value.as_bytes();
+    if bytes.is_empty() || bytes.len() > MAX_KEY_BYTES || !bytes.iter().all(u8::is_ascii_graphic) {
+        let detail = format!("an Idempotency-Key has 1 to {MAX_KEY_BYTES} visible ASCII characters");
+        return Err(Failure::new(status::INVALID_IDEMPOTENCY_KEY, detail));
+    }
+    Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Principal;
+    use crate::position::Watermarks;
+    use crate::trace_context::TraceContext;
+    use domain::ids::{Actor, TenantId};
+    use http::HeaderValue;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn write(actor: &str, operation: &str, key: Option<&str>) -> Write {
+        let principal = Principal {
+            tenant: TenantId::default_tenant(),
+            actor: Actor::recorded(actor),
+            user: "u".into(),
+            name: "n".into(),
+            family: None,
+            expires_at: None,
+            watermarks: Arc::new(Watermarks::new(16)),
+        };
+        let caller = Caller { principal: Arc::new(principal), trace: TraceContext::fresh() };
+        let key = key.map(|text| Key { text: text.into(), operation: operation.into() });
+        Write { caller, key }
+    }
+
+    #[test]
+    fn a_repeated_key_meets_the_same_command_in_the_same_partition() {
+        let (early, late) = (Timestamp::from_unix_ms(1), Timestamp::from_unix_ms(9_999));
+        let first = write("key:a", "POST /x", Some("k")).create_anywhere(early, &json!({"b": 1, "a": 2}));
+        let again = write("key:a", "POST /x", Some("k")).create_anywhere(late, &json!({"a": 2, "b": 1}));
+        assert_eq!(first.command_id, again.command_id);
+        assert_eq!(first.digest, again.digest);
+        assert_eq!(Slot::of(first.stream), Slot::of(again.stream));
+        assert_eq!(Slot::of(first.stream), Slot::of(first.command_id));
+    }
+
+    #[test]
+    fn another_principal_operation_key_or_body_differs() {
+        let now = Timestamp::from_unix_ms(1);
+        let base = write("key:a", "POST /x", Some("k")).create_anywhere(now, &json!(1));
+        for other in [
+            write("key:b", "POST /x", Some("k")),
+            write("key:a", "POST /y", Some("k")),
+            write("key:a", "POST /x", Some("l")),
+            write("key:a", "POST /x", None),
+        ] {
+            assert_ne!(other.create_anywhere(now, &json!(1)).command_id, base.command_id);
+        }
+        let changed = write("key:a", "POST /x", Some("k")).create_anywhere(now, &json!(2));
+        assert_eq!(changed.command_id, base.command_id);
+        assert_ne!(changed.digest, base.digest);
+    }
+
+    #[test]
+    fn a_key_is_1_to_255_visible_characters() {
+        let read = |bytes: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("idempotency-key", HeaderValue::from_bytes(bytes).expect("a header"));
+            read_key(&headers)
+        };
+        assert_eq!(read(b"a-1").ok().flatten().as_deref(), Some("a-1"));
+        assert!(read(b"").is_err());
+        assert!(read(b"a b").is_err());
+        assert!(read("é".as_bytes()).is_err());
+        assert!(read(&[b'a'; 256]).is_err());
+        assert!(read(&[b'a'; 255]).is_ok());
+    }
+}

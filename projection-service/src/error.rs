@@ -1,0 +1,45 @@
+//! What stops a projection, for a moment or for good.
+
+use domain::ids::Partition;
+use event_store::StoreError;
+use read_models::ReadModelError;
+
+/// The projection cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectionError {
+    /// The log could not be read.
+    #[error("the log could not be read")]
+    Log(#[from] StoreError),
+    /// The read models could not be written.
+    #[error("the read models could not be written")]
+    Models(#[from] ReadModelError),
+    /// A rebuild has exchanged the tables: what was cached is of the old ones.
+    #[error("the read models were rebuilt meanwhile (generation {found}, not {expected}); starting from their checkpoints")]
+    Exchanged {
+        /// The generation that this writer knew.
+        expected: u64,
+        /// The one in the database.
+        found: u64,
+    },
+    /// The log skipped or repeated an offset.
+    #[error("the log gave offset {found} of partition {partition} where {expected} comes next; check the log with `everline audit verify`")]
+    Damaged {
+        /// The partition.
+        partition: Partition,
+        /// The offset that comes next.
+        expected: u64,
+        /// The offset that came.
+        found: u64,
+    },
+}
+
+impl ProjectionError {
+    /// Whether starting again from the checkpoints may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Log(StoreError::Database { .. } | StoreError::Io { .. }) | Self::Exchanged { .. } => true,
+            Self::Log(_) | Self::Damaged { .. } => false,
+            Self::Models(error) => error.is_transient(),
+        }
+    }
+}

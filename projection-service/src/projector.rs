@@ -1,0 +1,55 @@
+//! One batch, one transaction: rows, parked streams and checkpoints.
+
+use read_models::{MAIN_PROJECTION, ReadModels, WriteTx};
+
+use crate::batch::Batch;
+use crate::cache::ViewCache;
+use crate::error::ProjectionError;
+use crate::projections::{Trouble, executions, workflows};
+
+/// Folds batches into the read models.
+pub(crate) struct Projector {
+    models: ReadModels,
+    cache: ViewCache,
+    /// The generation of the live tables that the cache belongs to.
+    generation: u64,
+}
+
+impl Projector {
+    pub(crate) fn new(models: ReadModels, cache_bytes: usize) -> Self {
+        Self { models, cache: ViewCache::new(cache_bytes), generation: 0 }
+    }
+
+    /// Forgets what is cached and reads where the live tables are.
+    pub(crate) async fn restart(&mut self) -> Result<Vec<(domain::ids::Partition, u64)>, ProjectionError> {
+        self.cache.clear();
+        // The generation first: should the tables be exchanged between the two reads, the next batch is refused.
+        self.generation = self.models.generation(MAIN_PROJECTION).await?;
+        Ok(self.models.checkpoints(MAIN_PROJECTION).await?)
+    }
+
+    /// Projects a batch into the tables that readers see. After an error, [`Projector::restart`].
+    pub(crate) async fn project(&mut self, batch: &Batch) -> Result<Trouble, ProjectionError> {
+        let mut tx = self.models.begin().await?;
+        let found = tx.generation(MAIN_PROJECTION).await?;
+        if found != self.generation {
+            return Err(ProjectionError::Exchanged { expected: self.generation, found });
+        }
+        let trouble = self.project_in(&mut tx, batch).await?;
+        tx.commit().await?;
+        Ok(trouble)
+    }
+
+    /// Projects a batch within a transaction that the caller commits.
+    pub(crate) async fn project_in(
+        &mut self,
+        tx: &mut WriteTx,
+        batch: &Batch,
+    ) -> Result<Trouble, ProjectionError> {
+        // First of all, so that a writer that has lost the race does no work.
+        tx.advance_checkpoints(MAIN_PROJECTION, &batch.advances()).await?;
+        let mut trouble = workflows::project(tx, batch.workflows.list()).await?;
+        trouble += executions::project(tx, &mut self.cache, batch.executions.list()).await?;
+        Ok(trouble)
+    }
+}

@@ -1,0 +1,213 @@
+//! The loop: from the checkpoints, by the log and then by the feed, one transaction per batch.
+//!
+//! Start-up, normal running and every recovery are the same path: read the checkpoints, be behind everywhere,
+//! page the log until nothing is left, take the feed where it follows on. The feed is subscribed to before the
+//! first page is read, so that nothing falls between the two. Whatever fails, the next round begins there again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use bus::{CommitFeed, FeedMessage, FeedSubscription};
+use domain::ids::Partition;
+use event_store::LogReader;
+use read_models::ReadModels;
+
+use crate::config::ProjectionConfig;
+use crate::error::ProjectionError;
+use crate::handle::{Progress, ProjectionHandle};
+use crate::intake::Intake;
+use crate::projector::Projector;
+
+/// Keeps the read models up to the log until it is told to stop.
+pub struct ProjectionService {
+    config: ProjectionConfig,
+    log: Arc<dyn LogReader>,
+    feed: Arc<dyn CommitFeed>,
+    models: ReadModels,
+    progress: Arc<Progress>,
+}
+
+impl ProjectionService {
+    /// A service that does nothing until it runs.
+    pub fn new(
+        config: ProjectionConfig,
+        log: Arc<dyn LogReader>,
+        feed: Arc<dyn CommitFeed>,
+        models: ReadModels,
+    ) -> Self {
+        let progress = Arc::new(Progress::new(log.partitions()));
+        Self { config, log, feed, models, progress }
+    }
+
+    /// For looking at it while it runs.
+    pub fn handle(&self) -> ProjectionHandle {
+        ProjectionHandle { progress: Arc::clone(&self.progress) }
+    }
+
+    /// Runs until `shutdown`; the batch under way is finished. Fails when something is wrong that another try
+    /// does not mend, or after `max_failures` in a row.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ProjectionError> {
+        let mut follower = Follower {
+            subscription: Some(self.feed.subscribe()),
+            projector: Projector::new(self.models, self.config.cache_bytes),
+            intake: Intake::new(self.log.partitions(), &[], &self.config),
+            progress: self.progress,
+            log: self.log,
+            last_commit: None,
+            next_check: Instant::now(),
+            checked: Vec::new(),
+            config: self.config,
+        };
+        loop {
+            let Err(error) = follower.follow(&shutdown).await else { return Ok(()) };
+            let failures = follower.progress.failures.fetch_add(1, Ordering::Relaxed) + 1;
+            if !error.is_transient() || failures > u64::from(follower.config.max_failures) {
+                return Err(error);
+            }
+            let pause = backoff(&follower.config, failures);
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                failures,
+                pause_ms = pause.as_millis() as u64,
+                "the projection starts again from its checkpoints"
+            );
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}
+
+fn backoff(config: &ProjectionConfig, failures: u64) -> Duration {
+    let doublings = u32::try_from(failures - 1).unwrap_or(u32::MAX).min(20);
+    config.min_backoff.saturating_mul(1 << doublings).min(config.max_backoff)
+}
+
+struct Follower {
+    config: ProjectionConfig,
+    log: Arc<dyn LogReader>,
+    /// `None` once the bus is shut down: then the log alone is followed.
+    subscription: Option<Box<dyn FeedSubscription>>,
+    projector: Projector,
+    intake: Intake,
+    progress: Arc<Progress>,
+    last_commit: Option<Instant>,
+    next_check: Instant,
+    /// The positions at the last comparison with the log's heads.
+    checked: Vec<(Partition, u64)>,
+}
+
+impl Follower {
+    async fn follow(&mut self, shutdown: &CancellationToken) -> Result<(), ProjectionError> {
+        let checkpoints = self.projector.restart().await?;
+        self.intake = Intake::new(self.log.partitions(), &checkpoints, &self.config);
+        for (partition, offset) in checkpoints {
+            self.progress.set_projected(partition, offset);
+        }
+        self.checked.clear();
+        self.next_check = Instant::now();
+        while !shutdown.is_cancelled() {
+            if Instant::now() >= self.next_check {
+                self.compare_with_heads().await?;
+            }
+            self.hear_waiting().await;
+            if self.intake.is_behind() {
+                self.intake.page(&*self.log).await?;
+                self.commit().await?;
+            } else if self.intake.is_full() || (!self.intake.is_empty() && self.due() <= Instant::now()) {
+                self.commit().await?;
+            } else {
+                self.wait(shutdown).await;
+            }
+        }
+        self.commit().await
+    }
+
+    /// When the next transaction may begin.
+    fn due(&self) -> Instant {
+        self.last_commit.map_or_else(Instant::now, |at| at + self.config.commit_interval)
+    }
+
+    /// Sleeps until there is something to do.
+    async fn wait(&mut self, shutdown: &CancellationToken) {
+        let due = self.due();
+        let until = if self.intake.is_empty() { self.next_check } else { self.next_check.min(due) };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            message = next(&mut self.subscription) => self.hear(message),
+            () = tokio::time::sleep_until(until) => {}
+        }
+    }
+
+    /// Takes what the feed has ready, as far as the batch has room.
+    async fn hear_waiting(&mut self) {
+        while !self.intake.is_full() {
+            tokio::select! {
+                biased;
+                message = next(&mut self.subscription) => self.hear(message),
+                () = std::future::ready(()) => return,
+            }
+        }
+    }
+
+    fn hear(&mut self, message: Option<FeedMessage>) {
+        match message {
+            Some(message) => self.intake.hear(&message),
+            None => {
+                tracing::info!("the commit feed has ended; the projection follows the log alone");
+                self.subscription = None;
+            }
+        }
+    }
+
+    /// Finds partitions whose log has gone on while the feed said nothing of them.
+    async fn compare_with_heads(&mut self) -> Result<(), ProjectionError> {
+        self.next_check = Instant::now() + self.config.silence;
+        let heads = self.log.heads().await?;
+        let positions: Vec<_> = self.intake.positions().collect();
+        for head in heads {
+            self.progress.raise_head(head.partition, head.offset);
+            let index = usize::from(head.partition.0);
+            let position = positions.get(index).map_or(0, |(_, offset)| *offset);
+            let silent = self.checked.get(index).is_none_or(|(_, before)| *before == position);
+            if silent && head.offset > position {
+                self.intake.mark_behind(head.partition);
+            }
+        }
+        self.checked = positions;
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), ProjectionError> {
+        if self.intake.is_empty() {
+            return Ok(());
+        }
+        self.last_commit = Some(Instant::now());
+        let batch = self.intake.take_batch();
+        let trouble = self.projector.project(&batch).await?;
+        let progress = &self.progress;
+        for advance in batch.advances() {
+            progress.raise_head(advance.partition, advance.to);
+            progress.set_projected(advance.partition, advance.to);
+        }
+        progress.events.fetch_add(batch.events() as u64, Ordering::Relaxed);
+        progress.batches.fetch_add(1, Ordering::Relaxed);
+        progress.parked.fetch_add(trouble.parked, Ordering::Relaxed);
+        progress.skipped.fetch_add(trouble.skipped, Ordering::Relaxed);
+        progress.failures.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The next message; never ready once the feed has ended.
+async fn next(subscription: &mut Option<Box<dyn FeedSubscription>>) -> Option<FeedMessage> {
+    match subscription {
+        Some(subscription) => subscription.next().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,246 @@
+//! Queries of executions.
+//!
+//! A list walks one index from the newest id down. Filters other than the workflow look at no more than
+//! [`SCAN_ROWS`] rows per page: a page of a rare status may be short and still have a successor, so that no
+//! request can read a tenant's whole history.
+
+use sqlx::{QueryBuilder, Sqlite};
+use uuid::Uuid;
+
+use domain::execution::ExecutionStatus;
+use domain::execution::view::ExecutionView;
+use domain::ids::TenantId;
+use domain::time::Timestamp;
+
+use crate::ReadModelError;
+use crate::rows::Page;
+use crate::sql::{Columns, signed};
+use crate::store::ReadModels;
+use crate::workflows::MAX_LIMIT;
+
+/// Rows that a filter looks at for one page.
+pub const SCAN_ROWS: u64 = 50_000;
+/// Attribute filters of one query.
+pub const MAX_ATTRIBUTES: usize = 16;
+/// Bytes of the text searched for.
+pub const MAX_SEARCH_BYTES: usize = 200;
+
+/// Which executions a list shows. Everything given must hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ExecutionFilter {
+    /// Of this workflow.
+    pub workflow_id: Option<Uuid>,
+    /// In this status.
+    pub status: Option<ExecutionStatus>,
+    /// Started later than this.
+    pub started_after: Option<Timestamp>,
+    /// Started earlier than this.
+    pub started_before: Option<Timestamp>,
+    /// Whose workflow's name or error's message contains this, in any ASCII case.
+    pub q: Option<String>,
+    /// Whose attributes have these texts; numbers and booleans compare by their JSON.
+    pub attributes: Vec<(String, String)>,
+}
+
+impl ExecutionFilter {
+    fn check(&self) -> Result<(), ReadModelError> {
+        if self.attributes.len() > MAX_ATTRIBUTES {
+            let count = self.attributes.len();
+            return Err(ReadModelError::Filter(format!(
+                "it has {count} attributes; use at most {MAX_ATTRIBUTES}"
+            )));
+        }
+        match self.q.as_ref().map(String::len) {
+            Some(length) if length > MAX_SEARCH_BYTES => Err(ReadModelError::Filter(format!(
+                "the text searched for has {length} bytes; use at most {MAX_SEARCH_BYTES}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it may pass over many rows to find one.
+    fn scans(&self) -> bool {
+        self.status.is_some()
+            || self.started_after.is_some()
+            || self.started_before.is_some()
+            || self.q.is_some()
+            || !self.attributes.is_empty()
+    }
+
+    /// The conditions that an index serves.
+    fn push_walk(&self, query: &mut QueryBuilder<Sqlite>, tenant: &TenantId, below: Uuid) {
+        query.push(" from executions where tenant = ").push_bind(tenant.as_str().to_owned());
+        query.push(" and id < ").push_bind(below);
+        if let Some(workflow) = self.workflow_id {
+            query.push(" and workflow_id = ").push_bind(workflow);
+        }
+    }
+
+    /// The conditions that look at rows.
+    fn push_conditions(&self, query: &mut QueryBuilder<Sqlite>) {
+        if let Some(status) = self.status {
+            query.push(" and status = ").push_bind(status.as_str());
+        }
+        if let Some(after) = self.started_after {
+            query.push(" and started_at > ").push_bind(after.unix_ms());
+        }
+        if let Some(before) = self.started_before {
+            query.push(" and started_at < ").push_bind(before.unix_ms());
+        }
+        if let Some(text) = &self.q {
+            let pattern = like_pattern(text);
+            query.push(r" and (lower(workflow_name) like ").push_bind(pattern.clone());
+            query.push(r" escape '\' or lower(error) like ").push_bind(pattern).push(r" escape '\')");
+        }
+        for (key, value) in &self.attributes {
+            query.push(" and exists (select 1 from json_each(executions.attributes) as a where a.key = ");
+            query.push_bind(key.clone());
+            // SQLite gives booleans as 1 and 0, but names them in `type`.
+            query.push(" and case a.type when 'true' then 'true' when 'false' then 'false' ");
+            query.push("else cast(a.value as text) end = ").push_bind(value.clone()).push(")");
+        }
+    }
+}
+
+impl ReadModels {
+    /// An execution of a tenant.
+    pub async fn execution(
+        &self,
+        tenant: &TenantId,
+        id: Uuid,
+    ) -> Result<Option<ExecutionView>, ReadModelError> {
+        let row = sqlx::query("select view from executions where tenant = $1 and id = $2")
+            .bind(tenant.as_str())
+            .bind(id)
+            .fetch_optional(&self.inner.readers)
+            .await
+            .map_err(ReadModelError::database("read an execution"))?;
+        row.map(|row| decode_view(id, Columns::of(&row, "executions").take()?)).transpose()
+    }
+
+    /// A tenant's executions that pass a filter, the newest first, from before `cursor`.
+    pub async fn executions(
+        &self,
+        tenant: &TenantId,
+        filter: &ExecutionFilter,
+        cursor: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Page<ExecutionView>, ReadModelError> {
+        self.executions_within(SCAN_ROWS, tenant, filter, cursor, limit).await
+    }
+
+    async fn executions_within(
+        &self,
+        scan: u64,
+        tenant: &TenantId,
+        filter: &ExecutionFilter,
+        cursor: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Page<ExecutionView>, ReadModelError> {
+        filter.check()?;
+        let limit = limit.clamp(1, MAX_LIMIT);
+        let below = cursor.unwrap_or(Uuid::max());
+        let floor = if filter.scans() { self.scan_floor(scan, tenant, filter, below).await? } else { None };
+
+        let mut query = QueryBuilder::<Sqlite>::new("select id, view");
+        filter.push_walk(&mut query, tenant, below);
+        if let Some(floor) = floor {
+            query.push(" and id >= ").push_bind(floor);
+        }
+        filter.push_conditions(&mut query);
+        query.push(" order by id desc limit ").push_bind(signed(limit as u64 + 1));
+        let rows = query.build().fetch_all(&self.inner.readers).await;
+        let rows = rows.map_err(ReadModelError::database("list executions"))?;
+        let views = rows.iter().map(|row| {
+            let mut columns = Columns::of(row, "executions");
+            let id = columns.take()?;
+            decode_view(id, columns.take()?)
+        });
+        let mut page = Page::cut(views.collect::<Result<Vec<_>, _>>()?, limit, |view| view.id);
+        if page.next.is_none() {
+            page.next = floor;
+        }
+        Ok(page)
+    }
+
+    /// The oldest id that this page's scan may look at; `None` if it may look at all that are left.
+    async fn scan_floor(
+        &self,
+        scan: u64,
+        tenant: &TenantId,
+        filter: &ExecutionFilter,
+        below: Uuid,
+    ) -> Result<Option<Uuid>, ReadModelError> {
+        let mut query = QueryBuilder::<Sqlite>::new("select id");
+        filter.push_walk(&mut query, tenant, below);
+        query.push(" order by id desc limit 1 offset ").push_bind(signed(scan.saturating_sub(1)));
+        let row = query.build().fetch_optional(&self.inner.readers).await;
+        let row = row.map_err(ReadModelError::database("bound a list of executions"))?;
+        row.map(|row| Columns::of(&row, "executions").take()).transpose()
+    }
+}
+
+pub(crate) fn decode_view(id: Uuid, json: &str) -> Result<ExecutionView, ReadModelError> {
+    serde_json::from_str(json).map_err(ReadModelError::corrupt("executions", id))
+}
+
+/// A pattern for `like … escape '\'` that finds `text` itself anywhere.
+fn like_pattern(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for letter in text.chars() {
+        if matches!(letter, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter.to_ascii_lowercase());
+    }
+    pattern.push('%');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_text_has_no_wildcards_of_its_own() {
+        assert_eq!(like_pattern(r"50%_A\b"), r"%50\%\_a\\b%");
+    }
+
+    #[tokio::test]
+    async fn a_filter_looks_at_a_bounded_number_of_rows_and_goes_on_with_the_cursor() {
+        let models = ReadModels::open_temporary().await.expect("a database");
+        let tenant = TenantId::default_tenant();
+        let rows = (0..10).map(|number| {
+            let status = if number == 0 { "failed" } else { "completed" };
+            let view = serde_json::json!({
+                "id": uuid(number), "workflow_id": uuid(99), "workflow_name": "w", "workflow_version": 1,
+                "status": status, "input": null, "output": null, "error": null, "cancel_reason": null,
+                "started_at": "2026-11-21T00:00:00Z", "finished_at": null, "duration_ms": null, "priority": 5,
+                "attributes": {}, "version": 1, "started_by": "user:1", "ends": [], "nodes": [],
+            });
+            let view: ExecutionView = serde_json::from_value(view).expect("a view");
+            crate::ExecutionRow::new(&tenant, domain::ids::Partition(0), &view).expect("a row")
+        });
+        let mut tx = models.begin().await.expect("a transaction");
+        tx.put_executions(rows.collect()).await.expect("rows");
+        tx.commit().await.expect("a commit");
+
+        let filter = ExecutionFilter { status: Some(ExecutionStatus::Failed), ..ExecutionFilter::default() };
+        let mut cursor = None;
+        let mut pages = Vec::new();
+        loop {
+            let page = models.executions_within(4, &tenant, &filter, cursor, 50).await.expect("a page");
+            pages.push(page.items.len());
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(pages, [0, 0, 1], "ids 9 to 6, 5 to 2, and the rest");
+    }
+
+    fn uuid(number: u64) -> Uuid {
+        domain::ids::new_id(Timestamp::from_unix_ms(1_000), domain::ids::Slot::from_bits(1), number)
+    }
+}

@@ -1,0 +1,33 @@
+//! What users ask for, as tables derived from the log.
+//!
+//! ```text
+//!   projection-service ──WriteTx──► rows + checkpoints ──► gateway (ReadModels)
+//!                       (one transaction)      └─────────► wait_for(positions)
+//! ```
+//!
+//! Owns: the tables, their SQL and migrations, in a database of their own with relaxed durability. Invariants:
+//! rows and the checkpoint they belong to change in one transaction, so a row never shows an event twice or
+//! skips one; a tenant's rows are found only under that tenant. Deliberately absent: folding (projections) and
+//! any truth: everything here can be derived again.
+//!
+//! Read in this order: [`rows`] (what is kept), [`store`] (opening), [`write`] (the transaction), [`rebuild`]
+//! (shadow tables), [`executions`] and [`workflows`] (queries), [`positions`] (waiting), [`dump`].
+
+pub mod dump;
+mod error;
+pub mod executions;
+pub mod positions;
+pub mod rebuild;
+pub mod rows;
+mod sql;
+pub mod store;
+pub mod workflows;
+pub mod write;
+
+pub use dump::Table;
+pub use error::ReadModelError;
+pub use executions::ExecutionFilter;
+pub use positions::{Advance, MAIN_PROJECTION};
+pub use rows::{ExecutionRow, Page, ParkedStream, WorkflowRow, WorkflowVersionRow};
+pub use store::ReadModels;
+pub use write::WriteTx;

@@ -1,0 +1,127 @@
+//! Opening the database, its connections and its schema.
+//!
+//! One writer connection, so that writers of this process queue in memory instead of on SQLite's lock; a few
+//! readers that never wait for it (WAL). `synchronous=normal`: a power cut may lose the last commits, whole,
+//! rows and checkpoint together, and the projection repeats them.
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::ReadModelError;
+use crate::positions::Reached;
+
+/// Connections that queries share.
+const READERS: u32 = 4;
+/// How long a statement waits for a writer in another process, and a caller for a connection.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// WAL pages after which SQLite checkpoints: 16 MiB, so that a busy projection syncs seldom.
+const WAL_PAGES: &str = "4000";
+
+/// Schema versions, forward only.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "read models", include_str!("../migrations/sqlite/0001_read_models.sql"))];
+
+/// The read models. Cheap to clone; clones share connections and wake each other's waiters.
+#[derive(Clone)]
+pub struct ReadModels {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) writer: SqlitePool,
+    pub(crate) readers: SqlitePool,
+    /// The checkpoints of the main projection, as far as this process knows.
+    pub(crate) reached: watch::Sender<Reached>,
+    /// When the checkpoints were last read for the sake of waiters.
+    pub(crate) polled: Mutex<Option<Instant>>,
+    /// The folder of a temporary database, removed with the last clone.
+    temporary: Option<PathBuf>,
+}
+
+impl ReadModels {
+    /// Opens or creates the database at `path` and brings its schema up to date.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, ReadModelError> {
+        Self::open_at(path.as_ref(), None).await
+    }
+
+    /// A database in the system's folder for temporary files, removed when the last clone is dropped.
+    pub async fn open_temporary() -> Result<Self, ReadModelError> {
+        let folder = std::env::temp_dir().join(format!("everline-read-models-{}", Uuid::new_v4()));
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| ReadModelError::database("create a temporary folder")(source.into()))?;
+        Self::open_at(&folder.join("read-models.db"), Some(folder.clone())).await
+    }
+
+    async fn open_at(path: &Path, temporary: Option<PathBuf>) -> Result<Self, ReadModelError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("temp_store", "memory")
+            .pragma("wal_autocheckpoint", WAL_PAGES);
+        let writer = pool(1).connect_with(options.clone()).await;
+        let writer = writer.map_err(ReadModelError::database("open its file for writing"))?;
+        migrator().run(&writer).await.map_err(ReadModelError::Migration)?;
+        let readers = pool(READERS).connect_with(options.pragma("query_only", "on")).await;
+        let readers = readers.map_err(ReadModelError::database("open its file for reading"))?;
+        let models = Self {
+            inner: Arc::new(Inner {
+                writer,
+                readers,
+                reached: watch::Sender::new(Reached::default()),
+                polled: Mutex::new(None),
+                temporary,
+            }),
+        };
+        models.poll_checkpoints().await?;
+        Ok(models)
+    }
+
+    /// Closes the connections after the statements under way. Later calls fail.
+    pub async fn close(&self) {
+        self.inner.readers.close().await;
+        self.inner.writer.close().await;
+    }
+}
+
+impl std::fmt::Debug for ReadModels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadModels").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.temporary
+            && let Err(error) = std::fs::remove_dir_all(folder)
+        {
+            tracing::debug!(%error, folder = %folder.display(), "a temporary database was left behind");
+        }
+    }
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS.iter().map(|&(version, description, sql)| {
+        let sql = sqlx::SqlStr::from_static(sql);
+        Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}

@@ -1,0 +1,106 @@
+//! The command line: what can be typed, and which module does it.
+//!
+//! ```text
+//!   serve      dev, serve: this process is the server          (Embedded)
+//!   run        apply, start, follow, print; --local in-process  (Embedded or Client)
+//!   workflow execution events variable: requests to a server   (Client)
+//!   store      migrate, projection rebuild, log verify: on the files, with the server stopped
+//!   settings   config default
+//! ```
+//!
+//! Invariants: results go to standard output and everything else to standard error; the exit code follows
+//! [`crate::exit`]. Deliberately absent: rules. What a server decides is not decided again here, except
+//! `workflow validate`, which uses the same code as the server.
+
+mod apply;
+mod connection;
+mod events;
+mod execution;
+mod follow;
+mod input;
+mod run;
+mod serve;
+mod settings;
+mod store;
+mod variable;
+mod workflow;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::{EXIT_CODES, Failure};
+use crate::output::{Format, Output};
+
+/// Everline: workflows whose every step is an event in a log.
+#[derive(Debug, Parser)]
+#[command(name = "everline", version, about, long_about = None, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// How results are written to standard output: `table` for people, `json` for one JSON value a line and
+    /// nothing else. Errors and hints go to standard error.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start everything in one process on the embedded store, for development.
+    Dev(serve::DevArgs),
+    /// Start a server.
+    Serve(serve::ServeArgs),
+    /// Apply a workflow definition by its name, run it, show its events and print its output.
+    Run(run::RunArgs),
+    /// Workflows: apply, list, publish, validate.
+    #[command(visible_alias = "workflows")]
+    Workflow(workflow::WorkflowArgs),
+    /// Executions: start, watch, cancel, signal.
+    #[command(visible_alias = "executions")]
+    Execution(execution::ExecutionArgs),
+    /// The tenant's log.
+    Events(events::EventsArgs),
+    /// Variables that expressions see as `vars`.
+    #[command(visible_alias = "variables")]
+    Variable(variable::VariableArgs),
+    /// Bring both databases to this version's schema; with the server stopped.
+    Migrate(store::StoreArgs),
+    /// The read models.
+    Projection(store::ProjectionArgs),
+    /// The log itself.
+    Log(store::LogArgs),
+    /// The configuration.
+    Config(settings::ConfigArgs),
+}
+
+impl Cli {
+    /// Does what was typed.
+    ///
+    /// # Errors
+    /// Why the process ends, other than success.
+    pub async fn run(self) -> Result<(), Failure> {
+        let output = Output { format: self.output };
+        match self.command {
+            Command::Dev(args) => serve::dev(args, output).await,
+            Command::Serve(args) => serve::serve(args).await,
+            Command::Run(args) => run::run(args, output).await,
+            Command::Workflow(args) => workflow::run(args, output).await,
+            Command::Execution(args) => execution::run(args, output).await,
+            Command::Events(args) => events::run(args, output).await,
+            Command::Variable(args) => variable::run(args, output).await,
+            Command::Migrate(args) => store::migrate(args, output).await,
+            Command::Projection(args) => store::projection(args, output).await,
+            Command::Log(args) => store::log(args, output).await,
+            Command::Config(args) => settings::run(args, output),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

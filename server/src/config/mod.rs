@@ -1,0 +1,152 @@
+//! The one typed configuration of the process.
+//!
+//! ```text
+//!   defaults ◄── everline.toml ◄── EVERLINE_* (and *_FILE) ◄── flags        later layers win, key by key
+//! ```
+//!
+//! Owns: every setting, its type, its default. Invariants: an unknown key or an unusable value of any layer
+//! is reported with the layer that holds it, all of them at once, before anything is opened or bound; a secret
+//! is never printed. Keys of later releases are known and refused, so that nobody believes that they work.
+//! Deliberately absent: what the settings do; [`crate::embedded`] hands them to the crates.
+
+mod environment;
+mod error;
+mod keys;
+mod layers;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use agents::AgentsConfig;
+use command_service::CommandServiceConfig;
+use gateway::GatewayConfig;
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+pub use environment::{CLIENT_VARIABLES, injected_by_kubernetes};
+pub use error::{ConfigError, ConfigProblem};
+pub use keys::known_keys;
+pub use layers::{Flag, Sources, load};
+pub use values::{LogFormat, Partitions, SqliteUrl};
+
+use crate::secret::Secret;
+
+/// The default file: every key, documented, commented out.
+pub const DEFAULT_FILE: &str = include_str!("../../everline.default.toml");
+
+/// Everything that can be set. One field per key of `everline.toml`; `EVERLINE_<KEY>` in the environment.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the embedded store and `admin.key` live.
+    pub data_dir: PathBuf,
+    /// The log's database, `sqlite://<path>`; `<data_dir>/log.db` if absent.
+    pub database_url: Option<SqliteUrl>,
+    /// The read models' database, `sqlite://<path>`; `<data_dir>/read-models.db` if absent.
+    pub read_model_url: Option<SqliteUrl>,
+    /// Partitions of the log, fixed when it is created: 16 if absent, or what an existing log has.
+    pub partitions: Option<Partitions>,
+    /// Where HTTP is served.
+    pub http_addr: SocketAddr,
+    /// Filter of log lines, in the syntax of `tracing`.
+    pub log: String,
+    /// Shape of log lines.
+    pub log_format: LogFormat,
+    /// E-mail address of the admin that the first start creates.
+    pub bootstrap_admin_email: String,
+    /// Password of the admin that the first start creates; a random one if absent.
+    pub bootstrap_admin_password: Option<Secret>,
+    /// How long each part may take to stop, in milliseconds, before it is cut off. More than what the parts give
+    /// their own work (`gateway.drain_*_ms`, `agents.shutdown_grace_ms`).
+    pub shutdown_timeout_ms: u32,
+    /// What workers may reach.
+    pub egress: Egress,
+    /// The only writer of the log.
+    pub command_service: CommandServiceConfig,
+    /// The worker runtime.
+    pub agents: AgentsConfig,
+    /// The HTTP surface.
+    pub gateway: GatewayConfig,
+    /// NATS; refused until the cluster release.
+    #[serde(deserialize_with = "values::cluster_release")]
+    pub nats_url: Option<Secret>,
+    /// Where large values live if not in the log's database; refused until a later release.
+    #[serde(deserialize_with = "values::blob_release")]
+    pub blob_url: Option<Secret>,
+    /// Qdrant; refused until the vector release.
+    #[serde(deserialize_with = "values::vector_release")]
+    pub qdrant_url: Option<Secret>,
+    /// Where gRPC is served; refused until the gRPC release.
+    #[serde(deserialize_with = "values::grpc_release")]
+    pub grpc_addr: Option<Secret>,
+    /// The key that seals credentials; refused until the vault release.
+    #[serde(deserialize_with = "values::vault_release")]
+    pub master_key: Option<Secret>,
+    /// Where traces are sent; refused until the telemetry release.
+    #[serde(deserialize_with = "values::telemetry_release")]
+    pub otlp_endpoint: Option<Secret>,
+}
+
+/// What workers may reach.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Egress {
+    /// Whether nodes may call loopback and private addresses. Absent: yes in `everline dev` and
+    /// `everline run --local`, no in `everline serve`.
+    pub allow_private: Option<bool>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from(".everline"),
+            database_url: None,
+            read_model_url: None,
+            partitions: None,
+            http_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
+            log: "info".to_owned(),
+            log_format: LogFormat::Pretty,
+            bootstrap_admin_email: "admin@everline.local".to_owned(),
+            bootstrap_admin_password: None,
+            shutdown_timeout_ms: 15_000,
+            egress: Egress::default(),
+            command_service: CommandServiceConfig::default(),
+            agents: AgentsConfig::default(),
+            gateway: GatewayConfig::default(),
+            nats_url: None,
+            blob_url: None,
+            qdrant_url: None,
+            grpc_addr: None,
+            master_key: None,
+            otlp_endpoint: None,
+        }
+    }
+}
+
+impl Config {
+    /// The file of the log.
+    pub fn log_path(&self) -> PathBuf {
+        self.database_url
+            .as_ref()
+            .map_or_else(|| self.data_dir.join("log.db"), |url| url.path().to_owned())
+    }
+
+    /// The file of the read models.
+    pub fn read_models_path(&self) -> PathBuf {
+        self.read_model_url
+            .as_ref()
+            .map_or_else(|| self.data_dir.join("read-models.db"), |url| url.path().to_owned())
+    }
+
+    /// Where the first start saves the admin's API key, and the command line finds it.
+    pub fn admin_key_path(&self) -> PathBuf {
+        admin_key_path(&self.data_dir)
+    }
+}
+
+/// Where the admin's API key of a data directory is.
+pub fn admin_key_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("admin.key")
+}
+

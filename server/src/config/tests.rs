@@ -1,0 +1,186 @@
+//! The layers as a user meets them.
+
+use std::ffi::OsString;
+use std::path::Path;
+use toml::{Table, Value};
+
+use super::{Config, ConfigError, DEFAULT_FILE, Flag, LogFormat, Sources, known_keys, load};
+
+fn environment(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn with_environment(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let empty = tempfile::tempdir().unwrap();
+    load(&Sources {
+        working_dir: empty.path().to_owned(),
+        environment: environment(pairs),
+        ..Sources::default()
+    })
+}
+
+fn refusal(result: Result<Config, ConfigError>) -> String {
+    result.expect_err("a refusal").to_string()
+}
+
+#[test]
+fn a_later_layer_wins_key_by_key() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join("everline.toml"),
+        "log = \"debug\"\nhttp_addr = \"127.0.0.1:1\"\nlog_format = \"json\"\n[agents]\nslots = 3\n",
+    )
+    .unwrap();
+    let config = load(&Sources {
+        file: None,
+        working_dir: directory.path().to_owned(),
+        environment: environment(&[("EVERLINE_LOG", "warn"), ("EVERLINE_EGRESS__ALLOW_PRIVATE", "true")]),
+        flags: vec![Flag { name: "--port", key: "http_addr", value: Value::String("127.0.0.1:2".into()) }],
+    })
+    .unwrap();
+    assert_eq!(config.log, "warn");
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(config.http_addr.port(), 2);
+    assert_eq!(config.egress.allow_private, Some(true));
+    assert_eq!(config.agents.slots.get(), 3);
+}
+
+#[test]
+fn every_defect_of_every_layer_is_reported_with_its_origin() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("my.toml");
+    std::fs::write(&file, "data_dri = \"x\"\n[egress]\nallow_private = \"perhaps\"\n[nats]\n").unwrap();
+    let text = refusal(load(&Sources {
+        file: Some(file),
+        environment: environment(&[("EVERLINE_PARTITIONS", "0"), ("EVERLINE_COLOUR", "blue")]),
+        ..Sources::default()
+    }));
+    for part in [
+        "my.toml: data_dri: unknown key `data_dri`; did you mean `data_dir`?",
+        "my.toml: egress.allow_private: invalid type: string \"perhaps\", expected a boolean",
+        "my.toml: nats: unknown key `nats`",
+        "EVERLINE_PARTITIONS: 0 is out of range; use 1 to 4096",
+        "EVERLINE_COLOUR: unknown key `colour`",
+    ] {
+        assert!(text.contains(part), "{part} in:\n{text}");
+    }
+    assert_eq!(text.lines().count(), 5, "{text}");
+}
+
+#[test]
+fn what_comes_in_a_later_release_is_refused_in_words() {
+    for (name, value) in [
+        ("EVERLINE_DATABASE_URL", "postgres://everline:hunter2@db/everline"),
+        ("EVERLINE_NATS_URL", "nats://hunter2@bus:4222"),
+        ("EVERLINE_QDRANT_URL", "http://hunter2"),
+        ("EVERLINE_GRPC_ADDR", "hunter2"),
+        ("EVERLINE_BLOB_URL", "s3://hunter2"),
+        ("EVERLINE_MASTER_KEY", "hunter2"),
+        ("EVERLINE_OTLP_ENDPOINT", "http://hunter2"),
+    ] {
+        let text = refusal(with_environment(&[(name, value)]));
+        assert!(text.starts_with(name) && text.contains("later release"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn a_database_is_a_path_after_sqlite() {
+    let config = with_environment(&[("EVERLINE_DATABASE_URL", "sqlite:///var/lib/everline/log.db")]).unwrap();
+    assert_eq!(config.log_path(), Path::new("/var/lib/everline/log.db"));
+    assert!(refusal(with_environment(&[("EVERLINE_DATABASE_URL", "mysql://x")])).contains("sqlite://<path>"));
+    let same = [("EVERLINE_DATABASE_URL", "sqlite://a.db"), ("EVERLINE_READ_MODEL_URL", "sqlite://a.db")];
+    assert!(refusal(with_environment(&same)).contains("a file each"));
+}
+
+#[test]
+fn a_secret_may_come_from_a_file_and_is_not_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "31415926\n").unwrap();
+    let path = file.to_str().unwrap();
+    let config = with_environment(&[("EVERLINE_BOOTSTRAP_ADMIN_PASSWORD_FILE", path)]).unwrap();
+    assert_eq!(config.bootstrap_admin_password.as_ref().unwrap().expose(), "31415926");
+    assert!(!format!("{config:?}").contains("31415926"));
+
+    let both =
+        [("EVERLINE_BOOTSTRAP_ADMIN_PASSWORD_FILE", path), ("EVERLINE_BOOTSTRAP_ADMIN_PASSWORD", "31415926")];
+    let text = refusal(with_environment(&both));
+    assert!(text.contains("keep one of them") && !text.contains("31415926"), "{text}");
+    let missing = [("EVERLINE_BOOTSTRAP_ADMIN_PASSWORD_FILE", "/nowhere/at/all")];
+    assert!(refusal(with_environment(&missing)).contains("cannot read /nowhere/at/all"));
+}
+
+#[test]
+fn a_password_of_digits_stays_text() {
+    let config = with_environment(&[("EVERLINE_BOOTSTRAP_ADMIN_PASSWORD", "0042")]).unwrap();
+    assert_eq!(config.bootstrap_admin_password.unwrap().expose(), "0042");
+}
+
+#[test]
+fn variables_of_kubernetes_and_of_the_client_are_not_settings() {
+    with_environment(&[
+        ("EVERLINE_SERVICE_HOST", "10.0.0.1"),
+        ("EVERLINE_PORT", "tcp://10.0.0.1:7070"),
+        ("EVERLINE_API_KEY", "evl_x"),
+        ("EVERLINE_NATS_URL", ""),
+        ("PATH", "/bin"),
+    ])
+    .unwrap();
+}
+
+#[test]
+fn a_broken_file_is_refused_without_quoting_it() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("everline.toml"), "log = \"info\"\nbootstrap_admin_password = hunter2\n")
+        .unwrap();
+    let text = refusal(load(&Sources { working_dir: directory.path().to_owned(), ..Sources::default() }));
+    assert!(text.contains("everline.toml: line 2"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+/// The default file with its keys no longer commented out.
+fn uncommented() -> Table {
+    let is_key = |line: &str| {
+        line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()))
+    };
+    let lines = DEFAULT_FILE.lines().map(|line| if is_key(line) { &line[1..] } else { line });
+    lines.collect::<Vec<_>>().join("\n").parse().unwrap()
+}
+
+#[test]
+fn the_default_file_documents_every_key_and_no_other() {
+    let mut documented = Vec::new();
+    for (name, value) in uncommented() {
+        match value {
+            Value::Table(section) => documented.extend(section.keys().map(|key| format!("{name}.{key}"))),
+            _ => documented.push(name),
+        }
+    }
+    let mut known = known_keys();
+    known.sort();
+    documented.sort();
+    assert_eq!(documented, known);
+
+    let lines: Vec<_> = DEFAULT_FILE.lines().collect();
+    for (index, line) in lines.iter().enumerate() {
+        if line.contains(" = ") && line.starts_with('#') && !line.starts_with("# ") {
+            assert!(lines[index - 1].starts_with("# "), "no words about `{line}`");
+        }
+    }
+}
+
+#[test]
+fn the_default_file_shows_the_defaults() {
+    // Keys whose default is to be absent are shown with an example instead.
+    const ABSENT: &[&str] = &[
+        "database_url", "read_model_url", "partitions", "bootstrap_admin_password", "nats_url", "blob_url",
+        "qdrant_url", "grpc_addr", "master_key", "otlp_endpoint",
+    ];
+    let mut table = uncommented();
+    table.retain(|key, _| !ABSENT.contains(&key.as_str()));
+    table["egress"].as_table_mut().unwrap().remove("allow_private");
+    let shown: Config = table.try_into().unwrap();
+    assert_eq!(format!("{shown:#?}"), format!("{:#?}", Config::default()));
+    assert!(DEFAULT_FILE.parse::<Table>().is_ok());
+}

@@ -1,0 +1,42 @@
+//! Log lines: to standard error, filtered, for people or as JSON.
+//!
+//! Standard output belongs to results. Spans carry `trace.id`; the gateway opens one per request.
+
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::UtcTime;
+
+use crate::config::{ConfigError, LogFormat};
+
+/// The variable that sets the filter, for commands that do not read the configuration.
+pub const FILTER_VARIABLE: &str = "EVERLINE_LOG";
+
+/// Starts logging. Later calls change nothing.
+///
+/// # Errors
+/// The filter is not in the syntax of `tracing`.
+pub fn start(filter: &str, format: LogFormat) -> Result<(), ConfigError> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        ConfigError::single("log", format!("`{filter}` is not a log filter ({error}); try `info,gateway=debug`"))
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_timer(UtcTime::rfc_3339())
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // A second subscriber is refused, as in tests that start several processes' worth of parts in one.
+    let _ = match format {
+        LogFormat::Pretty => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
+    };
+    Ok(())
+}
+
+/// Starts logging for a command that only asks a server: warnings, unless `EVERLINE_LOG` says otherwise.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_for_client() -> Result<(), ConfigError> {
+    let filter = std::env::var(FILTER_VARIABLE).ok().filter(|filter| !filter.is_empty());
+    start(filter.as_deref().unwrap_or("warn"), LogFormat::Pretty)
+}

@@ -1,0 +1,85 @@
+//! What tests need on a machine: found, or installed where that is safe, or asked for in one sentence.
+
+use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::succeeds;
+
+/// The packages that give a Debian machine a C compiler; SQLite, ring and mimalloc are partly C.
+const C_COMPILER_PACKAGES: &[&str] = &["gcc", "libc6-dev"];
+
+/// Finds or installs everything that the tests use.
+pub(crate) fn ready() -> Result<()> {
+    c_compiler()?;
+    component("rustfmt", "fmt")?;
+    component("clippy", "clippy")?;
+    services()
+}
+
+/// The toolchain's cargo, with arguments.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+/// Servers that tests talk to. This release has none: the log is embedded and the bus is in-process.
+/// Postgres and NATS will be found or fetched here, one function each.
+fn services() -> Result<()> {
+    Ok(())
+}
+
+fn c_compiler() -> Result<()> {
+    if runs(Command::new("cc").arg("--version")) {
+        return Ok(());
+    }
+    let install = format!("apt-get install -y {}", C_COMPILER_PACKAGES.join(" "));
+    if !is_root() || !runs(Command::new("apt-get").arg("--version")) {
+        bail!(
+            "there is no C compiler `cc`, which SQLite and ring need; install one, on Debian with: {install}"
+        );
+    }
+    println!("xtask: no C compiler, so: {install}");
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "-y", "--no-install-recommends"]).args(C_COMPILER_PACKAGES);
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    // The lists of a fresh image are empty, so a first failure may only mean that.
+    let installed =
+        succeeds(&mut apt)? || (succeeds(Command::new("apt-get").arg("update"))? && succeeds(&mut apt)?);
+    if !installed || !runs(Command::new("cc").arg("--version")) {
+        bail!("the C compiler could not be installed; try by hand: {install}");
+    }
+    Ok(())
+}
+
+/// A component of the Rust toolchain, by the name of its cargo command.
+fn component(name: &str, subcommand: &str) -> Result<()> {
+    if runs(&mut cargo(&[subcommand, "--version"])) {
+        return Ok(());
+    }
+    println!("xtask: the toolchain has no {name}, so: rustup component add {name}");
+    let added = runs(Command::new("rustup").args(["component", "add", name]));
+    if !added || !runs(&mut cargo(&[subcommand, "--version"])) {
+        bail!("the Rust toolchain has no {name}; add it with: rustup component add {name}");
+    }
+    Ok(())
+}
+
+/// Whether a command starts and succeeds; its output is of no interest.
+fn runs(command: &mut Command) -> bool {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
+}
+
+/// Whether this process may install packages: on Linux the owner of its own entry in /proc is its user.
+#[cfg(unix)]
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(Path::new("/proc/self")).is_ok_and(|entry| entry.uid() == 0)
+}
+
+#[cfg(not(unix))]
+fn is_root() -> bool {
+    false
+}
