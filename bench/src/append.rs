@@ -201,7 +201,7 @@ impl Writer {
     ) -> RecordedEvent {
         let data = json!({
             "node_id": format!("step_{version}"), "run": 1, "attempt": 1, "node_type": "transform",
-            "output": {"order_id": stream, "total": 129.5, "currency": "EUR", "items": 3, "express": version % 2 == 0},
+            "output": {"order_id": stream, "total": 129.5, "currency": "EUR", "items": 3, "express": version.is_multiple_of(2)},
             "duration_ms": 0,
         });
         RecordedEvent {

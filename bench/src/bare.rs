@@ -152,7 +152,7 @@ fn connect_options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(options.busy_timeout)
         .foreign_keys(false)
         .pragma("cache_size", format!("-{}", options.cache_kib))
-        .pragma("mmap_size", options.mmap_bytes.to_string())
+        .pragma("mmap_size", "0")
         .pragma("wal_autocheckpoint", options.checkpoint_pages.to_string())
         .pragma("temp_store", "memory")
         .statement_cache_capacity(256)

@@ -33,8 +33,8 @@ const PAGE: usize = 5_000;
 const FORGET: usize = 5_000;
 /// Pause before a wakeup whose command was not answered is fired again, in milliseconds.
 const RETRY_MS: u64 = 1_000;
-/// How often past rows are forgotten and overdue ones looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often past rows are forgotten and overdue ones looked for, unless the horizon is shorter, in milliseconds.
+const SWEEP_EVERY_MS: u64 = 10_000;
 /// A row that is still there this long after its time was missed, in milliseconds.
 const OVERDUE_MS: i64 = 30_000;
 
@@ -175,7 +175,7 @@ impl Timers {
         shutdown: CancellationToken,
     ) {
         let mut firing = FuturesUnordered::new();
-        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        let mut sweep = tokio::time::interval(Duration::from_millis(SWEEP_EVERY_MS.min(self.horizon_ms / 2).max(1)));
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let pause = loop {

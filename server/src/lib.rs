@@ -1,1 +1,31 @@
-//! .
+//! The `everline` binary as a library: command line, configuration, and the wiring of all roles in one process.
+//!
+//! ```text
+//!   main ─► cli ─┬─► embedded ─► command-service, projection-service, agents, gateway   (this process serves)
+//!                └─► client   ─► HTTP                                                   (another one does)
+//!           config: defaults ◄ everline.toml ◄ EVERLINE_* ◄ flags
+//! ```
+//!
+//! Owns: which parts a process has, how they start and stop, what can be configured and typed. Invariants: a
+//! part that ends takes the process with it; nothing is detached; secrets are never printed. Deliberately
+//! absent: rules (`domain`), SQL (the stores), HTTP routes (`gateway`).
+//!
+//! Read in this order: [`embedded`], [`config`], [`cli`], [`client`], [`output`], [`exit`].
+
+pub mod embedded;
+mod supervision;
+
+pub mod admin;
+pub mod clock;
+pub mod config;
+pub mod secret;
+
+pub mod cli;
+pub mod client;
+pub mod exit;
+pub mod logs;
+pub mod output;
+pub mod signals;
+
+pub use admin::AdminKey;
+pub use embedded::{Embedded, EmbeddedOptions, Storage};

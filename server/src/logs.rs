@@ -4,7 +4,6 @@
 
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::time::UtcTime;
 
 use crate::config::{ConfigError, LogFormat};
 
@@ -21,7 +20,6 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), ConfigError> {
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_timer(UtcTime::rfc_3339())
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     // A second subscriber is refused, as in tests that start several processes' worth of parts in one.

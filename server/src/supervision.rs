@@ -115,7 +115,7 @@ mod tests {
         parts.stop(Duration::from_secs(5)).await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_part_that_does_not_stop_is_cut_off() {
         let mut parts = Parts::default();
         parts.start("deaf part", |_| std::future::pending());

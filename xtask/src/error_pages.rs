@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::workspace;
 
 /// The folders whose sources are scanned.
-const SOURCES: &[&str] = &["domain/src", "gateway/src", "command-service/src", "server/src"];
+const SOURCES: &[&str] = &["domain/src", "gateway/src", "command-service/src"];
 /// Calls that make an error with a code, and which argument the code is, from 0.
 const CALLS: &[(&str, usize)] = &[
     ("Rejection::new", 1),
@@ -27,6 +27,8 @@ const CALLS: &[(&str, usize)] = &[
 const GIVERS: &[&str] = &["fn code("];
 /// What stands before a literal that is a code: a field of a struct or of JSON.
 const FIELDS: &[&str] = &["code: \"", "\"code\": \""];
+/// Macros whose body has a code in each line, after the equals sign.
+const MACROS: &[&str] = &["\ncodes! {"];
 /// Codes that never reach a user: what they stand for is handled before anyone is answered.
 const INTERNAL: &[&str] = &["needs_blob"];
 /// The page that lists all the others.
@@ -104,6 +106,12 @@ fn codes_in(source: &str) -> BTreeSet<String> {
         codes.extend(
             source.match_indices(field).map(|(at, _)| literal(&source[at + field.len()..]).to_owned()),
         );
+    }
+    for name in MACROS {
+        for (at, _) in source.match_indices(name) {
+            let body = source[at..].split("\n}").next().unwrap_or_default();
+            codes.extend(body.split("= \"").skip(1).map(|rest| literal(rest).to_owned()));
+        }
     }
     codes.retain(|text| is_code(text) && !INTERNAL.contains(&text.as_str()));
     codes
@@ -212,6 +220,8 @@ mod tests {
         let source = r#"json!({"code": "not_a_boolean"}); Warning { code: "history_half_full".into() }
             fn code(&self) -> &'static str { match self { A { .. } => "limit", B => "needs_blob" } } f("later")"#;
         assert_eq!(found(source), ["history_half_full", "limit", "not_a_boolean"]);
+        let source = "\ncodes! {\n    GONE = \"gone\", GONE, \"It is gone\";\n}\nlet a = \"other\";";
+        assert_eq!(found(source), ["gone"]);
     }
 
     #[test]

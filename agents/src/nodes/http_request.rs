@@ -169,7 +169,7 @@ fn failed_call(error: &reqwest::Error, origin: &str) -> NodeError {
 fn call_timeout(origin: &str) -> NodeError {
     NodeError {
         kind: ErrorKind::Timeout,
-        message: format!("{origin} could not be connected to in {} s", CONNECT_TIMEOUT.as_secs()),
+        message: format!("the connection to {origin} timed out"),
         retryable: true,
         details: Value::Null,
     }
@@ -223,8 +223,8 @@ mod tests {
         guard.public = Some(public.ip());
         let executor = HttpRequestExecutor::guarded(guard, NonZeroUsize::MIN).unwrap();
         assert_eq!(call(&executor, &format!("http://{public}/")).await.unwrap()["body"], "public");
-        for index in 0..private.len() {
-            let error = call(&executor, &format!("http://{public}/{index}")).await.expect_err(private[index]);
+        for (index, host) in private.into_iter().enumerate() {
+            let error = call(&executor, &format!("http://{public}/{index}")).await.expect_err(host);
             assert_eq!((error.kind, error.retryable), (ErrorKind::InvalidConfig, false), "{error:?}");
             assert!(error.message.contains("EVERLINE_EGRESS__ALLOW_PRIVATE"), "{}", error.message);
         }

@@ -2,7 +2,7 @@
 //!
 //! Registrations are guards: dropping one removes it. The table is locked for the time of one batch.
 
-use bus::{CommitFeed, CommittedBatch, FeedMessage};
+use bus::{CommittedBatch, FeedMessage, FeedSubscription};
 use domain::event::RecordedEvent;
 use domain::execution::state::FINAL_EVENT_TYPES;
 use domain::ids::Partition;
@@ -89,8 +89,7 @@ impl Waiter {
 
 impl Hub {
     /// Follows the feed until the shutdown or the end of the bus.
-    pub(crate) async fn follow(&self, feed: &dyn CommitFeed, shutdown: CancellationToken) {
-        let mut subscription = feed.subscribe();
+    pub(crate) async fn follow(&self, mut subscription: Box<dyn FeedSubscription>, shutdown: CancellationToken) {
         let mut expected: HashMap<Partition, u64> = HashMap::new();
         loop {
             let message = tokio::select! {

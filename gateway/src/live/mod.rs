@@ -22,7 +22,7 @@ mod stream_tail;
 pub(crate) use event::LiveEvent;
 pub(crate) use feed_tail::{FeedFilter, FeedTail};
 pub(crate) use history::{FeedReader, find_final_event};
-pub(crate) use hub::Hub;
+pub(crate) use hub::{Hub, News, Waiter};
 pub(crate) use stream_tail::StreamTail;
 
 use std::sync::Arc;

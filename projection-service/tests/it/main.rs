@@ -1,1 +1,6 @@
-//! Integration tests.
+//! The projection against a real log and real read models.
+
+mod following;
+mod rebuilding;
+mod support;
+mod trouble;

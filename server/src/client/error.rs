@@ -36,6 +36,12 @@ pub enum ClientError {
         "no API key; pass --api-key, set EVERLINE_API_KEY, or use the --data-dir in which `everline dev` saved admin.key"
     )]
     NoKey,
+    /// A name that no workflow has.
+    #[error("there is no workflow `{name}`; `everline workflow list` shows them, `everline workflow apply FILE` creates one")]
+    NoSuchWorkflow {
+        /// As given.
+        name: String,
+    },
     /// The server said no.
     #[error("{0}")]
     Refused(Box<Problem>),

@@ -76,6 +76,20 @@ impl Client {
         self.request(Method::GET, path, |request| request.query(query)).await
     }
 
+    /// `GET` from read models that have seen a position at least.
+    pub async fn get_from(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        position: Option<&str>,
+    ) -> Result<Answer, ClientError> {
+        self.request(Method::GET, path, |request| match position {
+            Some(position) => request.query(query).header("everline-min-position", position),
+            None => request.query(query),
+        })
+        .await
+    }
+
     /// `POST` of JSON.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Answer, ClientError> {
         let key = Uuid::new_v4().to_string();

@@ -129,6 +129,10 @@ fn url(config: &Map<String, Value>) -> Result<Url, NodeError> {
         }
     }
     drop(pairs);
+    if url.query() == Some("") {
+        // Every value was null.
+        url.set_query(None);
+    }
     Ok(url)
 }
 

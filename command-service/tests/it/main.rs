@@ -1,0 +1,6 @@
+//! The command-service over the real log and the in-process bus.
+
+mod harness;
+mod life;
+mod refusals;
+mod restart;

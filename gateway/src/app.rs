@@ -1,0 +1,120 @@
+//! What every route shares: the ports, and the gateway's own bounded state.
+
+use bus::Commands;
+use bytes::Bytes;
+use domain::ids::Partition;
+use domain::time::Clock;
+use event_store::blobs::Blobs;
+use event_store::log::LogReader;
+use read_models::ReadModels;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::auth::Authenticator;
+use crate::auth::sessions::Sessions;
+use crate::config::GatewayConfig;
+use crate::definitions::Definitions;
+use crate::failure::Failure;
+use crate::gateway::{GatewayPorts, Readiness};
+use crate::live::Hub;
+use crate::metrics::Metrics;
+use crate::status;
+use crate::variables::VariablesReader;
+
+/// The shared state of all routes.
+pub(crate) struct App {
+    pub(crate) config: GatewayConfig,
+    pub(crate) log: Arc<dyn LogReader>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) commands: Arc<dyn Commands>,
+    pub(crate) models: ReadModels,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) readiness: Arc<dyn Readiness>,
+    pub(crate) auth: Authenticator,
+    pub(crate) sessions: Sessions,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) metrics: Metrics,
+    pub(crate) definitions: Definitions,
+    pub(crate) variables: VariablesReader,
+    /// Cancelled when the process is asked to stop: `/readyz` fails and streams end.
+    pub(crate) draining: CancellationToken,
+    /// WebSocket connections, so that the gateway waits for their end.
+    pub(crate) sockets: TaskTracker,
+    /// The OpenAPI document, written once.
+    pub(crate) openapi: Bytes,
+    streams: Arc<Semaphore>,
+    evaluations: Arc<Semaphore>,
+    in_flight: AtomicU32,
+}
+
+/// A request that is being answered; counts until it is dropped.
+pub(crate) struct InFlight<'a>(&'a AtomicU32);
+
+impl App {
+    pub(crate) fn new(config: GatewayConfig, ports: GatewayPorts, openapi: Bytes) -> Self {
+        let partitions = ports.log.partitions();
+        Self {
+            auth: Authenticator::new(ports.verifiers.clone(), ports.clock.clone(), &config, partitions),
+            sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
+            hub: Arc::default(),
+            metrics: Metrics::default(),
+            definitions: Definitions::new(),
+            variables: VariablesReader::new(),
+            draining: CancellationToken::new(),
+            sockets: TaskTracker::new(),
+            openapi,
+            streams: Arc::new(Semaphore::new(config.max_streams as usize)),
+            evaluations: Arc::new(Semaphore::new(config.evaluations.max(1) as usize)),
+            in_flight: AtomicU32::new(0),
+            log: ports.log,
+            blobs: ports.blobs,
+            commands: ports.commands,
+            models: ports.models,
+            clock: ports.clock,
+            readiness: ports.readiness,
+            config,
+        }
+    }
+
+    /// Counts a request in, unless there are too many.
+    pub(crate) fn admit(&self) -> Result<InFlight<'_>, Failure> {
+        let guard = InFlight(&self.in_flight);
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.config.max_in_flight {
+            return Err(Failure::new(status::OVERLOADED, "too many requests at once; try again shortly"));
+        }
+        Ok(guard)
+    }
+
+    /// A place for a stream or WebSocket connection.
+    pub(crate) fn stream_place(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.streams
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Failure::new(status::OVERLOADED, "too many open streams; close some, or try again later"))
+    }
+
+    /// A turn for work that keeps a thread busy.
+    pub(crate) async fn evaluation_turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let overloaded = || Failure::new(status::OVERLOADED, "too many evaluations at once; try again shortly");
+        let turn = self.evaluations.clone().acquire_owned();
+        tokio::time::timeout(std::time::Duration::from_secs(5), turn)
+            .await
+            .map_err(|_| overloaded())?
+            .map_err(|_| overloaded())
+    }
+
+    /// The partition of a stream.
+    pub(crate) fn partition_of(&self, stream: Uuid) -> Partition {
+        Partition::of(stream, self.log.partitions())
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

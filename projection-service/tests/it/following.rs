@@ -1,0 +1,188 @@
+//! The log reaches the read models whole, whatever the feed does.
+
+use std::time::Duration;
+
+use bus::FeedMessage;
+use domain::event::WorkflowEvent;
+use domain::execution::ExecutionStatus;
+use domain::workflow::event::{WorkflowDeleted, WorkflowDisabled};
+use projection_service::ProjectionConfig;
+use read_models::{MAIN_PROJECTION, ReadModels, Table};
+
+use crate::support::{World, deaf_to_time, execution, fresh_id, recorded, tenant, workflow};
+
+#[tokio::test]
+async fn what_was_there_before_the_start_and_what_comes_after_is_projected_once() {
+    let mut world = World::new().await;
+    let (old, new) = (fresh_id(0), fresh_id(1));
+    world.append(execution(old, 3)).await;
+    let running = world.start(deaf_to_time());
+    world.settled().await;
+    world.commit(execution(new, 40)).await;
+    world.settled().await;
+    for (id, nodes) in [(old, 3), (new, 40)] {
+        let view = world.models.execution(&tenant(), id).await.unwrap().unwrap();
+        assert_eq!(view.status, ExecutionStatus::Completed);
+        assert_eq!(view.nodes.len(), nodes);
+        assert_eq!(view.version, nodes as u64 + 2);
+    }
+    assert_eq!(running.handle.events(), 5 + 42);
+    assert!(running.handle.is_caught_up());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_gap_in_the_feed_is_filled_from_the_log() {
+    let mut world = World::new().await;
+    let events = execution(fresh_id(2), 3);
+    let running = world.start(deaf_to_time());
+    world.commit(events[..1].to_vec()).await;
+    world.settled().await;
+    world.append(events[1..3].to_vec()).await;
+    world.commit(events[3..].to_vec()).await;
+    world.settled().await;
+    let view = world.models.execution(&tenant(), events[0].stream).await.unwrap().unwrap();
+    assert_eq!((view.version, view.nodes.len()), (5, 3));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscriber_that_lagged_reads_the_log() {
+    let mut world = World::new().await;
+    let id = fresh_id(3);
+    let running = world.start(deaf_to_time());
+    world.commit(execution(fresh_id(3), 1)).await;
+    world.settled().await;
+    world.append(execution(id, 3)).await;
+    world.feed.say(FeedMessage::Lagged);
+    world.settled().await;
+    assert!(world.models.execution(&tenant(), id).await.unwrap().is_some());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_feed_that_falls_silent_delays_and_loses_nothing() {
+    let mut world = World::new().await;
+    let config = ProjectionConfig { silence: Duration::from_millis(20), ..ProjectionConfig::default() };
+    let running = world.start(config);
+    for partition in 0..4 {
+        world.append(execution(fresh_id(partition), 3)).await;
+        world.settled().await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn messages_repeated_late_or_out_of_order_change_nothing() {
+    let mut world = World::new().await;
+    let events = execution(fresh_id(0), 3);
+    let running = world.start(deaf_to_time());
+    let first = world.append(events[..2].to_vec()).await.remove(0);
+    let second = world.append(events[2..].to_vec()).await.remove(0);
+    for batch in [&second, &first, &second, &first] {
+        world.feed.say(FeedMessage::Batch(std::sync::Arc::new(batch.clone())));
+    }
+    world.settled().await;
+    let other = fresh_id(0);
+    world.feed.say(FeedMessage::Batch(std::sync::Arc::new(first)));
+    world.commit(execution(other, 1)).await;
+    world.settled().await;
+    assert_eq!(running.handle.events(), 5 + 3);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_from_the_checkpoint_in_the_middle_of_an_execution() {
+    let mut world = World::new().await;
+    let events = execution(fresh_id(1), 6);
+    for part in events.chunks(3) {
+        let running = world.start(deaf_to_time());
+        world.commit(part.to_vec()).await;
+        world.settled().await;
+        assert_eq!(running.handle.events(), part.len() as u64);
+        running.stop().await;
+    }
+    let view = world.models.execution(&tenant(), events[0].stream).await.unwrap().unwrap();
+    assert_eq!((view.version, view.nodes.len()), (8, 6));
+}
+
+#[tokio::test]
+async fn views_that_do_not_fit_the_cache_are_read_again() {
+    let mut world = World::new().await;
+    let config = ProjectionConfig { cache_bytes: 0, ..deaf_to_time() };
+    let running = world.start(config);
+    let events = execution(fresh_id(1), 6);
+    for event in events {
+        world.commit(vec![event]).await;
+        world.settled().await;
+    }
+    assert_eq!(running.handle.parked(), 0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn small_batches_and_pages_project_the_same_rows() {
+    let mut world = World::new().await;
+    let config = ProjectionConfig { batch_events: 3, page_events: 2, ..deaf_to_time() };
+    for partition in 0..4 {
+        world.append(execution(fresh_id(partition), 5)).await;
+        world.append(workflow(fresh_id(partition))).await;
+    }
+    let running = world.start(config);
+    world.settled().await;
+    running.stop().await;
+    let rows = world.rows().await;
+    world.models = ReadModels::open_temporary().await.unwrap();
+    let running = world.start(ProjectionConfig::default());
+    world.settled().await;
+    running.stop().await;
+    assert_eq!(world.rows().await, rows);
+}
+
+#[tokio::test]
+async fn a_workflow_row_follows_its_events_and_keeps_every_version() {
+    let mut world = World::new().await;
+    let id = fresh_id(2);
+    let running = world.start(deaf_to_time());
+    world.commit(workflow(id)).await;
+    world.settled().await;
+    let row = world.models.workflow(&tenant(), id).await.unwrap().unwrap();
+    assert_eq!((row.latest_version, row.published_version, row.etag), (2, Some(1), 3));
+    assert_eq!((row.name.as_str(), row.description), ("orders, new", None));
+    let first = world.models.workflow_version(&tenant(), id, 1).await.unwrap().unwrap();
+    assert!(first.definition.contains("takes orders"));
+
+    let name = "orders, new".to_owned();
+    world.commit(vec![recorded(id, 4, WorkflowEvent::from(WorkflowDisabled {}))]).await;
+    world.commit(vec![recorded(id, 5, WorkflowEvent::from(WorkflowDeleted { name }))]).await;
+    world.settled().await;
+    let row = world.models.workflow(&tenant(), id).await.unwrap().unwrap();
+    assert!(row.deleted && !row.enabled);
+    assert_eq!(row.etag, 5);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn two_projections_of_the_same_tables_do_not_project_anything_twice() {
+    let mut world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("read-models.db");
+    world.models = ReadModels::open(&path).await.unwrap();
+    let one = world.start(ProjectionConfig { commit_interval: Duration::ZERO, ..ProjectionConfig::default() });
+    let models = ReadModels::open(&path).await.unwrap();
+    let two = world.start_on(ProjectionConfig::default(), models);
+    let streams: Vec<_> = (0..8).map(|number| execution(fresh_id(number % 4), 8)).collect();
+    for version in 0..10 {
+        world.commit(streams.iter().map(|events| events[version].clone()).collect()).await;
+        world.settled().await;
+    }
+    one.stop().await;
+    two.stop().await;
+    assert_eq!(world.models.parked(MAIN_PROJECTION).await.unwrap(), []);
+    let rows = world.models.dump_rows(Table::Executions).await.unwrap();
+    assert_eq!(rows.len(), 8);
+    for events in streams {
+        let view = world.models.execution(&tenant(), events[0].stream).await.unwrap().unwrap();
+        assert_eq!((view.version, view.nodes.len()), (10, 8));
+    }
+}

@@ -1,0 +1,101 @@
+//! A rebuild ends in the rows that live projection has, and disturbs nobody.
+
+use bytes::Bytes;
+
+use projection_service::{ProjectionConfig, rebuild};
+use read_models::{ExecutionFilter, MAIN_PROJECTION};
+
+use crate::support::{World, deaf_to_time, execution, fresh_id, tenant, workflow};
+
+#[tokio::test]
+async fn live_rows_equal_rebuilt_rows_row_by_row() {
+    let mut world = World::new().await;
+    let running = world.start(deaf_to_time());
+    let mut streams: Vec<_> = (0..24).map(|number| execution(fresh_id(number % 4), 7)).collect();
+    streams.extend((0..4).map(|number| workflow(fresh_id(number))));
+    streams[5][4].data = Bytes::from_static(b"[]");
+    // Streams advance at different speeds, some end in the middle.
+    for round in 0..9 {
+        let mut events = Vec::new();
+        for (index, stream) in streams.iter().enumerate() {
+            let step = 1 + index % 3;
+            let until = stream.len().min((round + 1) * step).min(if index % 7 == 6 { 4 } else { 99 });
+            let from = until.min(round * step);
+            events.extend_from_slice(&stream[from..until]);
+        }
+        world.commit(events).await;
+        world.settled().await;
+    }
+    let live = world.rows().await;
+    assert!(live.iter().all(|(_, rows)| !rows.is_empty()), "every table is compared with rows in it");
+    let rebuilt = rebuild(&*world.log, &world.models, &ProjectionConfig::default()).await.unwrap();
+    assert_eq!(world.rows().await, live);
+    assert_eq!((rebuilt.events, rebuilt.parked), (running.handle.events(), 1));
+
+    // The running service goes on, in the tables that took the place of its own.
+    let next = execution(fresh_id(1), 2);
+    world.commit(next.clone()).await;
+    world.settled().await;
+    assert!(world.models.execution(&tenant(), next[0].stream).await.unwrap().is_some());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_execution_that_is_cached_when_the_tables_are_exchanged_goes_on() {
+    let mut world = World::new().await;
+    let running = world.start(deaf_to_time());
+    let events = execution(fresh_id(1), 4);
+    world.commit(events[..3].to_vec()).await;
+    world.settled().await;
+    rebuild(&*world.log, &world.models, &ProjectionConfig::default()).await.unwrap();
+    world.commit(events[3..].to_vec()).await;
+    world.settled().await;
+    let view = world.models.execution(&tenant(), events[0].stream).await.unwrap().unwrap();
+    assert_eq!((view.version, view.nodes.len()), (6, 4));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_rebuild_without_a_running_service_reads_the_log_to_its_end() {
+    let mut world = World::new().await;
+    for number in 0..8 {
+        world.append(execution(fresh_id(number % 4), 3)).await;
+    }
+    let config = ProjectionConfig { batch_events: 7, page_events: 3, ..ProjectionConfig::default() };
+    let rebuilt = rebuild(&*world.log, &world.models, &config).await.unwrap();
+    assert_eq!(rebuilt.events, 40);
+    world.settled().await;
+}
+
+#[tokio::test]
+async fn readers_lose_nothing_while_tables_are_rebuilt_under_load() {
+    let mut world = World::new().await;
+    let running = world.start(ProjectionConfig::default());
+    world.commit(execution(fresh_id(0), 3)).await;
+    world.settled().await;
+    let models = world.models.clone();
+    let log = world.log.clone();
+    let rebuilds = tokio::spawn(async move {
+        let config = ProjectionConfig { batch_events: 50, page_events: 20, ..ProjectionConfig::default() };
+        for _ in 0..4 {
+            rebuild(&*log, &models, &config).await.unwrap();
+        }
+    });
+    let mut known = 0;
+    let mut written = 1;
+    while !rebuilds.is_finished() || written < 40 {
+        world.commit(execution(fresh_id(written % 4), 3)).await;
+        written += 1;
+        let filter = ExecutionFilter::default();
+        let page = world.models.executions(&tenant(), &filter, None, 1_000).await.unwrap();
+        assert!(page.items.len() >= known.min(1_000), "{} executions after {known}", page.items.len());
+        known = page.items.len();
+    }
+    rebuilds.await.unwrap();
+    world.settled().await;
+    assert_eq!(world.models.generation(MAIN_PROJECTION).await.unwrap(), 4);
+    let live = world.rows().await;
+    rebuild(&*world.log, &world.models, &ProjectionConfig::default()).await.unwrap();
+    assert_eq!(world.rows().await, live);
+    running.stop().await;
+}

@@ -1,0 +1,255 @@
+//! What queries find, and what they must not.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use domain::execution::ExecutionStatus;
+use domain::execution::event::{ErrorKind, NodeError};
+use domain::execution::view::{ExecutionError, ExecutionView};
+use domain::ids::{Partition, TenantId};
+use domain::time::Timestamp;
+use read_models::{ExecutionFilter, ExecutionRow, ReadModelError, ReadModels, Table, WorkflowVersionRow};
+
+use crate::{id, models, row, tenant, view, workflow, write};
+
+async fn find(models: &ReadModels, filter: ExecutionFilter) -> Vec<Uuid> {
+    let page = models.executions(&tenant(), &filter, None, 50).await.unwrap();
+    page.items.into_iter().map(|view| view.id).collect()
+}
+
+fn failed(number: u64, message: &str) -> ExecutionView {
+    let error = NodeError {
+        kind: ErrorKind::Custom,
+        message: message.to_owned(),
+        retryable: false,
+        details: json!({"code": 7}),
+    };
+    let error = Some(ExecutionError { node_id: Some("pay".to_owned()), error });
+    ExecutionView { status: ExecutionStatus::Failed, error, ..view(number) }
+}
+
+#[tokio::test]
+async fn a_view_reads_back_as_it_was_written() {
+    let models = models().await;
+    let written = failed(1, "no money");
+    write(&models, std::slice::from_ref(&written)).await;
+    assert_eq!(models.execution(&tenant(), id(1)).await.unwrap(), Some(written));
+    assert_eq!(models.execution(&tenant(), id(2)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn pages_follow_on_newest_first_without_a_gap_or_a_repetition() {
+    let models = models().await;
+    let views: Vec<_> = (0..300).map(view).collect();
+    write(&models, &views).await;
+    let mut seen = Vec::new();
+    let mut cursor = None;
+    loop {
+        let filter = ExecutionFilter::default();
+        let page = models.executions(&tenant(), &filter, cursor, 70).await.unwrap();
+        seen.extend(page.items.iter().map(|view| view.id));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, (0..300).rev().map(id).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn filters_hold_together() {
+    let models = models().await;
+    let other = ExecutionView { workflow_id: id(2_000), workflow_name: "refunds".into(), ..view(2) };
+    write(&models, &[view(1), other, failed(3, "Card refused"), view(4)]).await;
+    let filter = ExecutionFilter::default;
+
+    let of_workflow = ExecutionFilter { workflow_id: Some(id(2_000)), ..filter() };
+    assert_eq!(find(&models, of_workflow).await, [id(2)]);
+    let of_status = ExecutionFilter { status: Some(ExecutionStatus::Failed), ..filter() };
+    assert_eq!(find(&models, of_status).await, [id(3)]);
+    let between = ExecutionFilter {
+        started_after: Some(Timestamp::from_unix_ms(1)),
+        started_before: Some(Timestamp::from_unix_ms(4)),
+        ..filter()
+    };
+    assert_eq!(find(&models, between).await, [id(3), id(2)]);
+    let both = ExecutionFilter {
+        workflow_id: Some(id(1_000)),
+        status: Some(ExecutionStatus::Running),
+        ..filter()
+    };
+    assert_eq!(find(&models, both).await, [id(4), id(1)]);
+    let by_name = ExecutionFilter { q: Some("REFUND".to_owned()), ..filter() };
+    assert_eq!(find(&models, by_name).await, [id(2)]);
+    let by_error = ExecutionFilter { q: Some("card re".to_owned()), ..filter() };
+    assert_eq!(find(&models, by_error).await, [id(3)]);
+}
+
+#[tokio::test]
+async fn attributes_compare_by_their_text() {
+    let models = models().await;
+    let with = |number, attributes: serde_json::Value| {
+        let attributes = attributes.as_object().unwrap().clone();
+        ExecutionView { attributes, ..view(number) }
+    };
+    write(
+        &models,
+        &[
+            with(1, json!({"customer": "c-1", "a\"b.c": "quoted"})),
+            with(2, json!({"customer": "c-2", "amount": 12, "vip": true})),
+        ],
+    )
+    .await;
+    for (key, value, found) in [
+        ("customer", "c-1", vec![id(1)]),
+        ("a\"b.c", "quoted", vec![id(1)]),
+        ("amount", "12", vec![id(2)]),
+        ("vip", "true", vec![id(2)]),
+        ("vip", "1", vec![]),
+        ("missing", "null", vec![]),
+    ] {
+        let attributes = vec![(key.to_owned(), value.to_owned())];
+        let filter = ExecutionFilter { attributes, ..ExecutionFilter::default() };
+        assert_eq!(find(&models, filter).await, found, "{key}={value}");
+    }
+}
+
+#[tokio::test]
+async fn sql_in_names_and_searches_is_data() {
+    let models = models().await;
+    let name = "'; drop table executions; -- %_\\";
+    let evil = ExecutionView { workflow_name: name.to_owned(), ..view(1) };
+    write(&models, &[evil.clone(), view(2)]).await;
+    let mut tx = models.begin().await.unwrap();
+    let mut flow = workflow(9);
+    flow.name = name.to_owned();
+    tx.put_workflow(&flow).await.unwrap();
+    tx.commit().await.unwrap();
+
+    assert_eq!(models.execution(&tenant(), id(1)).await.unwrap(), Some(evil));
+    assert_eq!(models.workflow(&tenant(), id(9)).await.unwrap(), Some(flow));
+    for (text, found) in [
+        (name, vec![id(1)]),
+        ("%", vec![id(1)]),
+        ("_", vec![id(1)]),
+        ("\\", vec![id(1)]),
+        ("' or 1=1 --", vec![]),
+        ("o_ders", vec![]),
+    ] {
+        let filter = ExecutionFilter { q: Some(text.to_owned()), ..ExecutionFilter::default() };
+        assert_eq!(find(&models, filter).await, found, "{text}");
+    }
+    let attributes = vec![("') or 1=1 --".to_owned(), "' or '1'='1".to_owned())];
+    let filter = ExecutionFilter { attributes, ..ExecutionFilter::default() };
+    assert_eq!(find(&models, filter).await, Vec::<Uuid>::new());
+}
+
+#[tokio::test]
+async fn filters_of_unbounded_size_are_refused() {
+    let models = models().await;
+    let long = ExecutionFilter { q: Some("x".repeat(201)), ..ExecutionFilter::default() };
+    let many = vec![("a".to_owned(), "b".to_owned()); 17];
+    let many = ExecutionFilter { attributes: many, ..ExecutionFilter::default() };
+    for filter in [long, many] {
+        let refused = models.executions(&tenant(), &filter, None, 50).await;
+        assert!(matches!(refused, Err(ReadModelError::Filter(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_sees_nothing_of_another() {
+    let models = models().await;
+    write(&models, &[view(1)]).await;
+    let mut tx = models.begin().await.unwrap();
+    tx.put_workflow(&workflow(2)).await.unwrap();
+    tx.commit().await.unwrap();
+    let other = TenantId::try_from("other".to_owned()).unwrap();
+    assert_eq!(models.execution(&other, id(1)).await.unwrap(), None);
+    assert_eq!(models.workflow(&other, id(2)).await.unwrap(), None);
+    assert!(models.workflows(&other, None, 10).await.unwrap().items.is_empty());
+    let filter = ExecutionFilter::default();
+    assert!(models.executions(&other, &filter, None, 10).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn a_deleted_workflow_is_found_by_id_and_hidden_from_lists() {
+    let models = models().await;
+    let mut tx = models.begin().await.unwrap();
+    for number in 0..5 {
+        tx.put_workflow(&workflow(number)).await.unwrap();
+    }
+    let mut gone = workflow(2);
+    gone.deleted = true;
+    gone.published_version = Some(1);
+    tx.put_workflow(&gone).await.unwrap();
+    assert_eq!(tx.workflow(&tenant(), id(2)).await.unwrap(), Some(gone.clone()));
+    tx.commit().await.unwrap();
+
+    assert_eq!(models.workflow(&tenant(), id(2)).await.unwrap(), Some(gone));
+    let first = models.workflows(&tenant(), None, 3).await.unwrap();
+    let ids: Vec<_> = first.items.iter().map(|row| row.id).collect();
+    assert_eq!(ids, [id(4), id(3), id(1)]);
+    let last = models.workflows(&tenant(), first.next, 3).await.unwrap();
+    assert_eq!(last.items, [workflow(0)]);
+    assert_eq!(last.next, None);
+}
+
+#[tokio::test]
+async fn versions_of_a_workflow_are_listed_newest_first() {
+    let models = models().await;
+    let version = |version| WorkflowVersionRow {
+        tenant: tenant(),
+        workflow_id: id(1),
+        version,
+        hash: format!("hash {version}"),
+        created_at: Timestamp::from_unix_ms(version as i64),
+        created_by: "user:1".to_owned(),
+        definition: format!(r#"{{"version":{version}}}"#),
+    };
+    let mut tx = models.begin().await.unwrap();
+    for number in 1..=5 {
+        tx.put_workflow_version(&version(number)).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(models.workflow_version(&tenant(), id(1), 3).await.unwrap(), Some(version(3)));
+    assert_eq!(models.workflow_version(&tenant(), id(1), 6).await.unwrap(), None);
+    let page = models.workflow_versions(&tenant(), id(1), None, 3).await.unwrap();
+    assert_eq!(page.items, [version(5), version(4), version(3)]);
+    let page = models.workflow_versions(&tenant(), id(1), page.next, 3).await.unwrap();
+    assert_eq!(page.items, [version(2), version(1)]);
+    assert_eq!(page.next, None);
+}
+
+#[tokio::test]
+async fn a_batch_of_any_size_is_written_and_read_whole() {
+    let models = models().await;
+    let views: Vec<_> = (0..1_337).map(view).collect();
+    write(&models, &views).await;
+    let ids: Vec<_> = views.iter().map(|view| view.id).collect();
+    let mut tx = models.begin().await.unwrap();
+    let mut found = tx.executions(&tenant(), &ids).await.unwrap();
+    found.sort_by_key(|(id, _)| *id);
+    let found: Vec<_> = found.into_iter().map(|(_, view)| view.unwrap()).collect();
+    assert_eq!(found, views);
+    drop(tx);
+
+    let mut last = view(7);
+    last.status = ExecutionStatus::Completed;
+    last.version = 9;
+    let mut tx = models.begin().await.unwrap();
+    tx.put_executions(vec![row(&last), row(&view(8))]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(models.execution(&tenant(), id(7)).await.unwrap(), Some(last));
+    assert_eq!(models.dump_rows(Table::Executions).await.unwrap().len(), 1_337);
+}
+
+#[tokio::test]
+async fn a_row_says_in_which_partition_its_stream_lives() {
+    let models = models().await;
+    let mut tx = models.begin().await.unwrap();
+    let row = ExecutionRow::new(&tenant(), Partition(11), &view(1)).unwrap();
+    tx.put_executions(vec![row]).await.unwrap();
+    tx.commit().await.unwrap();
+    let rows = models.dump_rows(Table::Executions).await.unwrap();
+    assert_eq!(rows[0][2], "11");
+}
