@@ -91,7 +91,8 @@ pub async fn every_task_reaches_one_worker(queue: Arc<dyn TaskQueue>) {
             tokio::spawn(async move {
                 let mut seen = Vec::new();
                 while let Ok(Some(task)) =
-                    tokio::time::timeout(Duration::from_millis(500), queue.pull(&[NodeType::HttpRequest])).await
+                    tokio::time::timeout(Duration::from_millis(500), queue.pull(&[NodeType::HttpRequest]))
+                        .await
                 {
                     seen.push(task.task);
                 }

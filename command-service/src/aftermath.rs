@@ -26,7 +26,11 @@ pub(crate) struct Aftermath {
 
 impl Aftermath {
     /// Acts on a commit and returns the replies to send.
-    pub(crate) async fn apply(&self, batch: Vec<Pending>, committed: Committed) -> Vec<(Submitted, CommandReply)> {
+    pub(crate) async fn apply(
+        &self,
+        batch: Vec<Pending>,
+        committed: Committed,
+    ) -> Vec<(Submitted, CommandReply)> {
         let mut recorded = committed.events.into_iter().map(Arc::new);
         let mut feed: BTreeMap<u16, Vec<Arc<RecordedEvent>>> = BTreeMap::new();
         let mut replies = Vec::with_capacity(batch.len());

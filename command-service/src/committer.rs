@@ -119,7 +119,9 @@ impl Committer {
             match error {
                 AppendError::Refused(losers) => batch = self.without_losers(batch, losers, again),
                 AppendError::TooLarge { index, events, bytes } => {
-                    let detail = format!("the command leads to {events} events and {bytes} bytes in one append; send less at once");
+                    let detail = format!(
+                        "the command leads to {events} events and {bytes} bytes in one append; send less at once"
+                    );
                     let rejection = Rejection::new(RejectionKind::TooLarge, "append_too_large", detail);
                     let mut verdicts = BTreeMap::from([(index, Verdict::Answer(rejected(rejection)))]);
                     batch = self.split(batch, &mut verdicts, again);
@@ -167,7 +169,9 @@ impl Committer {
                     Refusal::ClaimTaken { claim, holder } => {
                         Verdict::Answer(rejected(workflow::claim_taken(&claim, holder)))
                     }
-                    Refusal::WrongVersion { .. } if pending.submitted.refusals < MAX_REFUSALS => Verdict::Again,
+                    Refusal::WrongVersion { .. } if pending.submitted.refusals < MAX_REFUSALS => {
+                        Verdict::Again
+                    }
                     Refusal::WrongVersion { stream, actual } => Verdict::Answer(Err(CommandError::Unknown(
                         format!("stream {stream} is at version {actual} and keeps changing").into(),
                     ))),

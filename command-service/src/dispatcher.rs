@@ -91,7 +91,11 @@ impl Tasks {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(config: CommandServiceConfig, queue: Arc<dyn TaskQueue>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        config: CommandServiceConfig,
+        queue: Arc<dyn TaskQueue>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self { config, queue, clock, tasks: Mutex::default() }
     }
 
@@ -212,7 +216,9 @@ impl Dispatcher {
         match handler.handle(command).await {
             // The commit's aftermath has resolved it.
             Ok(_) => {}
-            Err(CommandError::Rejected(_) | CommandError::DigestMismatch) => self.resolved(&task.task, Stop::Yes),
+            Err(CommandError::Rejected(_) | CommandError::DigestMismatch) => {
+                self.resolved(&task.task, Stop::Yes)
+            }
             // Still silent at the next look, and then tried again.
             Err(CommandError::Overloaded | CommandError::NotOwner | CommandError::Unknown(_)) => {}
         }

@@ -83,7 +83,12 @@ impl FactSource {
     }
 
     /// Puts what is needed into the facts.
-    pub(crate) async fn fetch(&self, tenant: &TenantId, need: Need, facts: &mut Facts) -> Result<(), FactError> {
+    pub(crate) async fn fetch(
+        &self,
+        tenant: &TenantId,
+        need: Need,
+        facts: &mut Facts,
+    ) -> Result<(), FactError> {
         match need {
             Need::Workflow(id) => facts.workflow = self.head(tenant, id).await?,
             Need::Definition { workflow, version } => {
@@ -115,7 +120,12 @@ impl FactSource {
         Ok(Fact::Is(head))
     }
 
-    async fn definition(&self, tenant: &TenantId, workflow: Uuid, version: u64) -> Result<Fact<Definition>, FactError> {
+    async fn definition(
+        &self,
+        tenant: &TenantId,
+        workflow: Uuid,
+        version: u64,
+    ) -> Result<Fact<Definition>, FactError> {
         let key = (workflow, version);
         if let Some((owner, definition)) = self.caches().definitions.get(&key) {
             return Ok(if owner == tenant { Fact::Is(definition.clone()) } else { Fact::Absent });
@@ -128,7 +138,9 @@ impl FactSource {
         };
         let definition = Definition::parse(&content).map_err(|problems| {
             let first = problems.first().map_or("", |problem| problem.detail.as_str());
-            FactError::Unusable(format!("version {version} of workflow {workflow} is not valid any more: {first}"))
+            FactError::Unusable(format!(
+                "version {version} of workflow {workflow} is not valid any more: {first}"
+            ))
         })?;
         let definition = Arc::new(definition);
         self.caches().definitions.put(key, (tenant.clone(), definition.clone()));
@@ -165,8 +177,9 @@ impl FactSource {
         let content = self.log.read_blob(tenant, reference).await?.ok_or_else(|| {
             FactError::Unusable(format!("the content of claim check {} is missing", reference.sha256))
         })?;
-        serde_json::from_slice(&content)
-            .map_err(|_| FactError::Unusable(format!("the content of claim check {} is not JSON", reference.sha256)))
+        serde_json::from_slice(&content).map_err(|_| {
+            FactError::Unusable(format!("the content of claim check {} is not JSON", reference.sha256))
+        })
     }
 
     async fn workflow(&self, tenant: &TenantId, id: Uuid) -> Result<Option<WorkflowState>, FactError> {

@@ -235,7 +235,8 @@ impl PartitionTask {
                 if generation != self.memory.generation {
                     self.memory.reset(generation);
                 }
-                let repeated: Vec<_> = self.memory.repeated.drain().flat_map(|(_, waiting)| waiting).collect();
+                let repeated: Vec<_> =
+                    self.memory.repeated.drain().flat_map(|(_, waiting)| waiting).collect();
                 for submitted in commands.into_iter().chain(repeated) {
                     self.decide(submitted).await;
                 }
@@ -273,12 +274,16 @@ impl PartitionTask {
         let now = self.clock.now().max(self.memory.last_decided_at);
         let mut facts = Facts::new(now, envelope.id, stream);
         for _ in 0..MAX_ROUNDS {
-            let aggregate = self.memory.streams.get(&stream).ok_or_else(|| unknown(&"the folded stream was dropped"))?;
+            let aggregate =
+                self.memory.streams.get(&stream).ok_or_else(|| unknown(&"the folded stream was dropped"))?;
             match aggregate.decide(envelope, &facts).map_err(CommandError::Rejected)? {
                 Decision::Events(outcome) => return Ok((outcome, now)),
                 Decision::Needs(needs) => {
                     for need in needs {
-                        self.facts.fetch(&envelope.tenant, need, &mut facts).await.map_err(|error| unknown(&error))?;
+                        self.facts
+                            .fetch(&envelope.tenant, need, &mut facts)
+                            .await
+                            .map_err(|error| unknown(&error))?;
                     }
                 }
             }

@@ -13,10 +13,11 @@ use domain::aggregate::{Aggregate, AggregateState};
 use domain::decision::{NodeRun, WakeupKind};
 use domain::event::{Event, ExecutionEvent, RecordedEvent};
 use domain::execution::event::NodeScheduled;
-use domain::execution::{ExecutionState, NodeStatus, Phase};
+use domain::execution::{ExecutionState, FINAL_EVENT_TYPES, NodeStatus, Phase};
 use domain::ids::Partition;
 use domain::time::Timestamp;
 use event_store::Log;
+use event_store::log::WakeupCursor;
 
 use crate::dispatcher::Dispatcher;
 use crate::partition::LoadError;
@@ -35,7 +36,7 @@ pub(crate) async fn recover(
 ) -> Result<usize, LoadError> {
     timers.read(&**log, partition, Timestamp::from_unix_ms(i64::MIN), until).await?;
     // Attempts may have deadlines beyond the horizon; their rows are read, but stay in the store.
-    let rows = read_all(&**log, partition).await?;
+    let rows = with_attempts(&**log, partition).await?;
     let mut found = 0;
     for stream in rows {
         for (task, priority) in in_flight(&**log, stream).await? {
@@ -48,23 +49,15 @@ pub(crate) async fn recover(
 }
 
 /// Streams with an attempt whose deadline row is still there.
-async fn read_all(log: &dyn Log, partition: Partition) -> Result<BTreeSet<Uuid>, LoadError> {
+async fn with_attempts(log: &dyn Log, partition: Partition) -> Result<BTreeSet<Uuid>, LoadError> {
     let mut streams = BTreeSet::new();
-    let mut after = Timestamp::from_unix_ms(i64::MIN);
+    let mut cursor = WakeupCursor::after_time(Timestamp::from_unix_ms(i64::MIN));
     loop {
-        let page = log.wakeups(partition, after, Timestamp::MAX, &domain::execution::FINAL_EVENT_TYPES, PAGE).await?;
-        let last = page.last().map(|row| row.wakeup.due_at);
-        let full = page.len() >= PAGE;
-        streams.extend(
-            page.iter()
-                .filter(|row| matches!(row.wakeup.kind, WakeupKind::AttemptDeadline(_)))
-                .map(|row| row.stream),
-        );
-        match last {
-            Some(last) if full => {
-                let before = Timestamp::from_unix_ms(last.unix_ms() - 1);
-                after = if before > after { before } else { last };
-            }
+        let page = log.wakeups(partition, &cursor, Timestamp::MAX, &FINAL_EVENT_TYPES, PAGE).await?;
+        let deadlines = page.iter().filter(|row| matches!(row.wakeup.kind, WakeupKind::AttemptDeadline(_)));
+        streams.extend(deadlines.map(|row| row.stream));
+        match page.last() {
+            Some(last) if page.len() >= PAGE => cursor = WakeupCursor::after_row(last),
             _ => return Ok(streams),
         }
     }

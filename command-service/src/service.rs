@@ -40,7 +40,9 @@ pub enum CommandServiceError {
         source: StoreError,
     },
     /// Another process has taken a partition over.
-    #[error("partition {partition} was taken over under epoch {current}; this process held {offered} and stops")]
+    #[error(
+        "partition {partition} was taken over under epoch {current}; this process held {offered} and stops"
+    )]
     Fenced {
         /// The partition.
         partition: Partition,
@@ -131,7 +133,9 @@ impl CommandService {
         let start = |operation| move |source| CommandServiceError::Start { operation, source };
         let mut heads = Vec::new();
         for number in 0..self.log.partitions() {
-            heads.push(self.log.take_over(Partition(number)).await.map_err(start("take its partitions over"))?);
+            heads.push(
+                self.log.take_over(Partition(number)).await.map_err(start("take its partitions over"))?,
+            );
         }
         let timers = Arc::new(Timers::new(self.config.timer_horizon_ms, self.clock.clone()));
         let facts = Arc::new(FactSource::new(self.log.clone()));
@@ -206,7 +210,11 @@ async fn pick_up(log: &Arc<dyn Log>, timers: &Timers, dispatcher: &Dispatcher, u
         match recover(log, timers, dispatcher, Partition(number), until).await {
             Ok(0) => {}
             Ok(found) => {
-                tracing::info!(partition = number, tasks = found, "tasks that were in flight are handed out again");
+                tracing::info!(
+                    partition = number,
+                    tasks = found,
+                    "tasks that were in flight are handed out again"
+                );
             }
             Err(error) => {
                 tracing::error!(partition = number, error = %report(&error), "what was in flight could not be picked up");

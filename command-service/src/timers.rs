@@ -20,7 +20,7 @@ use domain::execution::FINAL_EVENT_TYPES;
 use domain::execution::command::ExecutionCommand;
 use domain::ids::{Actor, Partition, Slot, TenantId, derived_id};
 use domain::time::{Clock, Timestamp};
-use event_store::log::StoredWakeup;
+use event_store::log::WakeupCursor;
 use event_store::{Log, StoreError};
 
 use crate::partition::report;
@@ -139,32 +139,22 @@ impl Timers {
         partition: Partition,
         after: Timestamp,
         until: Timestamp,
-    ) -> Result<Vec<StoredWakeup>, StoreError> {
-        let mut from = after;
-        let mut all: Vec<StoredWakeup> = Vec::new();
+    ) -> Result<(), StoreError> {
+        let mut cursor = WakeupCursor::after_time(after);
         loop {
-            let page = log.wakeups(partition, from, until, &FINAL_EVENT_TYPES, PAGE).await?;
-            let full = page.len() >= PAGE;
-            let last = page.last().map(|row| row.wakeup.due_at);
-            {
-                let mut held = self.held();
-                for row in &page {
-                    held.insert(&row.tenant, row.stream, row.wakeup.clone());
-                }
+            let page = log.wakeups(partition, &cursor, until, &FINAL_EVENT_TYPES, PAGE).await?;
+            let mut held = self.held();
+            for row in &page {
+                held.insert(&row.tenant, row.stream, row.wakeup.clone());
             }
-            all.extend(page);
-            match last {
-                Some(last) if full => {
-                    // A full page may have cut a group with the same due time; unless the page is nothing but
-                    // that group, go back to just before it. What comes twice is kept once.
-                    let before = Timestamp::from_unix_ms(last.unix_ms() - 1);
-                    from = if before > from { before } else { last };
-                }
+            drop(held);
+            match page.last() {
+                Some(last) if page.len() >= PAGE => cursor = WakeupCursor::after_row(last),
                 _ => break,
             }
         }
         self.changed.notify_one();
-        Ok(all)
+        Ok(())
     }
 
     /// Fires what is due until the shutdown.
@@ -175,7 +165,8 @@ impl Timers {
         shutdown: CancellationToken,
     ) {
         let mut firing = FuturesUnordered::new();
-        let mut sweep = tokio::time::interval(Duration::from_millis(SWEEP_EVERY_MS.min(self.horizon_ms / 2).max(1)));
+        let mut sweep =
+            tokio::time::interval(Duration::from_millis(SWEEP_EVERY_MS.min(self.horizon_ms / 2).max(1)));
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let pause = loop {
@@ -270,7 +261,11 @@ enum Due {
     InMs(u64),
 }
 
-async fn fire(handler: Arc<dyn CommandHandler>, key: Key, tenant: TenantId) -> (Key, Result<(), CommandError>) {
+async fn fire(
+    handler: Arc<dyn CommandHandler>,
+    key: Key,
+    tenant: TenantId,
+) -> (Key, Result<(), CommandError>) {
     let (due_at, stream, kind) = key.clone();
     let text = kind.to_string();
     let id = derived_id(due_at, Slot::of(stream), &[b"wake", stream.as_bytes(), text.as_bytes()]);

@@ -5,8 +5,8 @@
 //! so the rest of the program sees only today's shapes.
 
 use bytes::Bytes;
-use serde::ser::SerializeStruct;
 use serde::Serialize;
+use serde::ser::SerializeStruct;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -226,6 +226,29 @@ pub struct StoredWakeup {
     pub tenant: TenantId,
 }
 
+/// A place in a partition's wakeups, which are ordered by due time, stream and kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WakeupCursor {
+    /// Due time of the row before.
+    pub due_at: Timestamp,
+    /// Its stream.
+    pub stream: Uuid,
+    /// Its kind, as text.
+    pub kind: String,
+}
+
+impl WakeupCursor {
+    /// Behind everything that is due at a time.
+    pub fn after_time(due_at: Timestamp) -> Self {
+        Self { due_at, stream: Uuid::max(), kind: String::new() }
+    }
+
+    /// Behind a row.
+    pub fn after_row(row: &StoredWakeup) -> Self {
+        Self { due_at: row.wakeup.due_at, stream: row.stream, kind: row.wakeup.kind.to_string() }
+    }
+}
+
 /// The read-only face of the log.
 #[async_trait]
 pub trait LogReader: Send + Sync {
@@ -297,13 +320,13 @@ pub trait Log: LogReader {
     /// Stores the content of a claim check for a tenant. The same content twice is stored once.
     async fn write_blob(&self, tenant: &TenantId, blob: &Blob) -> Result<(), StoreError>;
 
-    /// Wakeups of a partition due after `after` (exclusive) up to `until` (inclusive), ordered by due time, leaving out those
-    /// of streams whose last event has one of `final_types`. At most `limit`; a full page means that there may be more with the
-    /// last due time, so the caller goes on from one millisecond before it and drops what it has.
+    /// Wakeups of a partition behind a cursor and due up to `until` (inclusive), ordered by due time, stream and
+    /// kind, leaving out those of streams whose last event has one of `final_types`. At most `limit`: after a full
+    /// page, go on behind its last row.
     async fn wakeups(
         &self,
         partition: Partition,
-        after: Timestamp,
+        after: &WakeupCursor,
         until: Timestamp,
         final_types: &[&str],
         limit: usize,

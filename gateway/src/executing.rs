@@ -5,7 +5,7 @@ use domain::command::Command;
 use domain::event::{Event, ExecutionEvent, RecordedEvent};
 use domain::execution::command::{ExecutionCommand, StartExecution};
 use domain::execution::event::Trigger;
-use domain::execution::state::ExecutionStatus;
+use domain::execution::ExecutionStatus;
 use domain::execution::view::ExecutionError;
 use domain::ids::Position;
 use serde::Serialize;
@@ -67,16 +67,15 @@ impl StartRequest {
     }
 }
 
-/// Starts an execution, and waits for its end if asked to. `body` is what the caller sent.
+/// Starts an execution, and waits for its end if asked to.
 pub(crate) async fn start(
     app: &App,
     write: Write,
     request: StartRequest,
-    body: &Value,
     trigger: &str,
 ) -> Result<ExecutionAnswer, Failure> {
     let started = Instant::now();
-    let writing = write.create_anywhere(app.clock.now(), body);
+    let writing = write.create_anywhere(app.clock.now());
     let principal = writing.caller().principal.clone();
     let input = check_in(app, &principal.tenant, request.input, "/input").await?;
     // The end may come before the reply does, so whoever waits for it must be there first.
@@ -168,9 +167,8 @@ pub(crate) async fn cancel(
     write: Write,
     execution: Uuid,
     reason: Option<String>,
-    body: &Value,
 ) -> Result<ExecutionAnswer, Failure> {
-    let writing = write.to(execution, app.clock.now(), body);
+    let writing = write.to(execution, app.clock.now());
     let command = Command::Execution(ExecutionCommand::Cancel { reason });
     Ok(answer(execution, send(app, &writing, command).await?))
 }
@@ -183,7 +181,7 @@ pub(crate) async fn signal(
     name: String,
     payload: Value,
 ) -> Result<ExecutionAnswer, Failure> {
-    let writing = write.to(execution, app.clock.now(), &payload);
+    let writing = write.to(execution, app.clock.now());
     let payload = check_in(app, &writing.caller().principal.tenant, payload, "").await?;
     let command = Command::Execution(ExecutionCommand::Signal { name, payload });
     Ok(answer(execution, send(app, &writing, command).await?))

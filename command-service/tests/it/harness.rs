@@ -59,7 +59,8 @@ impl Service {
         let log = SqliteLog::open(&folder.join("log.db"), SqliteOptions::default()).await.expect("a log");
         let log = Arc::new(log);
         let (feed, tasks) = (Arc::new(InProcessFeed::new()), Arc::new(InProcessTasks::new()));
-        let service = CommandService::new(config, log.clone(), feed.clone(), tasks.clone(), Arc::new(WallClock));
+        let service =
+            CommandService::new(config, log.clone(), feed.clone(), tasks.clone(), Arc::new(WallClock));
         let handler = service.handler();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(service.run(shutdown.clone()));

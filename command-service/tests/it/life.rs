@@ -17,7 +17,8 @@ fn folder() -> tempfile::TempDir {
 async fn an_engine_only_execution_is_complete_when_its_start_is_answered() {
     let folder = folder();
     let service = Service::start(folder.path()).await;
-    let workflow = service.create_workflow(chain("a", json!([transform("t", json!("{{ input + 1 }}"))]))).await;
+    let workflow =
+        service.create_workflow(chain("a", json!([transform("t", json!("{{ input + 1 }}"))]))).await;
     let execution = fresh();
     let reply = service.send(execution, start(workflow, json!(150))).await.expect("accepted");
     assert_eq!(reply.answer, json!({"execution_id": execution, "status": "completed"}));

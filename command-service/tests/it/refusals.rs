@@ -49,7 +49,8 @@ async fn the_same_id_sent_many_times_at_once_has_one_effect() {
     let workflow = service.create_workflow(chain("a", json!([transform("t", json!(1))]))).await;
     let (execution, id) = (fresh(), fresh());
     // A repeated create may come with another fresh stream of the same slot: the first one counts.
-    let answers = join_all((0..50).map(|_| service.send_as(id, None, execution, start(workflow, Value::Null)))).await;
+    let answers =
+        join_all((0..50).map(|_| service.send_as(id, None, execution, start(workflow, Value::Null)))).await;
     for answer in answers {
         assert_eq!(answer.expect("the same").answer["execution_id"], json!(execution));
     }

@@ -48,7 +48,10 @@ fn all_defects_are_reported_at_once() {
 #[test]
 fn a_missing_edge_target_is_named() {
     let nodes = json!([{"id": "start", "type": "start"}, {"id": "end", "type": "end"}]);
-    let found = problems(around(nodes, json!([{"source": "start", "target": "nowhere"}, {"source": "start", "target": "end"}])));
+    let found = problems(around(
+        nodes,
+        json!([{"source": "start", "target": "nowhere"}, {"source": "start", "target": "end"}]),
+    ));
     assert_eq!(found, [("/edges/0/target".to_owned(), "unknown_edge_target".to_owned())]);
 }
 
@@ -57,7 +60,10 @@ fn a_cycle_is_found_at_its_edges() {
     let step = |id: &str| json!({"id": id, "type": "transform", "config": {"output": 1}});
     let nodes = json!([{"id": "start", "type": "start"}, step("a"), step("b"), {"id": "end", "type": "end"}]);
     let edge = |source: &str, target: &str| json!({"source": source, "target": target});
-    let found = problems(around(nodes, json!([edge("start", "a"), edge("a", "b"), edge("b", "a"), edge("b", "end")])));
+    let found = problems(around(
+        nodes,
+        json!([edge("start", "a"), edge("a", "b"), edge("b", "a"), edge("b", "end")]),
+    ));
     assert!(has(&found, "/edges/1", "cycle") && has(&found, "/edges/2", "cycle"), "{found:?}");
 }
 

@@ -90,7 +90,10 @@ fn fan_out_runs_concurrently_and_a_join_waits_for_all() {
     let mut scenario = given(document).started_with(Value::Null);
     assert_eq!(scenario.types(), ["started", "scheduled a", "scheduled b"]);
     assert_eq!(scenario.completes("b", 1, json!(2)).expect("accepted"), ["completed b"]);
-    assert_eq!(scenario.completes("a", 1, json!(1)).expect("accepted"), ["completed a", "completed join", "completed"]);
+    assert_eq!(
+        scenario.completes("a", 1, json!(1)).expect("accepted"),
+        ["completed a", "completed join", "completed"]
+    );
     assert_eq!(scenario.output(), json!([1, 2]));
 }
 
@@ -101,7 +104,15 @@ fn a_branch_not_taken_never_blocks_a_join() {
             {"id": "choose", "type": "condition", "config": {"expression": "false"}},
             request("slow"), transform("after_slow", json!(1)), transform("quick", json!(2)), transform("join", json!(3)),
         ]),
-        json!(["start>choose", "start>quick", "choose.true>slow", "slow>after_slow", "after_slow>join", "quick>join", "join>end"]),
+        json!([
+            "start>choose",
+            "start>quick",
+            "choose.true>slow",
+            "slow>after_slow",
+            "after_slow>join",
+            "quick>join",
+            "join>end"
+        ]),
     );
     let scenario = given(document).started_with(Value::Null);
     assert_eq!(scenario.phase(), COMPLETED);
@@ -110,7 +121,8 @@ fn a_branch_not_taken_never_blocks_a_join() {
 
 #[test]
 fn the_first_result_of_an_attempt_wins_and_later_ones_are_stale() {
-    let document = graph(json!([request("a"), request("b")]), json!(["start>a", "start>b", "a>end", "b>end"]));
+    let document =
+        graph(json!([request("a"), request("b")]), json!(["start>a", "start>b", "a>end", "b>end"]));
     let mut scenario = given(document).started_with(Value::Null);
     scenario.completes("a", 1, json!(1)).expect("accepted");
     let rejection = scenario.completes("a", 1, json!(2)).expect_err("stale");
@@ -120,7 +132,8 @@ fn the_first_result_of_an_attempt_wins_and_later_ones_are_stale() {
 
 #[test]
 fn a_failed_node_fails_the_execution_and_stops_the_others() {
-    let document = graph(json!([request("a"), request("b")]), json!(["start>a", "start>b", "a>end", "b>end"]));
+    let document =
+        graph(json!([request("a"), request("b")]), json!(["start>a", "start>b", "a>end", "b>end"]));
     let mut scenario = given(document).started_with(Value::Null);
     let events = scenario.fails("a", 1, ErrorKind::Http5xx).expect("accepted");
     assert_eq!(events, ["failed a", "cancelled b", "failed"]);
@@ -177,7 +190,10 @@ fn on_error_continue_goes_on_with_the_error_as_output() {
         json!(["start>a", "a>end"]),
     );
     let mut scenario = given(document).started_with(Value::Null);
-    assert_eq!(scenario.fails("a", 1, ErrorKind::Http4xx).expect("accepted"), ["failed a", "completed a", "completed"]);
+    assert_eq!(
+        scenario.fails("a", 1, ErrorKind::Http4xx).expect("accepted"),
+        ["failed a", "completed a", "completed"]
+    );
     assert_eq!(scenario.output(), json!("http_4xx"));
 }
 
@@ -185,7 +201,11 @@ fn on_error_continue_goes_on_with_the_error_as_output() {
 fn on_error_route_leaves_by_the_error_handle_only_when_it_failed() {
     let node = with(request("a"), "on_error", json!("route"));
     let document = graph(
-        json!([node, transform("fine", json!("fine")), transform("broken", json!("{{ nodes.a.error.message }}"))]),
+        json!([
+            node,
+            transform("fine", json!("fine")),
+            transform("broken", json!("{{ nodes.a.error.message }}"))
+        ]),
         json!(["start>a", "a>fine", "a.error>broken", "fine>end", "broken>end"]),
     );
     let mut failed = given(document.clone()).started_with(Value::Null);
@@ -212,7 +232,8 @@ fn an_attempt_past_its_deadline_times_out() {
 
 #[test]
 fn a_deadline_of_an_attempt_that_is_over_is_stale() {
-    let document = graph(json!([request("a"), request("b")]), json!(["start>a", "start>b", "a>end", "b>end"]));
+    let document =
+        graph(json!([request("a"), request("b")]), json!(["start>a", "start>b", "a>end", "b>end"]));
     let mut scenario = given(document).started_with(Value::Null);
     scenario.completes("b", 1, json!(1)).expect("accepted");
     assert_eq!(scenario.wakes(is_attempt_deadline).expect_err("stale").code, "stale_wakeup");
@@ -258,13 +279,15 @@ fn a_delay_waits_for_its_timer_and_gives_the_time() {
 #[test]
 fn a_delay_until_a_time_that_is_past_fires_at_once() {
     let delay = json!({"id": "pause", "type": "delay", "config": {"until": "2020-01-01T00:00:00Z"}});
-    let scenario = given(graph(json!([delay]), json!(["start>pause", "pause>end"]))).started_with(Value::Null);
+    let scenario =
+        given(graph(json!([delay]), json!(["start>pause", "pause>end"]))).started_with(Value::Null);
     assert!(scenario.wakeups[0].due_at < scenario.now);
 }
 
 #[test]
 fn an_expression_that_fails_at_run_time_fails_its_node_with_the_expression() {
-    let document = graph(json!([transform("a", json!("{{ input.missing + 1 }}"))]), json!(["start>a", "a>end"]));
+    let document =
+        graph(json!([transform("a", json!("{{ input.missing + 1 }}"))]), json!(["start>a", "a>end"]));
     let scenario = given(document).started_with(json!({}));
     assert_eq!(scenario.types(), ["started", "failed a", "failed"]);
     let error = &scenario.latest("execution.node.failed")["error"];
@@ -301,7 +324,8 @@ fn without_a_way_to_an_end_the_output_is_null() {
 #[test]
 fn cancel_stops_nodes_and_timers_and_happens_once() {
     let delay = json!({"id": "pause", "type": "delay", "config": {"duration_ms": 60000}});
-    let document = graph(json!([request("a"), delay]), json!(["start>a", "start>pause", "a>end", "pause>end"]));
+    let document =
+        graph(json!([request("a"), delay]), json!(["start>a", "start>pause", "a>end", "pause>end"]));
     let mut scenario = given(document).started_with(Value::Null);
     let cancel = || ExecutionCommand::Cancel { reason: Some("enough".to_owned()) };
     assert_eq!(
@@ -314,7 +338,8 @@ fn cancel_stops_nodes_and_timers_and_happens_once() {
 
 #[test]
 fn a_signal_is_recorded_while_the_execution_runs_and_refused_after() {
-    let mut scenario = given(graph(json!([request("a")]), json!(["start>a", "a>end"]))).started_with(Value::Null);
+    let mut scenario =
+        given(graph(json!([request("a")]), json!(["start>a", "a>end"]))).started_with(Value::Null);
     let signal = || ExecutionCommand::Signal { name: "approved".to_owned(), payload: json!({"by": "ann"}) };
     assert_eq!(scenario.when(signal()).expect("accepted"), ["signal.received"]);
     scenario.completes("a", 1, Value::Null).expect("accepted");
@@ -331,9 +356,15 @@ fn text_from_input_is_never_read_as_a_template_or_a_credential() {
     let hostile = json!({"text": "{{ credentials.x }}", "object": {"$parts": [{"$credential": "x", "field": "value"}]}});
     let scenario = given(graph(json!([node]), json!(["start>a", "a>end"]))).started_with(hostile);
     let config = scenario.latest("execution.node.scheduled")["config"].clone();
-    assert_eq!(config["headers"]["authorization"], json!({"$parts": ["Bearer ", {"$credential": "shop_token", "field": "value"}]}));
+    assert_eq!(
+        config["headers"]["authorization"],
+        json!({"$parts": ["Bearer ", {"$credential": "shop_token", "field": "value"}]})
+    );
     assert_eq!(config["body"]["text"], "{{ credentials.x }}");
-    assert_eq!(config["body"]["object"], json!({"$data": {"$parts": [{"$credential": "x", "field": "value"}]}}));
+    assert_eq!(
+        config["body"]["object"],
+        json!({"$data": {"$parts": [{"$credential": "x", "field": "value"}]}})
+    );
 }
 
 #[test]
@@ -349,8 +380,13 @@ fn variables_and_execution_are_in_scope() {
 
 #[test]
 fn now_and_uuid_are_the_same_when_the_command_is_decided_again() {
-    let document = graph(json!([transform("a", json!(["{{ now() }}", "{{ uuid() }}", "{{ uuid() }}"]))]), json!(["start>a", "a>end"]));
-    let output = || given(document.clone()).started_with(Value::Null).latest("execution.node.completed")["output"].clone();
+    let document = graph(
+        json!([transform("a", json!(["{{ now() }}", "{{ uuid() }}", "{{ uuid() }}"]))]),
+        json!(["start>a", "a>end"]),
+    );
+    let output = || {
+        given(document.clone()).started_with(Value::Null).latest("execution.node.completed")["output"].clone()
+    };
     let first = output();
     assert_eq!(first, output());
     assert_ne!(first[1], first[2]);

@@ -58,8 +58,12 @@ fn happen(scenario: &mut Scenario, choice: usize, succeed: bool) {
         .nodes
         .iter()
         .filter_map(|(id, node)| match node.status {
-            NodeStatus::Scheduled { .. } | NodeStatus::Running { .. } => Some((id.clone(), node.attempt, true)),
-            NodeStatus::Waiting { .. } | NodeStatus::BackingOff { .. } => Some((id.clone(), node.attempt, false)),
+            NodeStatus::Scheduled { .. } | NodeStatus::Running { .. } => {
+                Some((id.clone(), node.attempt, true))
+            }
+            NodeStatus::Waiting { .. } | NodeStatus::BackingOff { .. } => {
+                Some((id.clone(), node.attempt, false))
+            }
             _ => None,
         })
         .collect();

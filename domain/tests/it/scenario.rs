@@ -45,7 +45,9 @@ pub(crate) fn graph(nodes: Value, edges: Value) -> Value {
             let text = edge.as_str().expect("source[.handle]>target");
             let (source, target) = text.split_once('>').expect("an edge");
             match source.split_once('.') {
-                Some((source, handle)) => json!({"source": source, "source_handle": handle, "target": target}),
+                Some((source, handle)) => {
+                    json!({"source": source, "source_handle": handle, "target": target})
+                }
                 None => json!({"source": source, "target": target}),
             }
         })
@@ -133,24 +135,36 @@ impl Scenario {
             }
             Need::Definition { .. } => facts.definition = Fact::Is(self.definition.clone()),
             Need::Variables(_) => {
-                facts.variables = Fact::Is(Arc::new(Variables { version: 1, values: self.variables.clone() }));
+                facts.variables =
+                    Fact::Is(Arc::new(Variables { version: 1, values: self.variables.clone() }));
             }
             Need::Blob(reference) => panic!("no blob {reference:?} in this scenario"),
         }
     }
 
-    pub(crate) fn completes(&mut self, node: &str, attempt: u32, output: Value) -> Result<Vec<String>, Rejection> {
+    pub(crate) fn completes(
+        &mut self,
+        node: &str,
+        attempt: u32,
+        output: Value,
+    ) -> Result<Vec<String>, Rejection> {
         self.when(ExecutionCommand::CompleteNode { node: run(node, attempt), result: Ok(output) })
     }
 
-    pub(crate) fn fails(&mut self, node: &str, attempt: u32, kind: ErrorKind) -> Result<Vec<String>, Rejection> {
+    pub(crate) fn fails(
+        &mut self,
+        node: &str,
+        attempt: u32,
+        kind: ErrorKind,
+    ) -> Result<Vec<String>, Rejection> {
         let error = NodeError { kind, message: "no".to_owned(), retryable: true, details: Value::Null };
         self.when(ExecutionCommand::CompleteNode { node: run(node, attempt), result: Err(error) })
     }
 
     /// Lets the latest wakeup of a kind come due.
     pub(crate) fn wakes(&mut self, pick: fn(&WakeupKind) -> bool) -> Result<Vec<String>, Rejection> {
-        let wakeup = self.wakeups.iter().rev().find(|wakeup| pick(&wakeup.kind)).cloned().expect("such a wakeup");
+        let wakeup =
+            self.wakeups.iter().rev().find(|wakeup| pick(&wakeup.kind)).cloned().expect("such a wakeup");
         self.now = self.now.max(wakeup.due_at);
         self.when(ExecutionCommand::Wake(wakeup))
     }

@@ -71,7 +71,8 @@ fn creating_takes_the_name_and_publishes_unless_it_is_a_draft() {
 fn renaming_takes_the_new_name_and_gives_the_old_one_back() {
     let mut workflow = Workflow::default();
     workflow.when(create("old")).expect("accepted");
-    let update = WorkflowCommand::Update { definition: document("new"), publish: true, expected_version: Some(2) };
+    let update =
+        WorkflowCommand::Update { definition: document("new"), publish: true, expected_version: Some(2) };
     let outcome = workflow.when(update).expect("accepted");
     let claims: Vec<_> = outcome.claims.iter().map(|claim| (claim.key.as_str(), claim.op)).collect();
     assert_eq!(claims, [("new", ClaimOp::Take), ("old", ClaimOp::Release)]);
@@ -82,7 +83,8 @@ fn renaming_takes_the_new_name_and_gives_the_old_one_back() {
 fn a_stale_expected_version_is_refused() {
     let mut workflow = Workflow::default();
     workflow.when(create("a")).expect("accepted");
-    let update = WorkflowCommand::Update { definition: document("a"), publish: true, expected_version: Some(1) };
+    let update =
+        WorkflowCommand::Update { definition: document("a"), publish: true, expected_version: Some(1) };
     let rejection = workflow.when(update).expect_err("stale");
     assert_eq!((rejection.kind, &*rejection.code), (RejectionKind::PreconditionFailed, "version_mismatch"));
 }

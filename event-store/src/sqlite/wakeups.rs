@@ -8,26 +8,28 @@ use domain::ids::Partition;
 use domain::time::Timestamp;
 
 use super::{failed, limit, read};
-use crate::log::{COMMAND_RETENTION_MS, StoreError, StoredWakeup};
+use crate::log::{COMMAND_RETENTION_MS, StoreError, StoredWakeup, WakeupCursor};
 
-/// Wakeups due after `after` up to `until` of streams that have not ended.
+/// Wakeups behind `after` and due up to `until` of streams that have not ended.
 pub(super) async fn due(
     pool: &SqlitePool,
     partition: Partition,
-    after: Timestamp,
+    after: &WakeupCursor,
     until: Timestamp,
     final_types: &[&str],
     most: usize,
 ) -> Result<Vec<StoredWakeup>, StoreError> {
     let rows = sqlx::query(
         "select w.due_at, w.stream, w.kind, w.tenant from wakeups w
-         where w.partition = ? and w.due_at > ? and w.due_at <= ?
+         where w.partition = ? and (w.due_at, w.stream, w.kind) > (?, ?, ?) and w.due_at <= ?
          and coalesce((select e.type from events e where e.bucket = w.bucket and e.stream = w.stream
                        order by e.version desc limit 1), '') not in (select value from json_each(?))
          order by w.due_at, w.stream, w.kind limit ?",
     )
     .bind(i64::from(partition.0))
-    .bind(after.unix_ms())
+    .bind(after.due_at.unix_ms())
+    .bind(after.stream)
+    .bind(&after.kind)
     .bind(until.unix_ms())
     .bind(serde_json::json!(final_types).to_string())
     .bind(limit(most))

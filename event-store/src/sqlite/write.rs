@@ -22,7 +22,7 @@ use super::{SqliteLog, count, failed, wakeups};
 use crate::chain::{self, CommitContent, GENESIS, Hash};
 use crate::log::{
     Append, AppendAnswer, AppendError, Batch, Committed, Log, MAX_ANSWER_BYTES, MAX_APPEND_BYTES,
-    MAX_APPEND_EVENTS, PartitionHead, StoreError, StoredWakeup,
+    MAX_APPEND_EVENTS, PartitionHead, StoreError, StoredWakeup, WakeupCursor,
 };
 
 /// The connection that writes, and what it knows.
@@ -130,7 +130,7 @@ impl Log for SqliteLog {
     async fn wakeups(
         &self,
         partition: Partition,
-        after: Timestamp,
+        after: &WakeupCursor,
         until: Timestamp,
         final_types: &[&str],
         limit: usize,

@@ -1,7 +1,7 @@
 //! Reading the log for feeds: all partitions of a tenant, merged by time, a page at a time.
 
 use domain::event::RecordedEvent;
-use domain::execution::state::FINAL_EVENT_TYPES;
+use domain::execution::FINAL_EVENT_TYPES;
 use domain::ids::{Position, TenantId};
 use event_store::log::{LogReader, StoreError};
 use std::cmp::Reverse;

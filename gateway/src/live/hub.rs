@@ -4,7 +4,7 @@
 
 use bus::{CommittedBatch, FeedMessage, FeedSubscription};
 use domain::event::RecordedEvent;
-use domain::execution::state::FINAL_EVENT_TYPES;
+use domain::execution::FINAL_EVENT_TYPES;
 use domain::ids::Partition;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

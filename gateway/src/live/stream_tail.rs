@@ -9,7 +9,7 @@ use super::event::LiveEvent;
 use super::hub::{Hub, Subscribed};
 use super::mailbox::Mail;
 use super::{IDLE_REREAD, PAGE, Resume, Tail};
-use domain::execution::state::FINAL_EVENT_TYPES;
+use domain::execution::FINAL_EVENT_TYPES;
 
 /// Follows an execution.
 pub(crate) struct StreamTail {

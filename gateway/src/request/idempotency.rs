@@ -22,11 +22,18 @@ use super::Caller;
 /// The header's longest value.
 const MAX_KEY_BYTES: usize = 255;
 
-/// A request that may change something.
-#[derive(Debug, Clone)]
-pub(crate) struct Write {
+/// A request that may change something, before its body was read.
+#[derive(Debug)]
+pub(crate) struct WriteHeaders {
     pub(crate) caller: Caller,
     key: Option<Key>,
+}
+
+/// A request that may change something, with the digest of its body if it has a key.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(crate) caller: Caller,
+    key: Option<(Key, [u8; 32])>,
 }
 
 /// A caller's name for one request.
@@ -47,42 +54,52 @@ pub(crate) struct Writing {
     digest: Option<[u8; 32]>,
 }
 
+impl WriteHeaders {
+    /// With the body that came, before anything is done to it.
+    pub(crate) fn with_body(self, body: &Value) -> Write {
+        let key = self.key.map(|key| {
+            let digest = key.digest(body);
+            (key, digest)
+        });
+        Write { caller: self.caller, key }
+    }
+}
+
 impl Write {
     /// A write that comes from elsewhere than a request of its own, such as a WebSocket message.
     pub(crate) fn without_key(caller: Caller) -> Self {
         Self { caller, key: None }
     }
 
-    /// To a stream that exists. `body` is what the caller sent, before anything was done to it.
-    pub(crate) fn to(self, stream: Uuid, now: Timestamp, body: &Value) -> Writing {
-        let slot = Slot::of(stream);
-        self.begin(stream, slot, now, body)
+    /// To a stream that exists.
+    pub(crate) fn to(self, stream: Uuid, now: Timestamp) -> Writing {
+        self.begin(stream, Slot::of(stream), now)
     }
 
     /// To a new stream in a slot.
-    pub(crate) fn create_in(self, slot: Slot, now: Timestamp, body: &Value) -> Writing {
+    pub(crate) fn create_in(self, slot: Slot, now: Timestamp) -> Writing {
         let stream = new_id(now, slot, crate::random::number());
-        self.begin(stream, slot, now, body)
+        self.begin(stream, slot, now)
     }
 
     /// To a new stream in a slot of its own: derived from the key, or random.
-    pub(crate) fn create_anywhere(self, now: Timestamp, body: &Value) -> Writing {
+    pub(crate) fn create_anywhere(self, now: Timestamp) -> Writing {
         let principal = &self.caller.principal;
         let slot = match &self.key {
-            Some(key) => Slot::hashed(&[
+            Some((key, _)) => Slot::hashed(&[
                 principal.tenant.as_str().as_bytes(),
                 principal.actor.as_str().as_bytes(),
                 key.text.as_bytes(),
             ]),
             None => Slot::from_bits(crate::random::number()),
         };
-        self.create_in(slot, now, body)
+        self.create_in(slot, now)
     }
 
-    fn begin(self, stream: Uuid, slot: Slot, now: Timestamp, body: &Value) -> Writing {
+    fn begin(self, stream: Uuid, slot: Slot, now: Timestamp) -> Writing {
         let (command_id, digest) = match &self.key {
             None => (new_id(now, slot, crate::random::number()), None),
-            Some(key) => {
+            Some((key, digest)) => {
                 let principal = &self.caller.principal;
                 let parts: [&[u8]; 5] = [
                     b"idempotency",
@@ -91,7 +108,7 @@ impl Write {
                     key.operation.as_bytes(),
                     key.text.as_bytes(),
                 ];
-                (derived_id(Timestamp::default(), slot, &parts), Some(key.digest(body)))
+                (derived_id(Timestamp::default(), slot, &parts), Some(*digest))
             }
         };
         Writing { caller: self.caller, command_id, stream, digest }
@@ -131,7 +148,7 @@ impl Key {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Write {
+impl<S: Send + Sync> FromRequestParts<S> for WriteHeaders {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
@@ -163,7 +180,7 @@ mod tests {
     use serde_json::json;
     use std::sync::Arc;
 
-    fn write(actor: &str, operation: &str, key: Option<&str>) -> Write {
+    fn write(actor: &str, operation: &str, key: Option<&str>) -> WriteHeaders {
         let principal = Principal {
             tenant: TenantId::default_tenant(),
             actor: Actor::recorded(actor),
@@ -175,14 +192,14 @@ mod tests {
         };
         let caller = Caller { principal: Arc::new(principal), trace: TraceContext::fresh() };
         let key = key.map(|text| Key { text: text.into(), operation: operation.into() });
-        Write { caller, key }
+        WriteHeaders { caller, key }
     }
 
     #[test]
     fn a_repeated_key_meets_the_same_command_in_the_same_partition() {
         let (early, late) = (Timestamp::from_unix_ms(1), Timestamp::from_unix_ms(9_999));
-        let first = write("key:a", "POST /x", Some("k")).create_anywhere(early, &json!({"b": 1, "a": 2}));
-        let again = write("key:a", "POST /x", Some("k")).create_anywhere(late, &json!({"a": 2, "b": 1}));
+        let first = write("key:a", "POST /x", Some("k")).with_body(&json!({"b": 1, "a": 2})).create_anywhere(early);
+        let again = write("key:a", "POST /x", Some("k")).with_body(&json!({"a": 2, "b": 1})).create_anywhere(late);
         assert_eq!(first.command_id, again.command_id);
         assert_eq!(first.digest, again.digest);
         assert_eq!(Slot::of(first.stream), Slot::of(again.stream));
@@ -192,16 +209,16 @@ mod tests {
     #[test]
     fn another_principal_operation_key_or_body_differs() {
         let now = Timestamp::from_unix_ms(1);
-        let base = write("key:a", "POST /x", Some("k")).create_anywhere(now, &json!(1));
+        let base = write("key:a", "POST /x", Some("k")).with_body(&json!(1)).create_anywhere(now);
         for other in [
             write("key:b", "POST /x", Some("k")),
             write("key:a", "POST /y", Some("k")),
             write("key:a", "POST /x", Some("l")),
             write("key:a", "POST /x", None),
         ] {
-            assert_ne!(other.create_anywhere(now, &json!(1)).command_id, base.command_id);
+            assert_ne!(other.with_body(&json!(1)).create_anywhere(now).command_id, base.command_id);
         }
-        let changed = write("key:a", "POST /x", Some("k")).create_anywhere(now, &json!(2));
+        let changed = write("key:a", "POST /x", Some("k")).with_body(&json!(2)).create_anywhere(now);
         assert_eq!(changed.command_id, base.command_id);
         assert_ne!(changed.digest, base.digest);
     }

@@ -51,7 +51,7 @@ enum ExecutionCommand {
         #[arg(value_name = "NAME|ID")]
         workflow: String,
         /// The input: JSON, `@FILE`, or `@-` for standard input
-        #[arg(long, value_name = "JSON|@FILE", default_value = "null")]
+        #[arg(long, value_name = "JSON|@FILE", default_value = "{}")]
         input: String,
         /// A version other than the published one
         #[arg(long = "workflow-version", value_name = "N")]

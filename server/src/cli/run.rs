@@ -29,7 +29,7 @@ pub(super) struct RunArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The input: JSON, `@FILE`, or `@-` for standard input
-    #[arg(long, value_name = "JSON|@FILE", default_value = "null")]
+    #[arg(long, value_name = "JSON|@FILE", default_value = "{}")]
     input: String,
     /// Print every event also with `--output json`
     #[arg(long)]

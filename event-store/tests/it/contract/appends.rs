@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use domain::decision::ClaimOp;
 use domain::ids::{Partition, Position};
-use event_store::log::{MAX_ANSWER_BYTES, MAX_APPEND_BYTES, MAX_APPEND_EVENTS};
+use event_store::log::{MAX_ANSWER_BYTES, MAX_APPEND_BYTES, MAX_APPEND_EVENTS, WakeupCursor};
 use event_store::{AppendAnswer, AppendError, Batch, Log, LogReader, Refusal, StreamAppend};
 
 use crate::support::{Owner, PARTITIONS, Store, append, claim, everything, losers, only, partition, stream};
@@ -136,7 +136,10 @@ pub(crate) async fn a_refused_batch_leaves_no_trace(store: impl Store) {
     assert_eq!(owner.log.command_answer(Partition(1), fine.command_id).await.unwrap(), None);
     assert_eq!(owner.log.claim_holder(&fine.tenant, "workflow_name", "name").await.unwrap(), None);
     let (from, to) = (crate::support::at(0), crate::support::at(10));
-    assert_eq!(owner.log.wakeups(Partition(1), from, to, &[], 10).await.unwrap(), []);
+    assert_eq!(
+        owner.log.wakeups(Partition(1), &WakeupCursor::after_time(from), to, &[], 10).await.unwrap(),
+        []
+    );
     // Without the loser it is taken, at the offsets that would have been given.
     let committed = owner.append(again[..2].to_vec()).await.unwrap();
     assert_eq!(committed.positions[0], Position { partition: Partition(1), offset: 4 });

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use domain::blob::{INLINE_LIMIT, claim_check};
 use domain::ids::{Partition, TenantId};
 use domain::time::Timestamp;
-use event_store::log::COMMAND_RETENTION_MS;
+use event_store::log::{COMMAND_RETENTION_MS, WakeupCursor};
 use event_store::verifiers::{Verifier, VerifierKind, Verifiers};
 use event_store::{Log, LogReader};
 
@@ -15,7 +15,10 @@ use crate::support::{Owner, Store, append, at, ending, stream, tenant, wakeup};
 const FINAL: &[&str] = &["execution.completed", "execution.failed"];
 
 async fn due(log: &impl Log, after: i64, until: i64, limit: usize) -> Vec<(i64, Uuid)> {
-    let found = log.wakeups(Partition(1), at(after), at(until), FINAL, limit).await.unwrap();
+    let found = log
+        .wakeups(Partition(1), &WakeupCursor::after_time(at(after)), at(until), FINAL, limit)
+        .await
+        .unwrap();
     found.into_iter().map(|w| ((w.wakeup.due_at.unix_ms() - at(0).unix_ms()) / 1000, w.stream)).collect()
 }
 
@@ -32,7 +35,8 @@ pub(crate) async fn wakeups_of_ended_streams_are_left_out(store: impl Store) {
     assert_eq!(due(&*owner.log, 0, 100, 10).await, [(20, going), (30, ending_later)]);
     owner.append(vec![ending(append(ending_later, 2, 1), "execution.failed")]).await.unwrap();
     assert_eq!(due(&*owner.log, 0, 100, 10).await, [(20, going)]);
-    let all = owner.log.wakeups(Partition(1), at(0), at(100), &[], 10).await.unwrap();
+    let all =
+        owner.log.wakeups(Partition(1), &WakeupCursor::after_time(at(0)), at(100), &[], 10).await.unwrap();
     assert_eq!(all.len(), 3);
     assert_eq!(all[0].tenant, TenantId::default_tenant());
 }

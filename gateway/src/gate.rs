@@ -1,0 +1,124 @@
+//! The outermost layer: every request passes here, in and out.
+//!
+//! In: a trace, a place among the requests under way, and the caller (deny by default: what is not in [`PUBLIC`]
+//! needs one). Out: problems written, panics turned into problems, counters. It is the only place that
+//! writes error bodies, also for errors that the router makes itself.
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures::FutureExt;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use tracing::Instrument;
+
+use crate::app::App;
+use crate::failure::Failure;
+use crate::status;
+use crate::trace_context::TraceContext;
+
+/// The routes that need no credentials.
+pub const PUBLIC: [&str; 10] = [
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/version",
+    "/docs",
+    "/docs/errors/{code}",
+    "/api/v1/openapi.json",
+    "/api/v1/auth/register",
+    "/api/v1/auth/login",
+    "/api/v1/auth/refresh",
+];
+
+/// Where a connection may send its token as its first message.
+const WEBSOCKET: &str = "/api/v1/ws";
+
+/// Passes a request in and its answer out.
+pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let trace = TraceContext::of(request.headers());
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    request.extensions_mut().insert(trace.clone());
+
+    let span = tracing::info_span!(
+        "request",
+        http.request.method = %method,
+        http.route = route,
+        trace_id = trace.trace_id()
+    );
+    let work = async {
+        let _in_flight = app.admit()?;
+        authenticate(&app, matched.as_ref(), &mut request).await?;
+        AssertUnwindSafe(next.run(request)).catch_unwind().await.map_err(|_| {
+            app.metrics.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("a request's handler panicked; this is a bug, please report it with the trace id");
+            Failure::new(status::INTERNAL, "something went wrong here; report it with the trace id")
+        })
+    };
+    let answered: Result<Response, Failure> = work.instrument(span.clone()).await;
+    let mut response = match answered {
+        Ok(response) => write_problem(response, &method, &path, &trace),
+        Err(failure) => failure.render(&path, trace.trace_id()),
+    };
+    if let Ok(value) = HeaderValue::try_from(trace.as_str()) {
+        response.headers_mut().insert("traceparent", value);
+    }
+    let took = started.elapsed();
+    let status = response.status();
+    app.metrics.answered(&method, route, status.as_u16(), took);
+    let _entered = span.enter();
+    tracing::debug!(http.response.status_code = status.as_u16(), duration_ms = took.as_millis() as u64, "request answered");
+    response
+}
+
+async fn authenticate(app: &App, matched: Option<&MatchedPath>, request: &mut Request) -> Result<(), Failure> {
+    // What matches no route is answered 404, which tells nothing.
+    let Some(route) = matched.map(MatchedPath::as_str) else { return Ok(()) };
+    if PUBLIC.contains(&route) {
+        return Ok(());
+    }
+    let headers = request.headers();
+    if route == WEBSOCKET && !headers.contains_key(header::AUTHORIZATION) && wants_websocket(headers) {
+        return Ok(());
+    }
+    let principal = app.auth.authenticate(headers).await?;
+    request.extensions_mut().insert(principal);
+    Ok(())
+}
+
+fn wants_websocket(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Writes the body of a failure, and of errors that have none of ours.
+fn write_problem(mut response: Response, method: &Method, path: &str, trace: &TraceContext) -> Response {
+    if let Some(failure) = response.extensions_mut().remove::<Arc<Failure>>() {
+        return failure.render(path, trace.trace_id());
+    }
+    let status = response.status();
+    let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if ours || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let shown: String = path.chars().take(200).collect();
+    let detail = match status {
+        StatusCode::NOT_FOUND => format!("there is nothing at {shown}"),
+        StatusCode::METHOD_NOT_ALLOWED => format!("{shown} does not take {method}; see the `Allow` header"),
+        StatusCode::UPGRADE_REQUIRED => format!("{shown} is a WebSocket; connect with an upgrade"),
+        _ => format!("the request was refused: {status}"),
+    };
+    let mut failure = Failure::new(status::of_bare_status(status), detail);
+    failure.status = status;
+    let mut problem = failure.render(path, trace.trace_id());
+    if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
+        problem.headers_mut().insert(header::ALLOW, allow);
+    }
+    problem
+}

@@ -1,0 +1,285 @@
+//! `/executions`.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use domain::event::{Event, RecordedEvent};
+use domain::execution::ExecutionStatus;
+use domain::execution::view::ExecutionView;
+use http::StatusCode;
+use read_models::ExecutionFilter;
+use serde_json::Value;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use crate::answer::{List, json};
+use crate::app::App;
+use crate::cursor::Cursor;
+use crate::executing::{self, ExecutionAnswer};
+use crate::failure::Failure;
+use crate::large_values::Unpacker;
+use crate::live::{StreamTail, find_final_event};
+use crate::reading::{read_error, wait_until_fresh};
+use crate::request::{Caller, Fields, JsonBody, PathParams, Query, WriteHeaders};
+use crate::sending::set_position;
+use crate::{schemas, status};
+
+use super::sse;
+
+/// Statuses of the API that no execution of this release has.
+const LATER_STATUSES: [&str; 3] = ["paused", "compensating", "terminated"];
+
+/// The tenant's executions, the newest first, without their nodes and data. A page may be short, even empty, and
+/// still have a successor.
+#[utoipa::path(get, path = "/executions", tag = "executions",
+    params(("workflow_id" = Option<Uuid>, Query), ("status" = Option<String>, Query),
+        ("started_after" = Option<String>, Query, description = "RFC 3339"),
+        ("started_before" = Option<String>, Query, description = "RFC 3339"),
+        ("q" = Option<String>, Query, description = "Part of the workflow's name or the error's message."),
+        ("attr.*" = Option<String>, Query, description = "An attribute's value, for instance `attr.repo=x`."),
+        ("limit" = Option<u16>, Query, description = "1 to 200."), ("cursor" = Option<String>, Query)),
+    responses((status = 200, description = "A page.", body = schemas::ExecutionList)))]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Query,
+) -> Result<Response, Failure> {
+    query.only(&["workflow_id", "status", "started_after", "started_before", "q", "attr.", "limit", "cursor"])?;
+    let limit = query.limit()?;
+    let cursor = query.text("cursor").map(Cursor::id).transpose()?;
+    let status = match query.text("status") {
+        None => None,
+        Some(text) if LATER_STATUSES.contains(&text) => {
+            return List::<Value> { items: Vec::new(), next_cursor: None }.answer(&query.uri);
+        }
+        Some(text) => Some(parse_status(text)?),
+    };
+    let filter = ExecutionFilter {
+        workflow_id: query.id("workflow_id")?,
+        status,
+        started_after: query.time("started_after")?,
+        started_before: query.time("started_before")?,
+        q: query.text("q").map(str::to_owned),
+        attributes: query.prefixed("attr.").map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+    };
+    wait_until_fresh(&app, &caller.principal, &query, None).await?;
+    let page =
+        app.models.executions(&caller.principal.tenant, &filter, cursor, limit).await.map_err(read_error)?;
+    let items: Result<Vec<Value>, _> = page.items.into_iter().map(summary).collect();
+    let items = items.map_err(|_| Failure::new(status::INTERNAL, "an execution could not be written"))?;
+    List { items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
+}
+
+fn parse_status(text: &str) -> Result<ExecutionStatus, Failure> {
+    serde_json::from_value(Value::from(text)).map_err(|_| {
+        let detail = "`status` must be one of pending, running, waiting, paused, compensating, completed, failed, \
+            cancelled, terminated";
+        Failure::parameter("status", detail)
+    })
+}
+
+/// An execution in a list: what it is about, not what it carries.
+fn summary(view: ExecutionView) -> Result<Value, serde_json::Error> {
+    let mut value = serde_json::to_value(ExecutionView { nodes: Vec::new(), ..view })?;
+    if let Some(fields) = value.as_object_mut() {
+        for name in ["nodes", "input", "output"] {
+            fields.remove(name);
+        }
+    }
+    Ok(value)
+}
+
+/// An execution with all its nodes.
+#[utoipa::path(get, path = "/executions/{id}", tag = "executions",
+    params(("id" = Uuid, Path), ("Everline-Min-Position" = Option<String>, Header)),
+    responses((status = 200, description = "The execution.", body = schemas::Execution)))]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    params: PathParams,
+    query: Query,
+) -> Result<Response, Failure> {
+    let id = params.id("id")?;
+    query.only(&[])?;
+    wait_until_fresh(&app, &caller.principal, &query, Some(app.partition_of(id))).await?;
+    let view = app.models.execution(&caller.principal.tenant, id).await.map_err(read_error)?;
+    show(&app, &caller, view.ok_or_else(|| not_found(id))?).await
+}
+
+/// The whole view: nodes without events too, and large values in place.
+async fn show(app: &App, caller: &Caller, view: ExecutionView) -> Result<Response, Failure> {
+    let tenant = &caller.principal.tenant;
+    let definition = app.definitions.get(app, tenant, view.workflow_id, view.workflow_version).await?;
+    let mut view = match definition {
+        Some(definition) => view.with_all_nodes(&definition),
+        None => view,
+    };
+    let mut unpacker = Unpacker::new(app, tenant);
+    unpacker.unpack(&mut view.output).await?;
+    unpacker.unpack(&mut view.input).await?;
+    for node in &mut view.nodes {
+        unpacker.unpack(&mut node.output).await?;
+    }
+    json(StatusCode::OK, &view)
+}
+
+/// The execution's own log, in order.
+#[utoipa::path(get, path = "/executions/{id}/events", tag = "executions",
+    params(("id" = Uuid, Path), ("after_version" = Option<u64>, Query), ("limit" = Option<u16>, Query),
+        ("cursor" = Option<String>, Query)),
+    responses((status = 200, description = "Events after a version.", body = schemas::EventList)))]
+pub(crate) async fn events(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    params: PathParams,
+    query: Query,
+) -> Result<Response, Failure> {
+    let id = params.id("id")?;
+    query.only(&["after_version", "limit", "cursor"])?;
+    let limit = query.limit()?;
+    let after = match query.text("cursor") {
+        Some(cursor) => Cursor::number(cursor)?,
+        None => query.number("after_version")?.unwrap_or(0),
+    };
+    check_visible(&app, &caller, id).await?;
+    let mut items = app.log.read_stream(id, after, limit + 1).await?;
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|last| Cursor::Number(last.version).encode());
+    List { items, next_cursor: next }.answer(&query.uri)
+}
+
+/// The execution as of one of its events.
+#[utoipa::path(get, path = "/executions/{id}/state", tag = "executions",
+    params(("id" = Uuid, Path), ("at_version" = u64, Query, description = "From 1.")),
+    responses((status = 200, description = "As it then was.", body = schemas::Execution)))]
+pub(crate) async fn state(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    params: PathParams,
+    query: Query,
+) -> Result<Response, Failure> {
+    let id = params.id("id")?;
+    query.only(&["at_version"])?;
+    check_visible(&app, &caller, id).await?;
+    let until = query.number("at_version")?.unwrap_or(u64::MAX);
+    if until == 0 {
+        return Err(Failure::parameter("at_version", "`at_version` must be 1 or more: the first event starts it"));
+    }
+    let mut view = None;
+    let mut version = 0;
+    while version < until {
+        let wanted = usize::try_from(until - version).unwrap_or(usize::MAX).min(1_000);
+        let page = app.log.read_stream(id, version, wanted).await?;
+        let full = page.len() == wanted;
+        for recorded in &page {
+            version = recorded.version;
+            view = fold(view, recorded)?;
+        }
+        if !full {
+            break;
+        }
+    }
+    if version < until && until != u64::MAX {
+        let detail = format!("execution {id} has {version} events; use 1 to {version}");
+        return Err(Failure::parameter("at_version", detail));
+    }
+    show(&app, &caller, view.ok_or_else(|| not_found(id))?).await
+}
+
+fn fold(view: Option<ExecutionView>, recorded: &RecordedEvent) -> Result<Option<ExecutionView>, Failure> {
+    match recorded.decode() {
+        Ok(Event::Execution(event)) => Ok(ExecutionView::fold(view, recorded, event)),
+        Ok(_) => Ok(view),
+        Err(error) => {
+            tracing::error!(%error, position = %recorded.position, "an event of an execution does not decode");
+            Err(Failure::new(status::INTERNAL, "an event of the execution does not decode"))
+        }
+    }
+}
+
+/// Ends an execution.
+#[utoipa::path(post, path = "/executions/{id}/cancel", tag = "executions", params(("id" = Uuid, Path)),
+    request_body = schemas::Reason,
+    responses((status = 202, description = "It is cancelled.", body = schemas::Accepted)))]
+pub(crate) async fn cancel(
+    State(app): State<Arc<App>>,
+    params: PathParams,
+    headers: WriteHeaders,
+    body: JsonBody,
+) -> Result<Response, Failure> {
+    let id = params.id("id")?;
+    let body = body.or_empty();
+    let write = headers.with_body(&body);
+    let mut fields = Fields::open(body)?;
+    let reason = fields.text("reason");
+    fields.finish()?;
+    accepted(&executing::cancel(&app, write, id, reason).await?)
+}
+
+/// Sends a signal; the body is its payload.
+#[utoipa::path(post, path = "/executions/{id}/signals/{name}", tag = "executions",
+    params(("id" = Uuid, Path), ("name" = String, Path)), request_body = schemas::AnyJson,
+    responses((status = 202, description = "It is in the log.", body = schemas::Accepted)))]
+pub(crate) async fn signal(
+    State(app): State<Arc<App>>,
+    params: PathParams,
+    headers: WriteHeaders,
+    body: JsonBody,
+) -> Result<Response, Failure> {
+    let id = params.id("id")?;
+    let name = params.text("name").to_owned();
+    let payload = body.0.unwrap_or_default();
+    let write = headers.with_body(&payload);
+    accepted(&executing::signal(&app, write, id, name, payload).await?)
+}
+
+fn accepted(answer: &ExecutionAnswer) -> Result<Response, Failure> {
+    let mut response = json(StatusCode::ACCEPTED, answer)?;
+    set_position(response.headers_mut(), answer.position);
+    Ok(response)
+}
+
+/// The execution's events as they come (SSE): those after a version, then live, until its end.
+#[utoipa::path(get, path = "/executions/{id}/stream", tag = "executions",
+    params(("id" = Uuid, Path), ("after_version" = Option<u64>, Query),
+        ("Last-Event-ID" = Option<String>, Header, description = "The version of the last event received.")),
+    responses((status = 200, description = "Server-sent events; `id` is the version.",
+        content_type = "text/event-stream", body = String)))]
+pub(crate) async fn stream(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    params: PathParams,
+    query: Query,
+) -> Result<Response, Failure> {
+    let id = params.id("id")?;
+    query.only(&["after_version"])?;
+    check_visible(&app, &caller, id).await?;
+    let after = match query.last_event_id()? {
+        None => query.number("after_version")?.unwrap_or(0),
+        Some(text) => {
+            let version = text.parse().map_err(|_| {
+                Failure::new(status::INVALID_HEADER, "Last-Event-ID must be a version: a whole number")
+            })?;
+            // A browser reconnects after every end; 204 tells it that there is nothing more to come.
+            if find_final_event(app.log.as_ref(), id).await?.is_some_and(|last| last.version <= version) {
+                return Ok(StatusCode::NO_CONTENT.into_response());
+            }
+            version
+        }
+    };
+    let tail = StreamTail::new(&app.hub, app.log.clone(), id, after);
+    sse::answer(&app, sse::AnyTail::Stream(Box::new(tail)))
+}
+
+/// Whether the caller's tenant has the execution.
+pub(crate) async fn check_visible(app: &App, caller: &Caller, id: Uuid) -> Result<(), Failure> {
+    let first = app.log.read_stream(id, 0, 1).await?;
+    let visible = first
+        .first()
+        .is_some_and(|event| event.tenant == caller.principal.tenant && event.category() == "execution");
+    if visible { Ok(()) } else { Err(not_found(id)) }
+}
+
+fn not_found(id: Uuid) -> Failure {
+    Failure::new(status::EXECUTION_NOT_FOUND, format!("there is no execution {id}"))
+}

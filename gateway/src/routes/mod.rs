@@ -1,0 +1,67 @@
+//! The routes, one file per area, mirroring the URL tree.
+
+mod auth;
+mod docs;
+mod events;
+mod execute;
+mod executions;
+mod expressions;
+mod health;
+mod node_types;
+mod sse;
+mod variables;
+mod workflows;
+mod ws;
+
+use axum::Router;
+use std::sync::Arc;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::openapi;
+
+/// Every route, and the document that describes them.
+pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
+    let api = OpenApiRouter::new()
+        .routes(routes!(auth::register))
+        .routes(routes!(auth::login))
+        .routes(routes!(auth::refresh))
+        .routes(routes!(auth::logout))
+        .routes(routes!(auth::me))
+        .routes(routes!(workflows::create, workflows::list))
+        .routes(routes!(workflows::validate))
+        .routes(routes!(workflows::get, workflows::update, workflows::delete))
+        .routes(routes!(workflows::publish))
+        .routes(routes!(workflows::enable))
+        .routes(routes!(workflows::disable))
+        .routes(routes!(workflows::restore))
+        .routes(routes!(workflows::versions))
+        .routes(routes!(workflows::version))
+        .routes(routes!(execute::execute))
+        .routes(routes!(executions::list))
+        .routes(routes!(executions::get))
+        .routes(routes!(executions::events))
+        .routes(routes!(executions::state))
+        .routes(routes!(executions::cancel))
+        .routes(routes!(executions::signal))
+        .routes(routes!(executions::stream))
+        .routes(routes!(events::list))
+        .routes(routes!(events::stream))
+        .routes(routes!(expressions::evaluate))
+        .routes(routes!(variables::list, variables::create))
+        .routes(routes!(variables::get, variables::put, variables::delete))
+        .routes(routes!(node_types::list))
+        .routes(routes!(docs::openapi_document))
+        .routes(routes!(ws::connect));
+    OpenApiRouter::with_openapi(openapi::head())
+        .nest("/api/v1", api)
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::version))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::error_page))
+        .split_for_parts()
+}
