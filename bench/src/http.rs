@@ -38,10 +38,13 @@ impl Answer<'_> {
         String::from_utf8_lossy(self.body).chars().take(500).collect()
     }
 
-    /// The body, if the status is the expected one.
+    /// The body, if the status is the expected one; null where there is none.
     pub(crate) fn expect(self, status: u16) -> Result<Value> {
         if self.status != status {
             bail!("the server answered {}, not {status}: {}", self.status, self.text());
+        }
+        if self.body.is_empty() {
+            return Ok(Value::Null);
         }
         self.json()
     }

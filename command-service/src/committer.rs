@@ -4,6 +4,7 @@
 //! them goes back to be decided again; the rest is flushed at once.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -222,9 +223,9 @@ impl Committer {
         let text: Arc<str> = error.to_string().into();
         for pending in batch {
             let partition = pending.partition.0;
-            if !again.contains_key(&partition) {
+            if let Entry::Vacant(vacant) = again.entry(partition) {
                 self.generations[usize::from(partition)] += 1;
-                again.insert(partition, Vec::new());
+                vacant.insert(Vec::new());
             }
             answer(pending.submitted, Err(CommandError::Unknown(text.clone())));
         }

@@ -91,15 +91,15 @@ impl App {
 
     /// A place for a stream or WebSocket connection.
     pub(crate) fn stream_place(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        self.streams
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Failure::new(status::OVERLOADED, "too many open streams; close some, or try again later"))
+        self.streams.clone().try_acquire_owned().map_err(|_| {
+            Failure::new(status::OVERLOADED, "too many open streams; close some, or try again later")
+        })
     }
 
     /// A turn for work that keeps a thread busy.
     pub(crate) async fn evaluation_turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let overloaded = || Failure::new(status::OVERLOADED, "too many evaluations at once; try again shortly");
+        let overloaded =
+            || Failure::new(status::OVERLOADED, "too many evaluations at once; try again shortly");
         let turn = self.evaluations.clone().acquire_owned();
         tokio::time::timeout(std::time::Duration::from_secs(5), turn)
             .await

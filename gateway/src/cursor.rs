@@ -77,7 +77,10 @@ impl Cursor {
 }
 
 fn refuse() -> Failure {
-    Failure::new(status::INVALID_CURSOR, "the cursor is not one that this list gave; leave it out to begin anew")
+    Failure::new(
+        status::INVALID_CURSOR,
+        "the cursor is not one that this list gave; leave it out to begin anew",
+    )
 }
 
 /// The `Link` header (RFC 8288) that leads to the next page of the list at `uri`.

@@ -34,7 +34,9 @@ impl Definitions {
         workflow: Uuid,
         version: u64,
     ) -> Result<Option<Arc<Definition>>, Failure> {
-        if let Some(known) = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&(workflow, version)) {
+        if let Some(known) =
+            self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&(workflow, version))
+        {
             return Ok(Some(known.clone()));
         }
         let row = app.models.workflow_version(tenant, workflow, version).await.map_err(read_error)?;

@@ -3,9 +3,9 @@
 use bus::CommandReply;
 use domain::command::Command;
 use domain::event::{Event, ExecutionEvent, RecordedEvent};
+use domain::execution::ExecutionStatus;
 use domain::execution::command::{ExecutionCommand, StartExecution};
 use domain::execution::event::Trigger;
-use domain::execution::ExecutionStatus;
 use domain::execution::view::ExecutionError;
 use domain::ids::Position;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::large_values::{Unpacker, check_in};
-use crate::live::{IDLE_REREAD, Waiter, find_final_event, News};
+use crate::live::{IDLE_REREAD, News, Waiter, find_final_event};
 use crate::request::{Fields, Write};
 use crate::sending::{note, send};
 use crate::status;
@@ -60,7 +60,10 @@ impl StartRequest {
             workflow_id,
             version: fields.number("version", 1, u64::MAX),
             input: fields.any("input").unwrap_or_else(|| Value::Object(serde_json::Map::new())),
-            wait: fields.number("wait_ms", 0, MAX_WAIT_MS).filter(|wait| *wait > 0).map(Duration::from_millis),
+            wait: fields
+                .number("wait_ms", 0, MAX_WAIT_MS)
+                .filter(|wait| *wait > 0)
+                .map(Duration::from_millis),
             priority: fields.number("priority", 0, 9).map(|priority| priority as u8),
             attributes: fields.object("attributes"),
         }

@@ -85,7 +85,11 @@ impl Failure {
     }
 
     /// The problem as JSON for places that have no request of their own, such as WebSocket messages.
-    pub(crate) fn body<'a>(&'a self, instance: Option<&'a str>, trace_id: Option<&'a str>) -> ProblemBody<'a> {
+    pub(crate) fn body<'a>(
+        &'a self,
+        instance: Option<&'a str>,
+        trace_id: Option<&'a str>,
+    ) -> ProblemBody<'a> {
         ProblemBody {
             kind: format!("/docs/errors/{}", self.code),
             title: self.title,
@@ -145,9 +149,10 @@ impl From<CommandError> for Failure {
             CommandError::Rejected(rejection) => rejection.into(),
             CommandError::DigestMismatch => Self::new(status::IDEMPOTENCY_KEY_REUSED, error.to_string()),
             CommandError::Overloaded => Self::new(status::OVERLOADED, error.to_string()),
-            CommandError::NotOwner => {
-                Self::new(status::COMMAND_UNDECIDED, "nobody owns the partition at the moment; send the request again")
-            }
+            CommandError::NotOwner => Self::new(
+                status::COMMAND_UNDECIDED,
+                "nobody owns the partition at the moment; send the request again",
+            ),
             CommandError::Unknown(_) => Self::new(
                 status::COMMAND_UNDECIDED,
                 "whether the command took effect is not known; send it again with the same Idempotency-Key",

@@ -58,7 +58,9 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
         authenticate(&app, matched.as_ref(), &mut request).await?;
         AssertUnwindSafe(next.run(request)).catch_unwind().await.map_err(|_| {
             app.metrics.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!("a request's handler panicked; this is a bug, please report it with the trace id");
+            tracing::error!(
+                "a request's handler panicked; this is a bug, please report it with the trace id"
+            );
             Failure::new(status::INTERNAL, "something went wrong here; report it with the trace id")
         })
     };
@@ -74,11 +76,19 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     let status = response.status();
     app.metrics.answered(&method, route, status.as_u16(), took);
     let _entered = span.enter();
-    tracing::debug!(http.response.status_code = status.as_u16(), duration_ms = took.as_millis() as u64, "request answered");
+    tracing::debug!(
+        http.response.status_code = status.as_u16(),
+        duration_ms = took.as_millis() as u64,
+        "request answered"
+    );
     response
 }
 
-async fn authenticate(app: &App, matched: Option<&MatchedPath>, request: &mut Request) -> Result<(), Failure> {
+async fn authenticate(
+    app: &App,
+    matched: Option<&MatchedPath>,
+    request: &mut Request,
+) -> Result<(), Failure> {
     // What matches no route is answered 404, which tells nothing.
     let Some(route) = matched.map(MatchedPath::as_str) else { return Ok(()) };
     if PUBLIC.contains(&route) {

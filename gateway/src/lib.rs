@@ -1,1 +1,47 @@
-//! .
+//! The gateway: HTTP, WebSocket and SSE; who may do what; limits.
+//!
+//! ```text
+//!   request ─► gate (trace, caller, limits) ─► routes ─┬─ writes ─► Commands ─► the owner of the partition
+//!                                                      ├─ reads  ─► ReadModels, or the log
+//!                                                      └─ streams ─► tails ◄─ hub ◄─ CommitFeed
+//! ```
+//!
+//! Invariants: it never appends and decides nothing; every route needs a caller unless [`PUBLIC`] names it;
+//! every error is a problem (RFC 9457) whose status is chosen in `status`; everything that a client can make
+//! larger or longer has a bound. Deliberately absent: gRPC, GraphQL, webhooks, users and roles.
+//!
+//! Read in this order: [`gateway`] (ports and life), `gate` (the outermost layer), `request` (what routes take
+//! in), `routes`, `sending` and `reading`, `executing`, `live` and `ws`, [`auth`].
+
+mod answer;
+mod app;
+pub mod auth;
+mod config;
+mod cursor;
+mod definitions;
+mod executing;
+mod failure;
+mod gate;
+pub mod gateway;
+mod large_values;
+mod listener;
+mod live;
+mod metrics;
+mod openapi;
+mod position;
+mod random;
+mod reading;
+mod request;
+mod routes;
+mod schemas;
+mod sending;
+pub mod status;
+mod trace_context;
+mod variables;
+mod workflow_answer;
+mod ws;
+
+pub use auth::bootstrap::{AdminError, NewAdmin, ensure_admin};
+pub use config::GatewayConfig;
+pub use gate::PUBLIC;
+pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};

@@ -14,12 +14,14 @@ const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     /// By route template and method; both come from the router, so there are few.
-    routes: RwLock<HashMap<String, HashMap<Method, Arc<Mutex<Route>>>>>,
+    routes: RwLock<HashMap<String, ByMethod>>,
     pub(crate) sockets: Gauge,
     pub(crate) event_streams: Gauge,
     pub(crate) slow_clients: AtomicU64,
     pub(crate) panics: AtomicU64,
 }
+
+type ByMethod = HashMap<Method, Arc<Mutex<Route>>>;
 
 #[derive(Debug, Default)]
 struct Route {
@@ -82,7 +84,14 @@ impl Metrics {
         out.push_str("# TYPE everline_http_requests_total counter\n");
         self.each(|method, route, series| {
             for (status, count) in &series.statuses {
-                line(&mut out, "everline_http_requests_total", method, route, &format!(",status=\"{status}\""), *count);
+                line(
+                    &mut out,
+                    "everline_http_requests_total",
+                    method,
+                    route,
+                    &format!(",status=\"{status}\""),
+                    *count,
+                );
             }
         });
         out.push_str("# HELP everline_http_request_duration_seconds Time to the head of the answer.\n");
@@ -139,7 +148,14 @@ fn load(gauge: &Gauge) -> i64 {
     gauge.0.load(Ordering::Relaxed)
 }
 
-fn line(out: &mut String, name: &str, method: &Method, route: &str, more: &str, value: impl std::fmt::Display) {
+fn line(
+    out: &mut String,
+    name: &str,
+    method: &Method,
+    route: &str,
+    more: &str,
+    value: impl std::fmt::Display,
+) {
     writeln!(out, "{name}{{method=\"{method}\",route=\"{route}\"{more}}} {value}")
         .expect("writing to a String cannot fail");
 }
@@ -154,7 +170,9 @@ mod tests {
         metrics.answered(&Method::GET, "/livez", 200, Duration::from_millis(2));
         metrics.answered(&Method::GET, "/livez", 200, Duration::from_secs(60));
         let text = metrics.render();
-        assert!(text.contains("everline_http_requests_total{method=\"GET\",route=\"/livez\",status=\"200\"} 2\n"));
+        assert!(
+            text.contains("everline_http_requests_total{method=\"GET\",route=\"/livez\",status=\"200\"} 2\n")
+        );
         assert!(text.contains("route=\"/livez\",le=\"0.0025\"} 1\n"));
         assert!(text.contains("route=\"/livez\",le=\"+Inf\"} 2\n"));
     }

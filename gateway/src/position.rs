@@ -64,7 +64,9 @@ impl Offsets {
     pub(crate) fn parse(text: &str, partitions: u16) -> Result<Self, Failure> {
         let refuse = || {
             let shown: String = text.chars().take(64).collect();
-            let detail = format!("`{shown}` is not a position of this store; use `partition:offset` or a `resume` token");
+            let detail = format!(
+                "`{shown}` is not a position of this store; use `partition:offset` or a `resume` token"
+            );
             Failure::new(status::INVALID_POSITION, detail)
         };
         if text.contains(':') {

@@ -20,13 +20,18 @@ pub(crate) async fn wait_until_fresh(
     only: Option<Partition>,
 ) -> Result<(), Failure> {
     let needed = match query.min_position()? {
-        Some(text) => Offsets::parse(text, app.log.partitions())?.iter().filter(|(_, offset)| *offset > 0).collect(),
+        Some(text) => {
+            Offsets::parse(text, app.log.partitions())?.iter().filter(|(_, offset)| *offset > 0).collect()
+        }
         None => principal.watermarks.needed(only),
     };
     if needed.is_empty() || app.models.wait_for(&needed, ms(app.config.read_wait_ms)).await {
         return Ok(());
     }
-    Err(Failure::new(status::READ_MODEL_BEHIND, "the read model does not show that position yet; try again shortly"))
+    Err(Failure::new(
+        status::READ_MODEL_BEHIND,
+        "the read model does not show that position yet; try again shortly",
+    ))
 }
 
 /// A read model that did not answer.

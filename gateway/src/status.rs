@@ -48,6 +48,8 @@ codes! {
     VARIABLE_NOT_FOUND = "variable_not_found", NOT_FOUND, "There is no such variable";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
     REQUEST_TIMEOUT = "request_timeout", REQUEST_TIMEOUT, "The body did not arrive in time";
+    SUBSCRIPTION_EXISTS = "subscription_exists", CONFLICT, "There is a subscription with this id";
+    TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions", CONFLICT, "There are too many subscriptions";
     NOT_A_SESSION = "not_a_session", CONFLICT, "This is not a session";
     VERSION_MISMATCH = "version_mismatch", PRECONDITION_FAILED, "It has changed since it was read";
     BODY_TOO_LARGE = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large";
@@ -57,7 +59,6 @@ codes! {
     INVALID_EXPRESSION = "invalid_expression", UNPROCESSABLE_ENTITY, "The expression does not parse";
     EXPRESSION_FAILED = "expression_failed", UNPROCESSABLE_ENTITY, "The expression gave no value";
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request";
-    NOT_SUPPORTED_YET = "not_supported_yet", UNPROCESSABLE_ENTITY, "This release does not do that yet";
     UPGRADE_REQUIRED = "upgrade_required", UPGRADE_REQUIRED, "This is a WebSocket";
     PRECONDITION_REQUIRED = "precondition_required", PRECONDITION_REQUIRED, "If-Match is needed";
     TOO_MANY_ATTEMPTS = "too_many_attempts", TOO_MANY_REQUESTS, "Too many attempts";

@@ -10,7 +10,8 @@ pub(crate) struct TraceContext(Arc<str>);
 impl TraceContext {
     /// From the request's headers, or fresh from 16 random bytes and 8 more.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let given = headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_valid(text));
+        let given =
+            headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_valid(text));
         given.map_or_else(Self::fresh, |text| Self(Arc::from(text)))
     }
 
@@ -75,7 +76,8 @@ mod tests {
         let context = TraceContext::of(&headers);
         assert_eq!(context.as_str(), good);
         assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        for bad in ["", "00-zz-00-00", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "ff-a-b-c"] {
+        for bad in ["", "00-zz-00-00", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "ff-a-b-c"]
+        {
             headers.insert("traceparent", HeaderValue::from_static(bad));
             assert!(is_valid(TraceContext::of(&headers).as_str()));
             assert_ne!(TraceContext::of(&headers).as_str(), bad);

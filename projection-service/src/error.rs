@@ -14,7 +14,9 @@ pub enum ProjectionError {
     #[error("the read models could not be written")]
     Models(#[from] ReadModelError),
     /// A rebuild has exchanged the tables: what was cached is of the old ones.
-    #[error("the read models were rebuilt meanwhile (generation {found}, not {expected}); starting from their checkpoints")]
+    #[error(
+        "the read models were rebuilt meanwhile (generation {found}, not {expected}); starting from their checkpoints"
+    )]
     Exchanged {
         /// The generation that this writer knew.
         expected: u64,
@@ -22,7 +24,9 @@ pub enum ProjectionError {
         found: u64,
     },
     /// The log skipped or repeated an offset.
-    #[error("the log gave offset {found} of partition {partition} where {expected} comes next; check the log with `everline audit verify`")]
+    #[error(
+        "the log gave offset {found} of partition {partition} where {expected} comes next; check the log with `everline audit verify`"
+    )]
     Damaged {
         /// The partition.
         partition: Partition,
@@ -34,6 +38,11 @@ pub enum ProjectionError {
 }
 
 impl ProjectionError {
+    /// Whether another writer of the same tables was faster. Nothing is wrong then: the work is done.
+    pub fn is_lost_race(&self) -> bool {
+        matches!(self, Self::Exchanged { .. } | Self::Models(ReadModelError::Conflict { .. }))
+    }
+
     /// Whether starting again from the checkpoints may help.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -63,17 +63,7 @@ impl ProjectionService {
         };
         loop {
             let Err(error) = follower.follow(&shutdown).await else { return Ok(()) };
-            let failures = follower.progress.failures.fetch_add(1, Ordering::Relaxed) + 1;
-            if !error.is_transient() || failures > u64::from(follower.config.max_failures) {
-                return Err(error);
-            }
-            let pause = backoff(&follower.config, failures);
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                failures,
-                pause_ms = pause.as_millis() as u64,
-                "the projection starts again from its checkpoints"
-            );
+            let pause = follower.pause_after(error)?;
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
@@ -102,6 +92,26 @@ struct Follower {
 }
 
 impl Follower {
+    /// How long to wait before the next try; the error itself if there should be none.
+    fn pause_after(&self, error: ProjectionError) -> Result<Duration, ProjectionError> {
+        if error.is_lost_race() {
+            tracing::info!(%error, "the projection goes on from the checkpoints of another writer");
+            return Ok(self.config.min_backoff);
+        }
+        let failures = self.progress.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if !error.is_transient() || failures > u64::from(self.config.max_failures) {
+            return Err(error);
+        }
+        let pause = backoff(&self.config, failures);
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            failures,
+            pause_ms = pause.as_millis() as u64,
+            "the projection starts again from its checkpoints"
+        );
+        Ok(pause)
+    }
+
     async fn follow(&mut self, shutdown: &CancellationToken) -> Result<(), ProjectionError> {
         let checkpoints = self.projector.restart().await?;
         self.intake = Intake::new(self.log.partitions(), &checkpoints, &self.config);

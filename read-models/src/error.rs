@@ -32,7 +32,9 @@ pub enum ReadModelError {
         source: sqlx::Error,
     },
     /// The schema could not be brought up to date.
-    #[error("the read models' database could not be migrated; delete the file, it is derived from the log again")]
+    #[error(
+        "the read models' database could not be migrated; delete the file, it is derived from the log again"
+    )]
     Migration(#[source] sqlx::migrate::MigrateError),
     /// What is stored does not decode.
     #[error("{table} row {id} does not decode; rebuild the projection")]

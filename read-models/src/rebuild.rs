@@ -104,10 +104,8 @@ impl WriteTx {
         .await?;
         self.side = Side::Live;
         let reached = self.checkpoints(MAIN_PROJECTION).await?;
-        let advances: Vec<_> = reached
-            .into_iter()
-            .map(|(partition, to)| crate::Advance { partition, from: to, to })
-            .collect();
+        let advances: Vec<_> =
+            reached.into_iter().map(|(partition, to)| crate::Advance { partition, from: to, to }).collect();
         self.note_advances(MAIN_PROJECTION, &advances);
         Ok(())
     }

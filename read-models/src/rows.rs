@@ -77,7 +77,11 @@ pub struct ExecutionRow {
 
 impl ExecutionRow {
     /// The row of a view. The view is serialised here, once.
-    pub fn new(tenant: &TenantId, partition: Partition, view: &ExecutionView) -> Result<Self, ReadModelError> {
+    pub fn new(
+        tenant: &TenantId,
+        partition: Partition,
+        view: &ExecutionView,
+    ) -> Result<Self, ReadModelError> {
         let encode = |source| ReadModelError::Encode { id: view.id, source };
         Ok(Self {
             tenant: tenant.clone(),

@@ -112,10 +112,7 @@ impl WriteTx {
             let values = vec![format!("({})", marks(13)); size].join(", ");
             let sql = format!("insert into {table} ({EXECUTION_COLUMNS}) values {values} {EXECUTION_UPDATE}");
             let query = rows.by_ref().take(size).fold(sqlx::query(AssertSqlSafe(sql)), bind_execution);
-            query
-                .execute(&mut *self.tx)
-                .await
-                .map_err(ReadModelError::database("write executions"))?;
+            query.execute(&mut *self.tx).await.map_err(ReadModelError::database("write executions"))?;
         }
         Ok(())
     }
@@ -181,7 +178,8 @@ impl WriteTx {
         let mut parked = HashSet::new();
         for chunk in chunks(streams) {
             let marks = marks(chunk.len());
-            let sql = format!("select stream from parked_streams where projection = ? and stream in ({marks})");
+            let sql =
+                format!("select stream from parked_streams where projection = ? and stream in ({marks})");
             let name = self.side.projection(projection);
             let query = sqlx::query(AssertSqlSafe(sql)).bind(name.as_ref());
             let query = chunk.iter().fold(query, |query, id| query.bind(*id));
@@ -200,15 +198,13 @@ impl WriteTx {
         stream: Uuid,
         events: u64,
     ) -> Result<(), ReadModelError> {
-        sqlx::query(
-            "update parked_streams set skipped = skipped + $3 where projection = $1 and stream = $2",
-        )
-        .bind(self.side.projection(projection).as_ref())
-        .bind(stream)
-        .bind(signed(events))
-        .execute(&mut *self.tx)
-        .await
-        .map_err(ReadModelError::database("count skipped events"))?;
+        sqlx::query("update parked_streams set skipped = skipped + $3 where projection = $1 and stream = $2")
+            .bind(self.side.projection(projection).as_ref())
+            .bind(stream)
+            .bind(signed(events))
+            .execute(&mut *self.tx)
+            .await
+            .map_err(ReadModelError::database("count skipped events"))?;
         Ok(())
     }
 
@@ -218,9 +214,10 @@ impl WriteTx {
             Cow::Borrowed(name) => name.to_owned(),
             Cow::Owned(name) => name,
         };
-        for sql in
-            ["delete from checkpoints where projection = $1", "delete from parked_streams where projection = $1"]
-        {
+        for sql in [
+            "delete from checkpoints where projection = $1",
+            "delete from parked_streams where projection = $1",
+        ] {
             sqlx::query(sql)
                 .bind(&name)
                 .execute(&mut *self.tx)

@@ -33,10 +33,13 @@ pub fn read_key(path: &Path) -> anyhow::Result<Option<Secret>> {
     let length = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read the API key in {}", path.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read the API key in {}", path.display()));
+        }
     };
     anyhow::ensure!(length <= MAX_KEY_FILE_BYTES, "{} is too long to hold an API key", path.display());
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read the API key in {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read the API key in {}", path.display()))?;
     Ok(Some(text.trim()).filter(|key| !key.is_empty()).map(Secret::new))
 }
 
@@ -56,7 +59,10 @@ pub(crate) fn save_key(path: &Path, key: &Secret) -> anyhow::Result<()> {
         File::open(parent)?.sync_all()
     };
     write().inspect_err(|_| drop(fs::remove_file(&draft))).with_context(|| {
-        format!("cannot save the admin's API key in {}; it is lost, so delete the new store and start again", path.display())
+        format!(
+            "cannot save the admin's API key in {}; it is lost, so delete the new store and start again",
+            path.display()
+        )
     })
 }
 

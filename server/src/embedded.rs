@@ -13,7 +13,7 @@
 use agents::{AgentsConfig, EgressConfig, WorkerRuntime};
 use anyhow::Context;
 use bus::in_process::{InProcessCommands, InProcessFeed, InProcessTasks};
-use bus::{CommitFeed, Commands, TaskQueue};
+use bus::{Commands, CommitFeed, TaskQueue};
 use command_service::{CommandService, CommandServiceConfig};
 use domain::time::Clock;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
@@ -30,6 +30,7 @@ use tokio::net::TcpListener;
 use crate::admin::{self, AdminKey};
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, admin_key_path};
+use crate::readiness;
 use crate::secret::Secret;
 use crate::supervision::Parts;
 
@@ -171,6 +172,7 @@ impl Embedded {
     /// The first part that failed, or had to be cut off. The others are stopped all the same.
     pub async fn shutdown(mut self) -> anyhow::Result<()> {
         let result = self.parts.stop(self.shutdown_timeout).await;
+        self.read_models.close().await;
         self.log.close().await;
         result
     }
@@ -230,7 +232,9 @@ async fn ensure_admin(log: &SqliteLog, options: &EmbeddedOptions) -> anyhow::Res
     let password = options.admin_password.as_ref().map(|password| password.expose().to_owned().into());
     let created = gateway::ensure_admin(log, &*options.clock, &options.admin_email, password).await;
     let created = created.map_err(|error| match error {
-        gateway::AdminError::Email(_) => ConfigError::single("bootstrap_admin_email", error.to_string()).into(),
+        gateway::AdminError::Email(_) => {
+            ConfigError::single("bootstrap_admin_email", error.to_string()).into()
+        }
         gateway::AdminError::PasswordLength => {
             ConfigError::single("bootstrap_admin_password", error.to_string()).into()
         }
@@ -268,8 +272,12 @@ fn start_parts(
     let tasks: Arc<dyn TaskQueue> = Arc::new(InProcessTasks::new());
     let reader: Arc<dyn LogReader> = log.clone();
 
-    let projections =
-        ProjectionService::new(options.projections.clone(), reader.clone(), feed.clone(), read_models.clone());
+    let projections = ProjectionService::new(
+        options.projections.clone(),
+        reader.clone(),
+        feed.clone(),
+        read_models.clone(),
+    );
     let handle = projections.handle();
     parts.start("projections", |stop| async move { projections.run(stop).await.map_err(Into::into) });
 
@@ -285,19 +293,30 @@ fn start_parts(
 
     let commands: Arc<dyn Commands> = Arc::new(commands);
     let blobs: Arc<dyn Blobs> = log.clone();
-    let workers =
-        WorkerRuntime::new(options.agents.clone(), tasks, commands.clone(), blobs.clone(), options.clock.clone())
-            .context("the workers cannot start")?;
+    let workers = WorkerRuntime::new(
+        options.agents.clone(),
+        tasks,
+        commands.clone(),
+        blobs.clone(),
+        options.clock.clone(),
+    )
+    .context("the workers cannot start")?;
     parts.start("workers", |stop| async move {
         workers.run(stop).await;
         Ok(())
     });
 
+    let readiness = readiness::Parts {
+        log: reader.clone(),
+        read_models: read_models.clone(),
+        projections: handle.clone(),
+    };
     let ports = GatewayPorts {
         commands,
         log: reader,
         feed,
-        read_models: read_models.clone(),
+        models: read_models.clone(),
+        readiness: Arc::new(readiness),
         blobs,
         verifiers: log.clone(),
         clock: options.clock.clone(),

@@ -13,6 +13,7 @@
 //! Read in this order: [`embedded`], [`config`], [`cli`], [`client`], [`output`], [`exit`].
 
 pub mod embedded;
+mod readiness;
 mod supervision;
 
 pub mod admin;

@@ -16,7 +16,10 @@ pub const FILTER_VARIABLE: &str = "EVERLINE_LOG";
 /// The filter is not in the syntax of `tracing`.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
-        ConfigError::single("log", format!("`{filter}` is not a log filter ({error}); try `info,gateway=debug`"))
+        ConfigError::single(
+            "log",
+            format!("`{filter}` is not a log filter ({error}); try `info,gateway=debug`"),
+        )
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

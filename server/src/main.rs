@@ -18,7 +18,9 @@ fn main() -> ExitCode {
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::Internal(anyhow::Error::new(error).context("no async runtime")).report(),
+        Err(error) => {
+            return Failure::Internal(anyhow::Error::new(error).context("no async runtime")).report();
+        }
     };
     match runtime.block_on(cli.run()) {
         Ok(()) => ExitCode::SUCCESS,

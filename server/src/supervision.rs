@@ -66,7 +66,11 @@ impl Parts {
             part.stop.cancel();
             let ended = match tokio::time::timeout(limit, &mut part.task).await {
                 Ok(outcome) => flatten(part.name, outcome),
-                Err(_) => Err(anyhow!("the {} did not stop within {} ms and was cut off", part.name, limit.as_millis())),
+                Err(_) => Err(anyhow!(
+                    "the {} did not stop within {} ms and was cut off",
+                    part.name,
+                    limit.as_millis()
+                )),
             };
             if let Err(error) = ended {
                 tracing::warn!(part = part.name, "a part did not stop well: {error:#}");

@@ -36,8 +36,8 @@ fn main() -> ExitCode {
         ["errors"] => {
             error_pages::check_workspace().and_then(|found| report(&found, "every error code has its page"))
         }
-        ["kill-test"] => kill_test(KILL_ROUNDS_SHORT),
-        ["kill-test", "--full"] => kill_test(KILL_ROUNDS_FULL),
+        ["kill-test"] => kill_test(&[]),
+        ["kill-test", "--full"] => kill_test(&KILL_TEST_FULL),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(64);
@@ -64,17 +64,15 @@ fn report(found: &[String], fine: &str) -> Result<bool> {
     Ok(found.is_empty())
 }
 
-/// Rounds of a quick look.
-const KILL_ROUNDS_SHORT: &str = "5";
-/// Rounds of the real thing.
-const KILL_ROUNDS_FULL: &str = "50";
+/// What the crash test of the server is told for all its rounds; without these it has a few.
+const KILL_TEST_FULL: [(&str, &str); 2] = [("EVERLINE_KILLS", "50"), ("EVERLINE_KILL_EXECUTIONS", "500")];
 /// Part of the names of the server's tests that kill the process.
-const KILL_TESTS: &str = "killed";
+const KILL_TESTS: &str = "crash::";
 
-/// Runs the server's crash tests with a number of rounds. A filter that matches nothing is a failure.
-fn kill_test(rounds: &str) -> Result<bool> {
+/// Runs the server's crash tests on the release build. A filter that matches nothing is a failure.
+fn kill_test(settings: &[(&str, &str)]) -> Result<bool> {
     let mut cargo = tools::cargo(&["test", "--release", "--package", "server", "--test", "it", KILL_TESTS]);
-    cargo.args(["--", "--nocapture"]).env("EVERLINE_KILL_ROUNDS", rounds);
+    cargo.args(["--", "--nocapture"]).envs(settings.iter().copied()).current_dir(workspace()?);
     let counts = suite::count_tests(&mut cargo)?;
     if counts.passed + counts.failed == 0 {
         println!("no test of the server has `{KILL_TESTS}` in its name");

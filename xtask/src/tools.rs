@@ -30,6 +30,8 @@ fn services() -> Result<()> {
     Ok(())
 }
 
+/// Usually there: Rust links with `cc`, so without it this program would not exist, unless another linker is
+/// configured. `.ci/run` therefore looks for it before anything is built.
 fn c_compiler() -> Result<()> {
     if runs(Command::new("cc").arg("--version")) {
         return Ok(());

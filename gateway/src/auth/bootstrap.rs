@@ -58,7 +58,9 @@ pub async fn ensure_admin(
         return Ok(None);
     }
     let email = normal_email(email);
-    if email.len() > 254 || !email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty()) {
+    if email.len() > 254
+        || !email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty())
+    {
         return Err(AdminError::Email(email.chars().take(64).collect()));
     }
     if password.as_ref().is_some_and(|given| !(8..=password::MAX_PASSWORD_BYTES).contains(&given.len())) {
@@ -84,8 +86,7 @@ pub async fn ensure_admin(
         expires_at: None,
         used_at: None,
     };
-    let login =
-        Verifier { kind: VerifierKind::Password, lookup: email.clone(), hash, ..key.clone() };
+    let login = Verifier { kind: VerifierKind::Password, lookup: email.clone(), hash, ..key.clone() };
     // The password comes last: it is what the check above looks for, so a crash in between is made good.
     verifiers.put(&key).await?;
     verifiers.put(&login).await?;

@@ -40,7 +40,11 @@ impl PasswordChecker {
 
     /// Whether the password fits the hash. Without a hash the answer is no, after the same work: the time does
     /// not tell whether an account exists.
-    pub(crate) async fn check(&self, password: Zeroizing<String>, hash: Option<String>) -> Result<bool, Failure> {
+    pub(crate) async fn check(
+        &self,
+        password: Zeroizing<String>,
+        hash: Option<String>,
+    ) -> Result<bool, Failure> {
         let overloaded = || Failure::new(status::OVERLOADED, "too many logins at once; try again shortly");
         let permit = tokio::time::timeout(PATIENCE, self.permits.clone().acquire_owned())
             .await
@@ -58,8 +62,9 @@ impl PasswordChecker {
 
 /// The PHC string of a password. Takes some 20 ms: not for async threads.
 pub(crate) fn hash(password: &str) -> Result<String, PasswordError> {
-    let hashed: argon2::password_hash::phc::PasswordHash =
-        Argon2::default().hash_password(password.as_bytes()).map_err(|error| PasswordError(error.to_string()))?;
+    let hashed: argon2::password_hash::phc::PasswordHash = Argon2::default()
+        .hash_password(password.as_bytes())
+        .map_err(|error| PasswordError(error.to_string()))?;
     Ok(hashed.to_string())
 }
 
@@ -83,7 +88,8 @@ mod tests {
         let checker = PasswordChecker::new(1);
         let stored = hash("correct horse").expect("a hash");
         assert!(stored.starts_with("$argon2id$"));
-        let check = |password: &str, hash: Option<String>| checker.check(Zeroizing::new(password.to_owned()), hash);
+        let check =
+            |password: &str, hash: Option<String>| checker.check(Zeroizing::new(password.to_owned()), hash);
         assert!(check("correct horse", Some(stored.clone())).await.expect("checked"));
         assert!(!check("wrong horse", Some(stored)).await.expect("checked"));
         assert!(!check("nobody's password", None).await.expect("checked"));

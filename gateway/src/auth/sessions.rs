@@ -28,12 +28,19 @@ const MAX_EMAIL_BYTES: usize = 254;
 /// What a login or refresh is answered with.
 #[derive(Serialize)]
 pub(crate) struct TokenAnswer {
+    #[serde(serialize_with = "reveal")]
     pub(crate) access_token: Zeroizing<String>,
+    #[serde(serialize_with = "reveal")]
     pub(crate) refresh_token: Zeroizing<String>,
     pub(crate) token_type: &'static str,
     /// Seconds until the access token expires.
     pub(crate) expires_in: u64,
     pub(crate) user: UserAnswer,
+}
+
+/// Writes a secret into the one answer that shows it.
+fn reveal<S: serde::Serializer>(secret: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret)
 }
 
 /// A user as clients see it.
@@ -68,7 +75,11 @@ impl Sessions {
     }
 
     /// A new session for whoever knows the password.
-    pub(crate) async fn login(&self, email: &str, password: Zeroizing<String>) -> Result<TokenAnswer, Failure> {
+    pub(crate) async fn login(
+        &self,
+        email: &str,
+        password: Zeroizing<String>,
+    ) -> Result<TokenAnswer, Failure> {
         let refuse = || Failure::new(status::INVALID_CREDENTIALS, "the e-mail or the password is wrong");
         let email = normal_email(email);
         if email.len() > MAX_EMAIL_BYTES || password.len() > MAX_PASSWORD_BYTES {
@@ -90,7 +101,8 @@ impl Sessions {
 
     /// The next pair of tokens for a refresh token that was not used yet.
     pub(crate) async fn refresh(&self, auth: &Authenticator, secret: &str) -> Result<TokenAnswer, Failure> {
-        let refuse = || Failure::new(status::INVALID_REFRESH_TOKEN, "the refresh token is not valid; log in again");
+        let refuse =
+            || Failure::new(status::INVALID_REFRESH_TOKEN, "the refresh token is not valid; log in again");
         let hash = TokenHash::of(secret);
         let found = self.verifiers.find(VerifierKind::RefreshToken, hash.hex()).await?;
         let verifier = found.filter(|verifier| hash.matches(&verifier.lookup)).ok_or_else(refuse)?;

@@ -62,7 +62,9 @@ impl FeedTail {
                         self.behind = page.more;
                         self.after = page.after;
                         self.pending.extend(
-                            page.events.into_iter().map(|(event, offsets)| (LiveEvent::new(Arc::new(event)), offsets)),
+                            page.events
+                                .into_iter()
+                                .map(|(event, offsets)| (LiveEvent::new(Arc::new(event)), offsets)),
                         );
                     }
                     Err(error) => return Tail::Failed(error),

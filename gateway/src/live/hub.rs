@@ -89,7 +89,11 @@ impl Waiter {
 
 impl Hub {
     /// Follows the feed until the shutdown or the end of the bus.
-    pub(crate) async fn follow(&self, mut subscription: Box<dyn FeedSubscription>, shutdown: CancellationToken) {
+    pub(crate) async fn follow(
+        &self,
+        mut subscription: Box<dyn FeedSubscription>,
+        shutdown: CancellationToken,
+    ) {
         let mut expected: HashMap<Partition, u64> = HashMap::new();
         loop {
             let message = tokio::select! {

@@ -29,7 +29,16 @@ impl StreamTail {
     /// Registers with the hub; the log is read from the first [`StreamTail::next`] on.
     pub(crate) fn new(hub: &Arc<Hub>, log: Arc<dyn LogReader>, stream: Uuid, after: u64) -> Self {
         let live = hub.subscribe_stream(stream);
-        Self { log, stream, after, pending: VecDeque::new(), live, behind: true, announced: false, ended: false }
+        Self {
+            log,
+            stream,
+            after,
+            pending: VecDeque::new(),
+            live,
+            behind: true,
+            announced: false,
+            ended: false,
+        }
     }
 
     /// What comes next.

@@ -50,8 +50,9 @@ impl FromRequest<Arc<App>> for JsonBody {
             let mut first = Bytes::new();
             let mut joined = BytesMut::new();
             while let Some(chunk) = chunks.next().await {
-                let chunk =
-                    chunk.map_err(|_| Failure::new(status::BAD_REQUEST, "the body ended before it was complete"))?;
+                let chunk = chunk.map_err(|_| {
+                    Failure::new(status::BAD_REQUEST, "the body ended before it was complete")
+                })?;
                 if first.len() + joined.len() + chunk.len() > limit {
                     return Err(too_large(limit));
                 }
@@ -70,13 +71,17 @@ impl FromRequest<Arc<App>> for JsonBody {
         let bytes = match tokio::time::timeout(ms(app.config.body_timeout_ms), read).await {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(failure)) => {
-                if failure.code == status::BODY_TOO_LARGE.code && !parts.headers.contains_key(header::EXPECT) {
+                if failure.code == status::BODY_TOO_LARGE.code && !parts.headers.contains_key(header::EXPECT)
+                {
                     drain(&mut chunks).await;
                 }
                 return Err(failure);
             }
             Err(_) => {
-                return Err(Failure::new(status::REQUEST_TIMEOUT, "the body did not arrive in time; send it again"));
+                return Err(Failure::new(
+                    status::REQUEST_TIMEOUT,
+                    "the body did not arrive in time; send it again",
+                ));
             }
         };
         if bytes.is_empty() {

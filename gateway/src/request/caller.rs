@@ -23,8 +23,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
         let principal = parts.extensions.get::<Arc<Principal>>().cloned();
         // A route that wants a caller and is listed as public is a mistake here; it stays closed.
-        let principal =
-            principal.ok_or_else(|| Failure::new(status::UNAUTHENTICATED, "this needs an API key or access token"))?;
+        let principal = principal
+            .ok_or_else(|| Failure::new(status::UNAUTHENTICATED, "this needs an API key or access token"))?;
         Ok(Self { principal, trace: trace_of(parts) })
     }
 }

@@ -58,9 +58,10 @@ impl IfMatch {
             // A tag that is none of ours, weak ones too, can match nothing: version 0 is never stored.
             Some(inner) => Ok(Self::Version(inner.parse().unwrap_or(0))),
             None if text.starts_with("W/\"") => Ok(Self::Version(0)),
-            None => {
-                Err(Failure::new(status::INVALID_HEADER, "If-Match takes an entity tag in quotes, for instance \"3\""))
-            }
+            None => Err(Failure::new(
+                status::INVALID_HEADER,
+                "If-Match takes an entity tag in quotes, for instance \"3\"",
+            )),
         }
     }
 }

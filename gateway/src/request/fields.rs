@@ -17,9 +17,7 @@ impl Fields {
     pub(crate) fn open(body: Value) -> Result<Self, Failure> {
         match body {
             Value::Object(map) => Ok(Self { map, problems: Vec::new(), known: Vec::new() }),
-            other => {
-                Err(Failure::invalid_body(vec![wrong_type("", "an object", &other)]))
-            }
+            other => Err(Failure::invalid_body(vec![wrong_type("", "an object", &other)])),
         }
     }
 
@@ -152,7 +150,8 @@ mod tests {
 
     #[test]
     fn every_defect_is_reported_with_its_pointer() {
-        let mut fields = Fields::open(json!({"wait_ms": 60_001, "version": "x", "a/b": 1})).expect("an object");
+        let mut fields =
+            Fields::open(json!({"wait_ms": 60_001, "version": "x", "a/b": 1})).expect("an object");
         assert_eq!(fields.number("wait_ms", 0, 60_000), None);
         assert_eq!(fields.number("version", 1, u64::MAX), None);
         assert_eq!(fields.required_text("name"), "");
@@ -160,7 +159,12 @@ mod tests {
         let found: Vec<_> = failure.errors.iter().map(|p| (p.pointer.as_str(), p.code.as_ref())).collect();
         assert_eq!(
             found,
-            [("/wait_ms", "out_of_range"), ("/version", "wrong_type"), ("", "missing_field"), ("/a~1b", "unknown_field")]
+            [
+                ("/wait_ms", "out_of_range"),
+                ("/version", "wrong_type"),
+                ("", "missing_field"),
+                ("/a~1b", "unknown_field")
+            ]
         );
         assert!(Fields::open(json!([])).is_err());
     }

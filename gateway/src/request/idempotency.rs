@@ -198,8 +198,10 @@ mod tests {
     #[test]
     fn a_repeated_key_meets_the_same_command_in_the_same_partition() {
         let (early, late) = (Timestamp::from_unix_ms(1), Timestamp::from_unix_ms(9_999));
-        let first = write("key:a", "POST /x", Some("k")).with_body(&json!({"b": 1, "a": 2})).create_anywhere(early);
-        let again = write("key:a", "POST /x", Some("k")).with_body(&json!({"a": 2, "b": 1})).create_anywhere(late);
+        let first =
+            write("key:a", "POST /x", Some("k")).with_body(&json!({"b": 1, "a": 2})).create_anywhere(early);
+        let again =
+            write("key:a", "POST /x", Some("k")).with_body(&json!({"a": 2, "b": 1})).create_anywhere(late);
         assert_eq!(first.command_id, again.command_id);
         assert_eq!(first.digest, again.digest);
         assert_eq!(Slot::of(first.stream), Slot::of(again.stream));

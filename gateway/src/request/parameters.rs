@@ -74,8 +74,9 @@ impl Query {
     /// Refuses names outside `known`; one that ends in `.` stands for all that begin so.
     pub(crate) fn only(&self, known: &[&str]) -> Result<(), Failure> {
         for (name, _) in &self.pairs {
-            let fits = |known: &&str| if known.ends_with('.') { name.starts_with(*known) } else { name == *known };
-            if !known.iter().any(|known| fits(&known)) {
+            let fits =
+                |known: &&str| if known.ends_with('.') { name.starts_with(*known) } else { name == *known };
+            if !known.iter().any(|known| fits(known)) {
                 let shown: String = name.chars().take(64).collect();
                 let detail = format!("`{shown}` is not a parameter here; use {}", known.join(", "));
                 return Err(Failure::parameter(&shown, detail));
@@ -86,7 +87,10 @@ impl Query {
 
     /// A parameter's text; an empty one counts as absent.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.pairs.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.pairs
+            .iter()
+            .find(|(key, value)| key == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
     }
 
     /// Every parameter whose name begins with `prefix`, without it.
@@ -97,7 +101,9 @@ impl Query {
     /// A whole number of 0 or more.
     pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Failure> {
         let parse = |text: &str| {
-            text.parse().map_err(|_| Failure::parameter(name, format!("`{name}` must be a whole number of 0 or more")))
+            text.parse().map_err(|_| {
+                Failure::parameter(name, format!("`{name}` must be a whole number of 0 or more"))
+            })
         };
         self.text(name).map(parse).transpose()
     }
@@ -107,7 +113,10 @@ impl Query {
         let parse = |text: &str| {
             // A `+` that was not encoded has become a space.
             text.replace(' ', "+").parse().map_err(|_| {
-                Failure::parameter(name, format!("`{name}` must be an RFC 3339 time, for instance 2026-11-21T09:30:00Z"))
+                Failure::parameter(
+                    name,
+                    format!("`{name}` must be an RFC 3339 time, for instance 2026-11-21T09:30:00Z"),
+                )
             })
         };
         self.text(name).map(parse).transpose()
@@ -126,7 +135,9 @@ impl Query {
         match self.number("limit")? {
             None => Ok(DEFAULT_LIMIT as usize),
             Some(limit @ 1..=MAX_LIMIT) => Ok(limit as usize),
-            Some(limit) => Err(Failure::parameter("limit", format!("`limit` is {limit}; use 1 to {MAX_LIMIT}"))),
+            Some(limit) => {
+                Err(Failure::parameter("limit", format!("`limit` is {limit}; use 1 to {MAX_LIMIT}")))
+            }
         }
     }
 

@@ -43,7 +43,16 @@ pub(crate) async fn list(
     caller: Caller,
     query: Query,
 ) -> Result<Response, Failure> {
-    query.only(&["workflow_id", "status", "started_after", "started_before", "q", "attr.", "limit", "cursor"])?;
+    query.only(&[
+        "workflow_id",
+        "status",
+        "started_after",
+        "started_before",
+        "q",
+        "attr.",
+        "limit",
+        "cursor",
+    ])?;
     let limit = query.limit()?;
     let cursor = query.text("cursor").map(Cursor::id).transpose()?;
     let status = match query.text("status") {
@@ -163,7 +172,10 @@ pub(crate) async fn state(
     check_visible(&app, &caller, id).await?;
     let until = query.number("at_version")?.unwrap_or(u64::MAX);
     if until == 0 {
-        return Err(Failure::parameter("at_version", "`at_version` must be 1 or more: the first event starts it"));
+        return Err(Failure::parameter(
+            "at_version",
+            "`at_version` must be 1 or more: the first event starts it",
+        ));
     }
     let mut view = None;
     let mut version = 0;

@@ -22,6 +22,10 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::openapi;
 
+pub(crate) use events::{after as feed_after, reader as feed_reader};
+pub(crate) use executions::check_visible;
+pub(crate) use sse::AnyTail;
+
 /// Every route, and the document that describes them.
 pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
     let api = OpenApiRouter::new()

@@ -52,7 +52,10 @@ pub(crate) fn answer(app: &App, tail: AnyTail) -> Result<Response, Failure> {
             Tail::CaughtUp => Event::default().comment("caught up"),
             Tail::End => return None,
             Tail::Failed(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "an event stream ended because the log did not answer");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "an event stream ended because the log did not answer"
+                );
                 return None;
             }
         };

@@ -9,10 +9,7 @@ use super::{Poison, Trouble, out_of_turn, park, parked, reason_of, skip};
 use crate::batch::StreamEvents;
 
 /// Folds the new events of workflows and writes their rows.
-pub(crate) async fn project(
-    tx: &mut WriteTx,
-    streams: &[StreamEvents],
-) -> Result<Trouble, ReadModelError> {
+pub(crate) async fn project(tx: &mut WriteTx, streams: &[StreamEvents]) -> Result<Trouble, ReadModelError> {
     let mut trouble = Trouble::default();
     let ids: Vec<_> = streams.iter().map(|stream| stream.stream).collect();
     let parked = parked(tx, &ids).await?;
@@ -70,14 +67,9 @@ fn fold(
         WorkflowEvent::Created(e) => {
             Some(define(&mut next, recorded, 1, e.name, &e.definition, e.definition_hash))
         }
-        WorkflowEvent::Updated(e) => Some(define(
-            &mut next,
-            recorded,
-            e.definition_version,
-            e.name,
-            &e.definition,
-            e.definition_hash,
-        )),
+        WorkflowEvent::Updated(e) => {
+            Some(define(&mut next, recorded, e.definition_version, e.name, &e.definition, e.definition_hash))
+        }
         WorkflowEvent::Published(e) => {
             next.published_version = Some(e.definition_version);
             None

@@ -168,7 +168,8 @@ async fn two_projections_of_the_same_tables_do_not_project_anything_twice() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("read-models.db");
     world.models = ReadModels::open(&path).await.unwrap();
-    let one = world.start(ProjectionConfig { commit_interval: Duration::ZERO, ..ProjectionConfig::default() });
+    let one =
+        world.start(ProjectionConfig { commit_interval: Duration::ZERO, ..ProjectionConfig::default() });
     let models = ReadModels::open(&path).await.unwrap();
     let two = world.start_on(ProjectionConfig::default(), models);
     let streams: Vec<_> = (0..8).map(|number| execution(fresh_id(number % 4), 8)).collect();

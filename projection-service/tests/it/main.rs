@@ -1,5 +1,7 @@
 //! The projection against a real log and real read models.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails to set up has failed")]
+
 mod following;
 mod rebuilding;
 mod support;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
@@ -13,14 +13,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use bus::{CommitFeed, CommittedBatch, FeedMessage, FeedSubscription};
+use domain::blob::BlobRef;
 use domain::event::{Codec, Event, ExecutionEvent, RecordedEvent, WorkflowEvent};
 use domain::execution::event::{ExecutionCompleted, ExecutionStarted, NodeCompleted, Trigger};
 use domain::ids::{Actor, Partition, Position, Slot, TenantId, new_id};
 use domain::node_type::NodeType;
 use domain::time::Timestamp;
 use domain::workflow::event::{WorkflowCreated, WorkflowPublished, WorkflowUpdated};
+use event_store::log::ChainReport;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
-use event_store::{Append, Batch, Log, PartitionHead, StreamAppend};
+use event_store::{Append, AppendAnswer, Batch, Log, LogReader, PartitionHead, StoreError, StreamAppend};
 use projection_service::{ProjectionConfig, ProjectionError, ProjectionHandle, ProjectionService};
 use read_models::{MAIN_PROJECTION, ReadModels, Table};
 
@@ -77,7 +79,62 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
-        self.task.await.unwrap().unwrap();
+        self.end().await.unwrap();
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn end(self) -> Result<(), ProjectionError> {
+        self.task.await.unwrap()
+    }
+}
+
+/// A log whose partitions cannot be read while it fails.
+pub(crate) struct FlakyLog {
+    pub(crate) log: Arc<SqliteLog>,
+    pub(crate) fails: AtomicBool,
+}
+
+#[async_trait]
+impl LogReader for FlakyLog {
+    fn partitions(&self) -> u16 {
+        self.log.partitions()
+    }
+
+    async fn read_partition(
+        &self,
+        partition: Partition,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        if self.fails.load(Ordering::Relaxed) {
+            let source = std::io::Error::other("unplugged");
+            return Err(StoreError::Io { path: "the log".to_owned(), source });
+        }
+        self.log.read_partition(partition, after, limit).await
+    }
+
+    async fn heads(&self) -> Result<Vec<PartitionHead>, StoreError> {
+        self.log.heads().await
+    }
+
+    async fn read_stream(&self, _: Uuid, _: u64, _: usize) -> Result<Vec<RecordedEvent>, StoreError> {
+        unreachable!("a projection reads partitions")
+    }
+
+    async fn claim_holder(&self, _: &TenantId, _: &str, _: &str) -> Result<Option<Uuid>, StoreError> {
+        unreachable!("a projection asks for no names")
+    }
+
+    async fn command_answer(&self, _: Partition, _: Uuid) -> Result<Option<AppendAnswer>, StoreError> {
+        unreachable!("a projection asks for no commands")
+    }
+
+    async fn read_blob(&self, _: &TenantId, _: &BlobRef) -> Result<Option<Bytes>, StoreError> {
+        unreachable!("a projection reads no blobs")
+    }
+
+    async fn verify_chain(&self, _: Partition) -> Result<ChainReport, StoreError> {
+        unreachable!("a projection verifies nothing")
     }
 }
 
@@ -103,7 +160,16 @@ impl World {
     }
 
     pub(crate) fn start_on(&self, config: ProjectionConfig, models: ReadModels) -> Running {
-        let service = ProjectionService::new(config, self.log.clone(), self.feed.clone(), models);
+        self.start_with(config, self.log.clone(), models)
+    }
+
+    pub(crate) fn start_with(
+        &self,
+        config: ProjectionConfig,
+        log: Arc<dyn LogReader>,
+        models: ReadModels,
+    ) -> Running {
+        let service = ProjectionService::new(config, log, self.feed.clone(), models);
         let handle = service.handle();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(service.run(shutdown.clone()));

@@ -1,11 +1,15 @@
-//! Events that cannot be folded, and a database that fails for a while.
+//! Events that cannot be folded, and a log that cannot be read.
 
 use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use domain::event::RecordedEvent;
+use projection_service::ProjectionConfig;
 use read_models::MAIN_PROJECTION;
 
-use crate::support::{World, deaf_to_time, execution, fresh_id, tenant, workflow};
+use crate::support::{FlakyLog, World, deaf_to_time, execution, fresh_id, tenant, workflow};
 
 fn poisoned(mut event: RecordedEvent) -> RecordedEvent {
     event.data = Bytes::from_static(b"{\"node_id\": 7}");
@@ -79,28 +83,35 @@ async fn an_event_of_a_newer_everline_parks_its_execution_and_other_aggregates_p
 }
 
 #[tokio::test]
-async fn a_database_that_fails_for_a_while_delays_and_loses_nothing() {
+async fn a_log_that_fails_for_a_while_delays_and_loses_nothing() {
     let mut world = World::new().await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("read-models.db");
-    world.models = read_models::ReadModels::open(&path).await.unwrap();
-    let running = world.start(deaf_to_time());
+    let log = Arc::new(FlakyLog { log: world.log.clone(), fails: AtomicBool::new(false) });
+    let running = world.start_with(deaf_to_time(), log.clone(), world.models.clone());
     let events = execution(fresh_id(0), 4);
     world.commit(events[..2].to_vec()).await;
     world.settled().await;
 
-    // A trigger makes every write of an execution fail, as a full disk would.
-    let breaker = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
-    let trigger = "create trigger broken before update on executions begin select raise(abort, 'full'); end";
-    sqlx::query(trigger).execute(&breaker).await.unwrap();
-    world.commit(events[2..].to_vec()).await;
+    log.fails.store(true, Ordering::Relaxed);
+    world.append(events[2..4].to_vec()).await;
+    world.commit(events[4..].to_vec()).await;
     while running.handle.failures() < 2 {
         tokio::task::yield_now().await;
     }
-    sqlx::query("drop trigger broken").execute(&breaker).await.unwrap();
+    log.fails.store(false, Ordering::Relaxed);
     world.settled().await;
     let view = world.models.execution(&tenant(), events[0].stream).await.unwrap().unwrap();
     assert_eq!((view.version, view.nodes.len()), (6, 4));
     assert_eq!(running.handle.failures(), 0);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_keeps_failing_ends_the_service_after_a_bounded_number_of_tries() {
+    let world = World::new().await;
+    let log = Arc::new(FlakyLog { log: world.log.clone(), fails: AtomicBool::new(true) });
+    let config = ProjectionConfig { min_backoff: Duration::ZERO, max_failures: 3, ..deaf_to_time() };
+    let running = world.start_with(config, log, world.models.clone());
+    let handle = running.handle.clone();
+    assert!(running.end().await.is_err());
+    assert_eq!(handle.failures(), 4);
 }

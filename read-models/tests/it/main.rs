@@ -1,5 +1,7 @@
 //! The read models against real files.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails to set up has failed")]
+
 mod queries;
 mod transactions;
 

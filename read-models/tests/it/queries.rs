@@ -73,11 +73,8 @@ async fn filters_hold_together() {
         ..filter()
     };
     assert_eq!(find(&models, between).await, [id(3), id(2)]);
-    let both = ExecutionFilter {
-        workflow_id: Some(id(1_000)),
-        status: Some(ExecutionStatus::Running),
-        ..filter()
-    };
+    let both =
+        ExecutionFilter { workflow_id: Some(id(1_000)), status: Some(ExecutionStatus::Running), ..filter() };
     assert_eq!(find(&models, both).await, [id(4), id(1)]);
     let by_name = ExecutionFilter { q: Some("REFUND".to_owned()), ..filter() };
     assert_eq!(find(&models, by_name).await, [id(2)]);

@@ -1,6 +1,7 @@
 //! Applying a definition by its name: create it, or store a new version if it changed.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::time::Duration;
 
 use crate::client::{Client, ClientError, segment};
 use crate::exit::Failure;
@@ -9,12 +10,15 @@ use crate::exit::Failure;
 const MAX_LISTED: usize = 100_000;
 /// How often an update is tried again that somebody else was faster with.
 const MAX_RACES: u32 = 3;
+/// A name may be taken a moment before its workflow can be read.
+const RACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What applying did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     Created,
     Updated,
+    Published,
     Unchanged,
 }
 
@@ -23,6 +27,7 @@ impl Change {
         match self {
             Self::Created => "created",
             Self::Updated => "updated",
+            Self::Published => "published",
             Self::Unchanged => "unchanged",
         }
     }
@@ -48,9 +53,16 @@ pub(super) async fn apply(client: &Client, definition: &Value) -> Result<Applied
         };
         match attempt {
             // Created, renamed or updated by somebody else in between: look again.
-            Err(ClientError::Refused(problem)) if matches!(problem.status, 409 | 412) && races < MAX_RACES => {
-                tracing::debug!(workflow.name = name, code = problem.code, "somebody else was faster; looking again");
+            Err(ClientError::Refused(problem))
+                if matches!(problem.status, 409 | 412) && races < MAX_RACES =>
+            {
+                tracing::debug!(
+                    workflow.name = name,
+                    code = problem.code,
+                    "somebody else was faster; looking again"
+                );
                 races += 1;
+                tokio::time::sleep(RACE_PAUSE * races).await;
             }
             attempt => return Ok(attempt?),
         }
@@ -65,9 +77,15 @@ async fn create(client: &Client, definition: &Value, name: &str) -> Result<Appli
 async fn update(client: &Client, definition: &Value, name: &str, id: &str) -> Result<Applied, ClientError> {
     let path = format!("/workflows/{}", segment(id));
     let current = client.get(&path, &[]).await?;
-    let published = current.body.get("published_version").is_none_or(|version| !version.is_null());
-    if current.body.get("definition") == Some(definition) && published {
-        return Ok(applied(&current.body, name, Change::Unchanged));
+    // `draft` is an instruction beside the definition, not a part of what is stored.
+    let mut wanted = definition.clone();
+    let draft = wanted.as_object_mut().and_then(|fields| fields.remove("draft")) == Some(Value::Bool(true));
+    if current.body.get("definition") == Some(&wanted) {
+        if draft || current.body.get("published_version") == current.body.get("version") {
+            return Ok(applied(&current.body, name, Change::Unchanged));
+        }
+        let published = client.post(&format!("{path}/publish"), &json!({})).await?;
+        return Ok(applied(&published.body, name, Change::Published));
     }
     let updated = client.put(&path, definition, current.etag.as_deref()).await?;
     Ok(applied(&updated.body, name, Change::Updated))
@@ -94,7 +112,7 @@ pub(super) async fn resolve(client: &Client, name_or_id: &str) -> Result<String,
     if domain::ids::parse_id(name_or_id).is_some() {
         return Ok(name_or_id.to_owned());
     }
-    find(client, name_or_id).await?.ok_or_else(|| {
-        Failure::Client(ClientError::NoSuchWorkflow { name: name_or_id.to_owned() })
-    })
+    find(client, name_or_id)
+        .await?
+        .ok_or_else(|| Failure::Client(ClientError::NoSuchWorkflow { name: name_or_id.to_owned() }))
 }

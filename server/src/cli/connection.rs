@@ -39,7 +39,8 @@ impl Connection {
             return Ok(Some(Secret::new(key)));
         }
         // The configuration as a whole is the server's matter; of it, a client only follows the directory.
-        let from_environment = || std::env::var_os("EVERLINE_DATA_DIR").filter(|directory| !directory.is_empty());
+        let from_environment =
+            || std::env::var_os("EVERLINE_DATA_DIR").filter(|directory| !directory.is_empty());
         let directory = self.data_dir.clone().or_else(|| from_environment().map(PathBuf::from));
         let directory = directory.unwrap_or_else(|| Config::default().data_dir);
         Ok(admin::read_key(&admin_key_path(&directory))?)

@@ -60,7 +60,9 @@ pub(super) async fn run(args: EventsArgs, output: Output) -> Result<(), Failure>
             let events = client.list("/events", &filter.query(), limit).await?;
             events.iter().try_for_each(|event| output.event(event))
         }
-        EventsCommand::Tail(filter) => {
+        EventsCommand::Tail(mut filter) => {
+            // The server begins at the start of the log if nobody says otherwise.
+            filter.after_position.get_or_insert_with(|| "latest".to_owned());
             let mut stream = client.stream("/events/stream", &filter.query());
             while let Some(message) = stream.next().await? {
                 // Other messages, such as "caught up", have no type of event in them.

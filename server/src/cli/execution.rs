@@ -119,7 +119,9 @@ pub(super) async fn run(args: ExecutionArgs, output: Output) -> Result<(), Failu
     logs::start_for_client()?;
     let client = args.connection.client()?;
     match args.command {
-        ExecutionCommand::List { workflow, status, limit } => list(&client, workflow, status, limit, output).await,
+        ExecutionCommand::List { workflow, status, limit } => {
+            list(&client, workflow, status, limit, output).await
+        }
         ExecutionCommand::Get(execution) => output.thing(&client.get(&execution.path(""), &[]).await?.body),
         ExecutionCommand::Start { workflow, input, version, priority, watch } => {
             let mut body = json!({"input": input::json_argument("--input", &input)?});
@@ -135,7 +137,8 @@ pub(super) async fn run(args: ExecutionArgs, output: Output) -> Result<(), Failu
         }
         ExecutionCommand::Signal { execution, name, payload } => {
             let payload = input::json_argument("--payload", &payload)?;
-            let answer = client.post(&execution.path(&format!("/signals/{}", segment(&name))), &payload).await?;
+            let answer =
+                client.post(&execution.path(&format!("/signals/{}", segment(&name))), &payload).await?;
             output.done(&answer.body, &format!("signal {name} sent to execution {}", execution.execution))
         }
         ExecutionCommand::Events { execution, after_version } => {
@@ -166,7 +169,13 @@ async fn list(
     output.list(&client.list("/executions", &query, limit).await?, EXECUTIONS)
 }
 
-async fn start(client: &Client, workflow: &str, body: &Value, watch: bool, output: Output) -> Result<(), Failure> {
+async fn start(
+    client: &Client,
+    workflow: &str,
+    body: &Value,
+    watch: bool,
+    output: Output,
+) -> Result<(), Failure> {
     let id = apply::resolve(client, workflow).await?;
     let answer = client.post(&format!("/workflows/{}/execute", segment(&id)), body).await?;
     let execution_id = answer.body.get("execution_id").and_then(Value::as_str).unwrap_or_default();

@@ -26,7 +26,8 @@ pub(super) async fn to_the_end(
     while let Some(message) = stream.next().await? {
         let Ok(event) = serde_json::from_str::<Value>(&message.data) else { continue };
         // Messages that are not events of the execution (such as "caught up") have no version.
-        let Some(version) = event.get("version").and_then(Value::as_u64).filter(|version| *version > seen) else {
+        let Some(version) = event.get("version").and_then(Value::as_u64).filter(|version| *version > seen)
+        else {
             continue;
         };
         seen = version;

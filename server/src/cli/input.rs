@@ -12,7 +12,9 @@ const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Reads `JSON`, `@FILE`, or `@-` for standard input.
 pub(super) fn json_argument(name: &str, text: &str) -> Result<Value, Failure> {
     match text.strip_prefix('@') {
-        Some("-") => parse(&format!("{name} from standard input"), &read(std::io::stdin(), "standard input")?),
+        Some("-") => {
+            parse(&format!("{name} from standard input"), &read(std::io::stdin(), "standard input")?)
+        }
         Some(path) => json_file(Path::new(path)),
         None => parse(name, text.as_bytes()),
     }
@@ -24,7 +26,8 @@ pub(super) fn json_file(path: &Path) -> Result<Value, Failure> {
     if name == "-" {
         return parse("standard input", &read(std::io::stdin(), "standard input")?);
     }
-    let file = std::fs::File::open(path).map_err(|error| Failure::Usage(format!("cannot open {name}: {error}")))?;
+    let file =
+        std::fs::File::open(path).map_err(|error| Failure::Usage(format!("cannot open {name}: {error}")))?;
     parse(&name, &read(file, &name)?)
 }
 

@@ -32,7 +32,7 @@ use crate::output::{Format, Output};
 
 /// Everline: workflows whose every step is an event in a log.
 #[derive(Debug, Parser)]
-#[command(name = "everline", version, about, long_about = None, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "everline", version, about, long_about = None, after_help = EXIT_CODES)]
 pub struct Cli {
     /// How results are written to standard output: `table` for people, `json` for one JSON value a line and
     /// nothing else. Errors and hints go to standard error.
@@ -49,6 +49,11 @@ enum Command {
     /// Start a server.
     Serve(serve::ServeArgs),
     /// Apply a workflow definition by its name, run it, show its events and print its output.
+    ///
+    /// The definition is stored under its name, as a new version only if it changed. With `--output table` the
+    /// events come first, a line each, then the status, then the output as JSON. With `--output json` there is one
+    /// line `{"execution_id", "status", "output", "error"}`, after a line for each event if `--watch` is given.
+    /// The exit code is 0 if the execution completed and 1 if not.
     Run(run::RunArgs),
     /// Workflows: apply, list, publish, validate.
     #[command(visible_alias = "workflows")]
@@ -56,18 +61,18 @@ enum Command {
     /// Executions: start, watch, cancel, signal.
     #[command(visible_alias = "executions")]
     Execution(execution::ExecutionArgs),
-    /// The tenant's log.
+    /// The tenant's events: list, tail.
     Events(events::EventsArgs),
-    /// Variables that expressions see as `vars`.
+    /// Variables that expressions see as `vars`: list, set, delete.
     #[command(visible_alias = "variables")]
     Variable(variable::VariableArgs),
     /// Bring both databases to this version's schema; with the server stopped.
     Migrate(store::StoreArgs),
-    /// The read models.
+    /// The read models: rebuild.
     Projection(store::ProjectionArgs),
-    /// The log itself.
+    /// The log itself: verify.
     Log(store::LogArgs),
-    /// The configuration.
+    /// The configuration: print a file with every key.
     Config(settings::ConfigArgs),
 }
 

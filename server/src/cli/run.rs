@@ -16,14 +16,8 @@ use crate::logs;
 use crate::output::{Output, printable};
 use crate::signals::Signals;
 
-/// Applies the definition under its name (a new version only if it changed), starts an execution, and waits for
-/// its end. Exit code 0 if it completed, 1 if not.
-///
-/// With `--output table` the events come first, a line each, then the status, then the output as JSON. With
-/// `--output json` one line `{"execution_id", "status", "output", "error"}`, after a line for each event if
-/// `--watch` is given.
+/// `everline run`
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub(super) struct RunArgs {
     /// The definition: a JSON file, `-` for standard input
     #[arg(value_name = "FILE")]
@@ -65,7 +59,8 @@ struct Work {
 impl Work {
     async fn on(&self, client: &Client) -> Result<(), Failure> {
         let applied = apply::apply(client, &self.definition).await?;
-        let sentence = format!("workflow {} version {} {}", applied.name, applied.version, applied.change.as_str());
+        let sentence =
+            format!("workflow {} version {} {}", applied.name, applied.version, applied.change.as_str());
         self.output.say(&printable(&sentence))?;
         let path = format!("/workflows/{}/execute", segment(&applied.id));
         let started = client.post(&path, &json!({"input": self.input})).await?;

@@ -96,7 +96,11 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     if server.admin.created {
         // The key itself must not reach a log.
         let key_file = config.admin_key_path().display().to_string();
-        tracing::info!(email = server.admin.email, key_file, "the first admin was created and its API key saved");
+        tracing::info!(
+            email = server.admin.email,
+            key_file,
+            "the first admin was created and its API key saved"
+        );
     }
     serve_until_signal(server, signals).await
 }

@@ -77,7 +77,9 @@ impl StoreArgs {
         let config = self.load()?;
         if !config.log_path().exists() {
             let path = config.log_path().display().to_string();
-            return Err(Failure::Usage(format!("there is no log at {path}; name its directory with --data-dir")));
+            return Err(Failure::Usage(format!(
+                "there is no log at {path}; name its directory with --data-dir"
+            )));
         }
         open(config).await
     }
@@ -97,8 +99,12 @@ pub(super) async fn migrate(args: StoreArgs, output: Output) -> Result<(), Failu
     let stores = open(args.load()?).await?;
     let rows = [("log", stores.config.log_path()), ("read models", stores.config.read_models_path())];
     // Opening has migrated them; a database of a newer version than this binary's is refused there.
-    let rows = rows.map(|(database, path)| json!({"database": database, "path": path, "schema": "up to date"}));
-    output.list(&rows, &[Column("DATABASE", "/database"), Column("SCHEMA", "/schema"), Column("PATH", "/path")])?;
+    let rows =
+        rows.map(|(database, path)| json!({"database": database, "path": path, "schema": "up to date"}));
+    output.list(
+        &rows,
+        &[Column("DATABASE", "/database"), Column("SCHEMA", "/schema"), Column("PATH", "/path")],
+    )?;
     stores.log.close().await;
     Ok(())
 }
@@ -110,7 +116,10 @@ pub(super) async fn projection(args: ProjectionArgs, output: Output) -> Result<(
         .await
         .context("the read models could not be rebuilt; the old ones stay")?;
     let value = json!({"events": rebuilt.events, "parked": rebuilt.parked, "skipped": rebuilt.skipped});
-    output.done(&value, &format!("rebuilt from {} events; {} streams parked", rebuilt.events, rebuilt.parked))?;
+    output.done(
+        &value,
+        &format!("rebuilt from {} events; {} streams parked", rebuilt.events, rebuilt.parked),
+    )?;
     stores.log.close().await;
     Ok(())
 }
@@ -142,8 +151,8 @@ async fn verify(log: &SqliteLog, partition: Partition) -> Result<Value, Failure>
         Err(event_store::StoreError::Corrupt(reason)) => {
             Ok(json!({"partition": partition, "intact": false, "result": reason}))
         }
-        Err(error) => {
-            Err(anyhow::Error::new(error).context(format!("partition {partition} could not be verified")).into())
-        }
+        Err(error) => Err(anyhow::Error::new(error)
+            .context(format!("partition {partition} could not be verified"))
+            .into()),
     }
 }

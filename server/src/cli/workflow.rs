@@ -21,9 +21,14 @@ const WORKFLOWS: &[Column] = &[
     Column("ENABLED", "/enabled"),
     Column("UPDATED", "/updated_at"),
 ];
-const VERSIONS: &[Column] =
-    &[Column("VERSION", "/version"), Column("CREATED", "/created_at"), Column("BY", "/created_by"), Column("HASH", "/hash")];
-const PROBLEMS: &[Column] = &[Column("POINTER", "/pointer"), Column("CODE", "/code"), Column("DETAIL", "/detail")];
+const VERSIONS: &[Column] = &[
+    Column("VERSION", "/version"),
+    Column("CREATED", "/created_at"),
+    Column("BY", "/created_by"),
+    Column("HASH", "/hash"),
+];
+const PROBLEMS: &[Column] =
+    &[Column("POINTER", "/pointer"), Column("CODE", "/code"), Column("DETAIL", "/detail")];
 
 /// `everline workflow`
 #[derive(Debug, Args)]
@@ -93,7 +98,9 @@ pub(super) async fn run(args: WorkflowArgs, output: Output) -> Result<(), Failur
     let client = args.connection.client()?;
     match args.command {
         WorkflowCommand::Validate { .. } => Ok(()),
-        WorkflowCommand::List { limit } => output.list(&client.list("/workflows", &[], limit).await?, WORKFLOWS),
+        WorkflowCommand::List { limit } => {
+            output.list(&client.list("/workflows", &[], limit).await?, WORKFLOWS)
+        }
         WorkflowCommand::Get(workflow) => {
             output.thing(&client.get(&workflow.path(&client).await?, &[]).await?.body)
         }
@@ -125,7 +132,10 @@ async fn apply_file(client: &Client, definition: &Value, output: Output) -> Resu
     let applied = apply::apply(client, definition).await?;
     let change = applied.change.as_str();
     let value = json!({"id": applied.id, "name": applied.name, "version": applied.version, "change": change});
-    output.done(&value, &format!("workflow {} version {} {change} ({})", applied.name, applied.version, applied.id))
+    output.done(
+        &value,
+        &format!("workflow {} version {} {change} ({})", applied.name, applied.version, applied.id),
+    )
 }
 
 async fn act(

@@ -37,7 +37,9 @@ pub enum ClientError {
     )]
     NoKey,
     /// A name that no workflow has.
-    #[error("there is no workflow `{name}`; `everline workflow list` shows them, `everline workflow apply FILE` creates one")]
+    #[error(
+        "there is no workflow `{name}`; `everline workflow list` shows them, `everline workflow apply FILE` creates one"
+    )]
     NoSuchWorkflow {
         /// As given.
         name: String,
@@ -92,7 +94,9 @@ impl fmt::Display for Problem {
             write!(f, "\n  {item}")?;
         }
         match &self.trace_id {
-            Some(trace) if self.status >= 500 => write!(f, "\n  trace id for the server's logs: {}", printable(trace)),
+            Some(trace) if self.status >= 500 => {
+                write!(f, "\n  trace id for the server's logs: {}", printable(trace))
+            }
             _ => Ok(()),
         }
     }

@@ -73,7 +73,8 @@ impl EventStream {
             let lost = match tokio::time::timeout(SILENCE, bytes.next()).await {
                 Ok(Some(Ok(chunk))) => {
                     self.parser.push(&chunk);
-                    (self.parser.buffer.len() > MAX_MESSAGE_BYTES).then(|| "a message is too large".to_owned())
+                    (self.parser.buffer.len() > MAX_MESSAGE_BYTES)
+                        .then(|| "a message is too large".to_owned())
                 }
                 Ok(Some(Err(source))) => Some(error::chain(&source)),
                 Ok(None) => Some("the server closed it".to_owned()),
@@ -116,10 +117,13 @@ impl EventStream {
         };
         match response.status() {
             StatusCode::NO_CONTENT => Ok(false),
-            StatusCode::SERVICE_UNAVAILABLE => self.lose("the server is busy".to_owned()).await.map(|()| true),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                self.lose("the server is busy".to_owned()).await.map(|()| true)
+            }
             status if !status.is_success() => client.answer(response).await.map(|_| false),
             _ => {
-                self.bytes = Some(response.bytes_stream().map(|chunk| chunk.map(|bytes| bytes.to_vec())).boxed());
+                self.bytes =
+                    Some(response.bytes_stream().map(|chunk| chunk.map(|bytes| bytes.to_vec())).boxed());
                 Ok(true)
             }
         }

@@ -61,7 +61,8 @@ pub(super) fn settings(
                 Ok(text) => settings.push(Setting::text(name, key, Value::String(text))),
                 Err(detail) => problems.push(ConfigProblem::new(name, detail)),
             },
-            None => settings.push(Setting { candidates: candidates(value), ..Setting::text(name, &key, "".into()) }),
+            None => settings
+                .push(Setting { candidates: candidates(value), ..Setting::text(name, &key, "".into()) }),
         }
     }
     settings

@@ -41,7 +41,9 @@ fn fields_of(section: &str) -> Vec<String> {
 pub(super) fn unknown_key(key: &str, known: &[String]) -> String {
     let nearest = known.iter().map(|known| (edits(key, known), known)).min();
     match nearest {
-        Some((edits, nearest)) if edits <= 3 => format!("unknown key `{key}`; did you mean `{nearest}`?"),
+        Some((edits, nearest)) if edits <= (key.len() / 3).min(3) => {
+            format!("unknown key `{key}`; did you mean `{nearest}`?")
+        }
         _ => format!("unknown key `{key}`; `everline config default` lists them all"),
     }
 }

@@ -8,10 +8,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
+use super::Config;
 use super::environment;
 use super::error::{ConfigError, ConfigProblem};
 use super::keys::{known_keys, unknown_key};
-use super::Config;
 
 /// The file that is read from the working directory if none is named.
 const DEFAULT_FILE_NAME: &str = "everline.toml";

@@ -127,9 +127,7 @@ impl Default for Config {
 impl Config {
     /// The file of the log.
     pub fn log_path(&self) -> PathBuf {
-        self.database_url
-            .as_ref()
-            .map_or_else(|| self.data_dir.join("log.db"), |url| url.path().to_owned())
+        self.database_url.as_ref().map_or_else(|| self.data_dir.join("log.db"), |url| url.path().to_owned())
     }
 
     /// The file of the read models.
@@ -149,4 +147,3 @@ impl Config {
 pub fn admin_key_path(data_dir: &Path) -> PathBuf {
     data_dir.join("admin.key")
 }
-

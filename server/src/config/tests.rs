@@ -132,8 +132,11 @@ fn variables_of_kubernetes_and_of_the_client_are_not_settings() {
 #[test]
 fn a_broken_file_is_refused_without_quoting_it() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("everline.toml"), "log = \"info\"\nbootstrap_admin_password = hunter2\n")
-        .unwrap();
+    std::fs::write(
+        directory.path().join("everline.toml"),
+        "log = \"info\"\nbootstrap_admin_password = hunter2\n",
+    )
+    .unwrap();
     let text = refusal(load(&Sources { working_dir: directory.path().to_owned(), ..Sources::default() }));
     assert!(text.contains("everline.toml: line 2"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
@@ -174,8 +177,16 @@ fn the_default_file_documents_every_key_and_no_other() {
 fn the_default_file_shows_the_defaults() {
     // Keys whose default is to be absent are shown with an example instead.
     const ABSENT: &[&str] = &[
-        "database_url", "read_model_url", "partitions", "bootstrap_admin_password", "nats_url", "blob_url",
-        "qdrant_url", "grpc_addr", "master_key", "otlp_endpoint",
+        "database_url",
+        "read_model_url",
+        "partitions",
+        "bootstrap_admin_password",
+        "nats_url",
+        "blob_url",
+        "qdrant_url",
+        "grpc_addr",
+        "master_key",
+        "otlp_endpoint",
     ];
     let mut table = uncommented();
     table.retain(|key, _| !ABSENT.contains(&key));

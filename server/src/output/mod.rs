@@ -48,7 +48,11 @@ impl Output {
 
     /// A thing: indented for people, on one line in JSON.
     pub fn thing(self, value: &Value) -> Result<(), Failure> {
-        if self.for_people() { line(&printable_lines(&format!("{value:#}"))) } else { line(&value.to_string()) }
+        if self.for_people() {
+            line(&printable_lines(&format!("{value:#}")))
+        } else {
+            line(&value.to_string())
+        }
     }
 
     /// A thing for programs, or a sentence about it for people.
@@ -92,7 +96,11 @@ fn printable_lines(text: &str) -> String {
 
 fn escaped(text: &str, keep: impl Fn(char) -> bool) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if c.is_control() && !keep(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if c.is_control() && !keep(c) {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
         out
     })
 }

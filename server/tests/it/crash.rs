@@ -34,7 +34,11 @@ struct Server {
 type Current = Arc<RwLock<Server>>;
 
 /// Sends until there is an answer that is not an outage. What was sent stays the same, key included.
-async fn insist(http: &reqwest::Client, current: &Current, build: impl Fn(&reqwest::Client, &Server) -> reqwest::RequestBuilder) -> (u16, Value) {
+async fn insist(
+    http: &reqwest::Client,
+    current: &Current,
+    build: impl Fn(&reqwest::Client, &Server) -> reqwest::RequestBuilder,
+) -> (u16, Value) {
     let begun = Instant::now();
     loop {
         let server = current.read().await.clone();
@@ -85,16 +89,20 @@ async fn killed_at_random_nothing_acknowledged_is_lost_and_nothing_happens_twice
     let executions = setting("EVERLINE_KILL_EXECUTIONS", 80);
     let seed = setting("EVERLINE_KILL_SEED", std::process::id() as usize) as u64 | 1;
     println!("{kills} kills, {executions} executions, EVERLINE_KILL_SEED={seed}");
+    crate::harness::install_tls();
     let program = Path::new(env!("CARGO_BIN_EXE_everline"));
     let folder = tempfile::tempdir().expect("a folder");
     let target = HttpTarget::start().await.expect("a target");
     let first = EverlineProcess::start(program, folder.path()).await.expect("a start");
     let current = Arc::new(RwLock::new(Server { url: first.url.clone(), key: first.key.clone() }));
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build().expect("a client");
+    let http =
+        reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build().expect("a client");
 
     let document = workflow(&target.url);
     let (status, created) = insist(&http, &current, |http, server| {
-        http.post(format!("{}/api/v1/workflows", server.url)).header("idempotency-key", "workflow").json(&document)
+        http.post(format!("{}/api/v1/workflows", server.url))
+            .header("idempotency-key", "workflow")
+            .json(&document)
     })
     .await;
     assert_eq!(status, 201, "{created}");
@@ -103,7 +111,8 @@ async fn killed_at_random_nothing_acknowledged_is_lost_and_nothing_happens_twice
     let accepted = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {
-            let (http, current, workflow_id, accepted) = (http.clone(), current.clone(), workflow_id.clone(), accepted.clone());
+            let (http, current, workflow_id, accepted) =
+                (http.clone(), current.clone(), workflow_id.clone(), accepted.clone());
             tokio::spawn(async move {
                 let mut acknowledged = HashMap::new();
                 for number in (client..executions).step_by(CLIENTS) {
@@ -160,7 +169,8 @@ async fn wait_until_completed(http: &reqwest::Client, current: &Current, number:
     let begun = Instant::now();
     loop {
         let (status, view) =
-            insist(http, current, |http, server| http.get(format!("{}/api/v1/executions/{id}", server.url))).await;
+            insist(http, current, |http, server| http.get(format!("{}/api/v1/executions/{id}", server.url)))
+                .await;
         assert_eq!(status, 200, "{view}");
         if view["status"] == "completed" {
             assert_eq!(view["output"], json!({"n": number, "ok": true}));

@@ -1,1 +1,17 @@
-//! Integration tests.
+//! The process as its users meet it: whole, over HTTP and through the binary.
+//!
+//! Every test has a process of its own on a free port. Nothing sleeps: a test waits for a state, with a limit
+//! that only a defect reaches.
+
+#![expect(clippy::unwrap_used, reason = "what fails here is a failed test, helpers included")]
+
+mod bad_input;
+mod command_line;
+mod crash;
+mod examples;
+mod executing;
+mod harness;
+mod idempotency;
+mod live_streams;
+mod read_models;
+mod supervision;

@@ -1,0 +1,71 @@
+//! Health, version and metrics: outside `/api/v1`, without credentials.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::answer::json as answer_json;
+use crate::app::App;
+use crate::failure::Failure;
+use crate::gateway::Dependency;
+use crate::schemas;
+
+/// How long dependencies have to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether the process lives. Asks nobody.
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "It does.")))]
+pub(crate) async fn livez() -> Result<Response, Failure> {
+    answer_json(StatusCode::OK, &json!({ "status": "ok" }))
+}
+
+/// Whether requests can be served: each dependency by name; 503 while one fails or the process drains.
+#[utoipa::path(get, path = "/readyz", tag = "health",
+    responses((status = 200, description = "They can.", body = schemas::Readiness),
+        (status = 503, description = "They cannot.", body = schemas::Readiness)))]
+pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Failure> {
+    let checked = tokio::time::timeout(PATIENCE, app.readiness.check()).await;
+    let dependencies = checked.unwrap_or_else(|_| {
+        vec![Dependency { name: "readiness", ready: false, detail: Some("no answer within 2 s".to_owned()) }]
+    });
+    let draining = app.draining.is_cancelled();
+    let ready = !draining && dependencies.iter().all(|dependency| dependency.ready);
+    let status = match (draining, ready) {
+        (true, _) => "draining",
+        (false, true) => "ready",
+        (false, false) => "not_ready",
+    };
+    let checks: Map<_, _> = dependencies
+        .into_iter()
+        .map(|dependency| {
+            let state = if dependency.ready { "ok" } else { "failed" };
+            (dependency.name.to_owned(), json!({ "status": state, "detail": dependency.detail }))
+        })
+        .collect();
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer_json(code, &json!({ "status": status, "checks": checks }))
+}
+
+/// Counters as Prometheus text.
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "Counters.", content_type = "text/plain", body = String)))]
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let mut text = app.metrics.render();
+    text.push_str(&app.readiness.metrics());
+    let mut response = text.into_response();
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// What is running.
+#[utoipa::path(get, path = "/version", tag = "health", responses((status = 200, description = "The version.", body = schemas::Version)))]
+pub(crate) async fn version() -> Result<Response, Failure> {
+    answer_json(
+        StatusCode::OK,
+        &json!({ "name": "everline", "version": env!("CARGO_PKG_VERSION"), "api": "v1" }),
+    )
+}

@@ -1,0 +1,46 @@
+//! `/ws`: the WebSocket.
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::response::Response;
+use http::HeaderMap;
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::auth::{Principal, bearer, token::TokenHash};
+use crate::failure::Failure;
+use crate::status;
+use crate::trace_context::TraceContext;
+use crate::ws::serve;
+
+/// A WebSocket for events and commands. Authenticated by the header, or by a first message
+/// `{"type":"auth","token":"…"}` within 5 seconds.
+#[utoipa::path(get, path = "/ws", tag = "events",
+    responses((status = 101, description = "The connection is a WebSocket now."),
+        (status = 426, description = "The request is no WebSocket handshake.")))]
+pub(crate) async fn connect(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    trace: TraceContext,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (mut parts, _) = request.into_parts();
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|_| {
+        Failure::new(status::UPGRADE_REQUIRED, "this is a WebSocket; connect with an upgrade")
+    })?;
+    if app.draining.is_cancelled() {
+        return Err(Failure::new(status::OVERLOADED, "the server is stopping; connect again shortly"));
+    }
+    let place = app.stream_place()?;
+    let principal = parts.extensions.get::<Arc<Principal>>().cloned();
+    let known = principal.zip(bearer(&headers).map(TokenHash::of));
+    let limit = app.config.max_body_bytes as usize;
+    // The gateway waits for connections that it has begun to serve.
+    let tracked = app.sockets.token();
+    Ok(upgrade.max_message_size(limit).max_frame_size(limit).write_buffer_size(16 * 1024).on_upgrade(
+        move |socket| async move {
+            serve(app, socket, known, trace).await;
+            drop((place, tracked));
+        },
+    ))
+}

@@ -1,0 +1,330 @@
+//! The shapes of bodies and answers, for the OpenAPI document.
+//!
+//! These types are never built: answers are written from the domain's own types, bodies are read field by
+//! field. A test holds the important ones against what is really written.
+#![expect(dead_code, reason = "only their derived schemas are used")]
+
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// An error (RFC 9457).
+#[derive(ToSchema)]
+pub(crate) struct Problem {
+    #[schema(rename = "type")]
+    r#type: String,
+    title: String,
+    status: u16,
+    detail: String,
+    instance: String,
+    /// Stable snake_case code.
+    code: String,
+    errors: Option<Vec<FieldProblem>>,
+    trace_id: String,
+}
+
+/// One defect of what was sent.
+#[derive(ToSchema)]
+pub(crate) struct FieldProblem {
+    /// JSON pointer into the body.
+    pointer: String,
+    code: String,
+    detail: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Credentials {
+    email: String,
+    password: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Refresh {
+    refresh_token: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Session {
+    access_token: String,
+    refresh_token: String,
+    token_type: String,
+    /// Seconds.
+    expires_in: u64,
+    user: User,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct User {
+    id: String,
+    email: String,
+    tenant: String,
+    role: String,
+}
+
+/// A workflow definition, with `draft` beside its fields.
+#[derive(ToSchema)]
+pub(crate) struct Definition {
+    name: String,
+    description: Option<String>,
+    /// JSON Schema of inputs.
+    input_schema: Option<Value>,
+    timeout_ms: Option<u64>,
+    /// 0 to 9.
+    priority: Option<u8>,
+    attributes: Option<Value>,
+    nodes: Vec<Value>,
+    edges: Vec<Value>,
+    /// Stored without being published.
+    draft: Option<bool>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Workflow {
+    id: Uuid,
+    name: String,
+    description: Option<String>,
+    version: u64,
+    published_version: Option<u64>,
+    enabled: bool,
+    deleted: Option<bool>,
+    definition: Option<Value>,
+    created_at: String,
+    updated_at: String,
+    created_by: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct WorkflowList {
+    items: Vec<Workflow>,
+    next_cursor: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct WorkflowVersion {
+    workflow_id: Uuid,
+    version: u64,
+    published: bool,
+    /// SHA-256 of the definition.
+    hash: String,
+    created_at: String,
+    created_by: String,
+    definition: Option<Value>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct WorkflowVersionList {
+    items: Vec<WorkflowVersion>,
+    next_cursor: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Publish {
+    /// The latest if none is named.
+    version: Option<u64>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Validation {
+    valid: bool,
+    errors: Vec<FieldProblem>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Execute {
+    input: Option<Value>,
+    version: Option<u64>,
+    /// How long to wait for the end, at most 60000.
+    wait_ms: Option<u32>,
+    /// 0 to 9.
+    priority: Option<u8>,
+    /// Strings, numbers, booleans or null, for search.
+    attributes: Option<Value>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Accepted {
+    execution_id: Uuid,
+    status: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Outcome {
+    execution_id: Uuid,
+    status: String,
+    output: Value,
+    error: Option<ExecutionError>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct ExecutionError {
+    node_id: Option<String>,
+    kind: String,
+    message: String,
+    retryable: bool,
+    details: Option<Value>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Execution {
+    id: Uuid,
+    workflow_id: Uuid,
+    workflow_name: String,
+    workflow_version: u64,
+    status: String,
+    input: Value,
+    output: Value,
+    error: Option<ExecutionError>,
+    cancel_reason: Option<String>,
+    started_at: String,
+    finished_at: Option<String>,
+    duration_ms: Option<u64>,
+    priority: u8,
+    attributes: Value,
+    /// The version of its last event.
+    version: u64,
+    started_by: String,
+    ends: Vec<String>,
+    nodes: Vec<ExecutionNode>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct ExecutionNode {
+    id: String,
+    #[schema(rename = "type")]
+    r#type: String,
+    status: String,
+    run: u32,
+    attempt: u32,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+    duration_ms: Option<u64>,
+    output: Value,
+    error: Option<Value>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct ExecutionSummary {
+    id: Uuid,
+    workflow_id: Uuid,
+    workflow_name: String,
+    workflow_version: u64,
+    status: String,
+    error: Option<ExecutionError>,
+    started_at: String,
+    finished_at: Option<String>,
+    duration_ms: Option<u64>,
+    attributes: Value,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct ExecutionList {
+    items: Vec<ExecutionSummary>,
+    next_cursor: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Reason {
+    reason: Option<String>,
+}
+
+/// Any JSON.
+#[derive(ToSchema)]
+pub(crate) struct AnyJson(Value);
+
+/// An event of the log.
+#[derive(ToSchema)]
+pub(crate) struct Event {
+    id: Uuid,
+    #[schema(rename = "type")]
+    r#type: String,
+    schema_version: u16,
+    /// `partition:offset`
+    position: String,
+    stream: Uuid,
+    /// Its number in the stream, from 1.
+    version: u64,
+    tenant: String,
+    actor: String,
+    correlation_id: Uuid,
+    causation_id: Uuid,
+    traceparent: Option<String>,
+    recorded_at: String,
+    data: Value,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct EventList {
+    items: Vec<Event>,
+    next_cursor: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct EventPage {
+    items: Vec<Event>,
+    /// Where to go on, also when there is nothing more now.
+    resume: String,
+    next_cursor: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Evaluate {
+    /// CEL; this or `template`.
+    expression: Option<String>,
+    /// Any JSON with `{{ … }}`.
+    template: Option<Value>,
+    /// `cel`
+    language: Option<String>,
+    /// Its fields are the names that expressions see.
+    context: Option<Value>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Evaluated {
+    value: Value,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Variable {
+    name: String,
+    value: Value,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct VariableValue {
+    value: Value,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct VariableList {
+    items: Vec<Variable>,
+    next_cursor: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct NodeTypeDescription {
+    #[schema(rename = "type")]
+    r#type: String,
+    /// `engine` or `worker`
+    runs_in: String,
+    description: String,
+    handles: Vec<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct NodeTypeList {
+    items: Vec<NodeTypeDescription>,
+    next_cursor: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Readiness {
+    status: String,
+    checks: Value,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Version {
+    name: String,
+    version: String,
+    api: String,
+}
