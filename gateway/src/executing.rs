@@ -118,10 +118,16 @@ async fn wait_for_end(
     deadline: Instant,
 ) -> Result<Option<std::sync::Arc<RecordedEvent>>, Failure> {
     loop {
-        // The feed's silence is trusted for a while only; then the log is asked.
+        // The feed's silence is trusted for a while only; then the log is asked. A process that stops asks once.
         let until = deadline.min(Instant::now() + IDLE_REREAD);
-        if let Ok(News::Ended(event)) = tokio::time::timeout_at(until, waiter.news()).await {
-            return Ok(Some(event));
+        tokio::select! {
+            news = waiter.news() => {
+                if let News::Ended(event) = news {
+                    return Ok(Some(event));
+                }
+            }
+            () = tokio::time::sleep_until(until) => {}
+            () = app.draining.cancelled() => {}
         }
         // After a lag the old registration is used up; a new one comes before the look into the log.
         waiter = app.hub.wait_for_end(execution);

@@ -1,6 +1,6 @@
 //! Log lines: to standard error, filtered, for people or as JSON.
 //!
-//! Standard output belongs to results. Spans carry `trace.id`; the gateway opens one per request.
+//! Standard output belongs to results. Spans carry `trace_id`; the gateway opens one per request.
 
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;

@@ -33,7 +33,12 @@ impl EverlineProcess {
             .append(true)
             .open(data_dir.join("process.log"))
             .context("the process's log file cannot be opened")?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        // The tests' own settings begin with EVERLINE_ too; the program would refuse them as unknown keys.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EVERLINE_")) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(["dev", "--port", "0", "--output", "json", "--data-dir"])
             .arg(data_dir)
             .env("EVERLINE_LOG_FORMAT", "json")

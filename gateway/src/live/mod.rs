@@ -18,6 +18,8 @@ mod history;
 mod hub;
 mod mailbox;
 mod stream_tail;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use event::LiveEvent;
 pub(crate) use feed_tail::{FeedFilter, FeedTail};

@@ -1,11 +1,12 @@
 //! One stream from a version on: history, then live, by version.
 
-use event_store::log::LogReader;
+use event_store::log::{LogReader, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use uuid::Uuid;
 
 use super::event::LiveEvent;
+use super::history::find_final_event;
 use super::hub::{Hub, Subscribed};
 use super::mailbox::Mail;
 use super::{IDLE_REREAD, PAGE, Resume, Tail};
@@ -22,6 +23,7 @@ pub(crate) struct StreamTail {
     /// Whether the log may have events that the mailbox will not bring.
     behind: bool,
     announced: bool,
+    told: bool,
     ended: bool,
 }
 
@@ -37,6 +39,7 @@ impl StreamTail {
             live,
             behind: true,
             announced: false,
+            told: false,
             ended: false,
         }
     }
@@ -62,7 +65,13 @@ impl StreamTail {
             }
             if !self.announced {
                 self.announced = true;
-                return Tail::CaughtUp;
+                return match self.has_ended_before().await {
+                    Ok(ended) => {
+                        self.ended |= ended;
+                        Tail::CaughtUp
+                    }
+                    Err(error) => Tail::Failed(error),
+                };
             }
             if self.ended {
                 return Tail::End;
@@ -72,6 +81,18 @@ impl StreamTail {
                 Ok(Mail::Lagged) | Err(_) => self.behind = true,
                 Ok(Mail::Closed) => return Tail::End,
             }
+        }
+    }
+
+    /// Whether the end is at or before the version from which a reader that was told nothing resumes.
+    async fn has_ended_before(&self) -> Result<bool, StoreError> {
+        if self.ended || self.told || self.after == 0 {
+            return Ok(false);
+        }
+        match self.log.read_stream(self.stream, self.after - 1, 1).await?.first() {
+            Some(last) => Ok(FINAL_EVENT_TYPES.contains(&last.event_type.as_ref())),
+            // The reader claims to have seen what is not there yet.
+            None => Ok(find_final_event(self.log.as_ref(), self.stream).await?.is_some()),
         }
     }
 
@@ -88,6 +109,7 @@ impl StreamTail {
             return None;
         }
         self.after = version;
+        self.told = true;
         self.ended = FINAL_EVENT_TYPES.contains(&event.event().event_type.as_ref());
         Some(Tail::Event { event, resume: Resume::Version(version) })
     }

@@ -76,7 +76,7 @@ impl Query {
         for (name, _) in &self.pairs {
             let fits =
                 |known: &&str| if known.ends_with('.') { name.starts_with(*known) } else { name == *known };
-            if !known.iter().any(|known| fits(known)) {
+            if !known.iter().any(fits) {
                 let shown: String = name.chars().take(64).collect();
                 let detail = format!("`{shown}` is not a parameter here; use {}", known.join(", "));
                 return Err(Failure::parameter(&shown, detail));

@@ -110,8 +110,15 @@ pub(crate) async fn get(
     let id = params.id("id")?;
     query.only(&[])?;
     wait_until_fresh(&app, &caller.principal, &query, Some(app.partition_of(id))).await?;
-    let view = app.models.execution(&caller.principal.tenant, id).await.map_err(read_error)?;
-    show(&app, &caller, view.ok_or_else(|| not_found(id))?).await
+    let view = match app.models.execution(&caller.principal.tenant, id).await.map_err(read_error)? {
+        Some(view) => view,
+        // Another caller's start may not have reached the read model yet; the log has it.
+        None => {
+            check_visible(&app, &caller, id).await?;
+            as_of(&app, id, u64::MAX).await?.ok_or_else(|| not_found(id))?
+        }
+    };
+    show(&app, &caller, view).await
 }
 
 /// The whole view: nodes without events too, and large values in place.
@@ -177,25 +184,30 @@ pub(crate) async fn state(
             "`at_version` must be 1 or more: the first event starts it",
         ));
     }
+    let view = as_of(&app, id, until).await?.ok_or_else(|| not_found(id))?;
+    if view.version < until && until != u64::MAX {
+        let detail = format!("execution {id} has {} events; use 1 to that", view.version);
+        return Err(Failure::parameter("at_version", detail));
+    }
+    show(&app, &caller, view).await
+}
+
+/// The fold of the execution's events up to a version.
+async fn as_of(app: &App, id: Uuid, until: u64) -> Result<Option<ExecutionView>, Failure> {
     let mut view = None;
     let mut version = 0;
     while version < until {
         let wanted = usize::try_from(until - version).unwrap_or(usize::MAX).min(1_000);
         let page = app.log.read_stream(id, version, wanted).await?;
-        let full = page.len() == wanted;
         for recorded in &page {
             version = recorded.version;
             view = fold(view, recorded)?;
         }
-        if !full {
+        if page.len() < wanted {
             break;
         }
     }
-    if version < until && until != u64::MAX {
-        let detail = format!("execution {id} has {version} events; use 1 to {version}");
-        return Err(Failure::parameter("at_version", detail));
-    }
-    show(&app, &caller, view.ok_or_else(|| not_found(id))?).await
+    Ok(view)
 }
 
 fn fold(view: Option<ExecutionView>, recorded: &RecordedEvent) -> Result<Option<ExecutionView>, Failure> {

@@ -1,1 +1,12 @@
-//! Integration tests.
+//! The gateway over real sockets, with a real log and an owner that decides with the real domain.
+//!
+//! Projections are absent here: what reads read models is tested where everything is wired, in `server`.
+
+mod authorization;
+mod harness;
+mod idempotency;
+mod owner;
+mod problems;
+mod sessions;
+mod streams;
+mod websocket;

@@ -129,8 +129,10 @@ fn greet(server: &Embedded, config: &Config, output: Output) -> Result<(), Failu
         if let Some(password) = &server.admin.password {
             output.raw(&format!("  password  {}  (shown only now)", password.expose()))?;
         }
-    } else {
+    } else if server.admin.key.is_some() {
         output.raw(&format!("  API key in {}", key_file.display()))?;
+    } else {
+        output.raw(&format!("  no API key in {}; log in as {}", key_file.display(), server.admin.email))?;
     }
     output.raw("Stop it with Ctrl-C.")
 }

@@ -38,6 +38,8 @@ async fn run_local_prints_each_event_and_the_output_and_leaves_no_trace() {
     let mut command =
         everline(directory.path(), &["run", "--local", "doubling.json", "--input", "{\"n\": 4}"]);
     command.env("TMPDIR", temporary.path());
+    // What is set for talking to a server is no contradiction.
+    command.env("EVERLINE_API_KEY", "evl_of_another").env("EVERLINE_SERVER", "http://127.0.0.1:1");
     let done = output(command).await;
     let (stdout, stderr) = (text(&done.stdout), text(&done.stderr));
     assert_eq!(done.status.code(), Some(0), "{stdout}{stderr}");
@@ -135,7 +137,8 @@ async fn a_server_that_is_not_there_is_named_with_the_remedy() {
 
 /// A running `everline dev` and its URL.
 async fn dev(directory: &Path) -> (Child, String) {
-    let mut child = everline(directory, &["dev", "--port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = everline(directory, &["dev", "--port", "0"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let first = within("the first line", lines.next_line()).await.unwrap().unwrap();
     let url = first.rsplit(' ').next().unwrap().to_owned();

@@ -1,0 +1,155 @@
+//! A gateway on a free port, and a client for it.
+
+use async_trait::async_trait;
+use bus::in_process::InProcessFeed;
+use bus::{Commands, CommitFeed};
+use domain::time::{Clock, Timestamp};
+use event_store::sqlite::{SqliteLog, SqliteOptions};
+use gateway::{Dependency, Gateway, GatewayConfig, GatewayPorts, Readiness, ensure_admin};
+use read_models::ReadModels;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::owner::Owner;
+
+pub(crate) const EMAIL: &str = "admin@example.test";
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// The system's clock.
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        Timestamp::from_unix_ms(since.as_millis() as i64)
+    }
+}
+
+struct Ready;
+
+#[async_trait]
+impl Readiness for Ready {
+    async fn check(&self) -> Vec<Dependency> {
+        vec![Dependency { name: "log", ready: true, detail: None }]
+    }
+}
+
+pub(crate) struct Harness {
+    pub(crate) address: SocketAddr,
+    pub(crate) key: String,
+    pub(crate) http: reqwest::Client,
+    pub(crate) owner: Arc<Owner>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) running: JoinHandle<()>,
+}
+
+impl Harness {
+    pub(crate) async fn start() -> Self {
+        Self::with(GatewayConfig::default()).await
+    }
+
+    pub(crate) async fn with(config: GatewayConfig) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let log = Arc::new(SqliteLog::open_temporary(SqliteOptions::default()).await.expect("a log"));
+        let feed: Arc<dyn CommitFeed> = Arc::new(InProcessFeed::new());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let owner = Arc::new(Owner::new(log.clone(), feed.clone(), clock.clone()).await);
+        let admin = ensure_admin(&*log, &*clock, EMAIL, Some(PASSWORD.to_owned().into()));
+        let admin = admin.await.expect("stored").expect("the first administrator");
+        let ports = GatewayPorts {
+            log: log.clone(),
+            blobs: log.clone(),
+            verifiers: log.clone(),
+            commands: owner.clone() as Arc<dyn Commands>,
+            feed,
+            models: ReadModels::open_temporary().await.expect("read models"),
+            clock,
+            readiness: Arc::new(Ready),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let shutdown = CancellationToken::new();
+        let gateway = Gateway::new(config, ports);
+        let run = gateway.run(listener, shutdown.clone());
+        let running = tokio::spawn(async move { run.await.expect("served") });
+        let http = reqwest::Client::new();
+        Self { address, key: admin.api_key.to_string(), http, owner, shutdown, running }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A request without credentials.
+    pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, self.url(path))
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.bare(method, path).bearer_auth(&self.key)
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
+        self.request(Method::POST, path).json(body).send().await.expect("an answer")
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.expect("an answer")
+    }
+
+    pub(crate) async fn get_json(&self, path: &str) -> Value {
+        let response = self.get(path).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.json().await.expect("JSON")
+    }
+
+    /// A workflow; its id.
+    pub(crate) async fn create(&self, definition: &Value) -> String {
+        let response = self.post("/api/v1/workflows", definition).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        text(&response.json().await.expect("JSON"), "id")
+    }
+
+    /// Starts a waiting execution; its id.
+    pub(crate) async fn start_waiting(&self) -> String {
+        let workflow = self.create(&waiting(&format!("waiting-{}", uuid::Uuid::now_v7()))).await;
+        let started = self.post(&format!("/api/v1/workflows/{workflow}/execute"), &json!({})).await;
+        assert_eq!(started.status(), StatusCode::ACCEPTED);
+        text(&started.json().await.expect("JSON"), "execution_id")
+    }
+}
+
+pub(crate) fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}")).to_owned()
+}
+
+/// A workflow that gives back its input, at once.
+pub(crate) fn echo(name: &str) -> Value {
+    json!({
+        "name": name,
+        "nodes": [
+            {"id": "start", "type": "start"},
+            {"id": "copy", "type": "transform", "config": {"output": {"got": "{{ input }}"}}},
+            {"id": "end", "type": "end", "config": {"output": "{{ nodes.copy.output }}"}}
+        ],
+        "edges": [{"source": "start", "target": "copy"}, {"source": "copy", "target": "end"}]
+    })
+}
+
+/// A workflow that waits for an hour.
+pub(crate) fn waiting(name: &str) -> Value {
+    json!({
+        "name": name,
+        "nodes": [
+            {"id": "start", "type": "start"},
+            {"id": "pause", "type": "delay", "config": {"duration_ms": 3_600_000}},
+            {"id": "end", "type": "end"}
+        ],
+        "edges": [{"source": "start", "target": "pause"}, {"source": "pause", "target": "end"}]
+    })
+}
