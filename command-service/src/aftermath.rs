@@ -11,9 +11,9 @@ use domain::decision::{NodeRun, WakeupKind};
 use domain::event::{Event, ExecutionEvent, RecordedEvent};
 use event_store::Committed;
 
-use crate::dispatcher::Dispatcher;
+use crate::dispatcher::{Dispatcher, Stop};
 use crate::fact_source::FactSource;
-use crate::partition::{Pending, Submitted};
+use crate::pending::{Pending, Submitted};
 use crate::timers::Timers;
 
 /// Who hears of a commit.
@@ -109,13 +109,4 @@ impl Aftermath {
         self.timers.forget(task.execution, &WakeupKind::AttemptDeadline(task.node.clone()));
         self.dispatcher.resolved(&task, stop);
     }
-}
-
-/// Whether the worker that may still hold the task is asked to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// It has just given its result.
-    No,
-    /// Its result is not wanted any more.
-    Yes,
 }

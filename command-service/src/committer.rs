@@ -18,8 +18,8 @@ use event_store::{AppendError, Batch, Committed, Log, Loser, PartitionHead, Refu
 
 use crate::aftermath::Aftermath;
 use crate::config::CommandServiceConfig;
-use crate::partition::{Notice, Pending, Submitted, first_answer, rejected, report};
-use crate::service::CommandServiceError;
+use crate::error::{CommandServiceError, report};
+use crate::pending::{Notice, Pending, Submitted, first_answer};
 
 /// How often a command may be decided again because the store was ahead of the partition.
 const MAX_REFUSALS: u32 = 3;
@@ -124,7 +124,8 @@ impl Committer {
                         "the command leads to {events} events and {bytes} bytes in one append; send less at once"
                     );
                     let rejection = Rejection::new(RejectionKind::TooLarge, "append_too_large", detail);
-                    let mut verdicts = BTreeMap::from([(index, Verdict::Answer(rejected(rejection)))]);
+                    let mut verdicts =
+                        BTreeMap::from([(index, Verdict::Answer(Err(CommandError::Rejected(rejection))))]);
                     batch = self.split(batch, &mut verdicts, again);
                 }
                 AppendError::Malformed { index, reason } => {
@@ -168,7 +169,7 @@ impl Committer {
                         Verdict::Answer(first_answer(&first, pending.submitted.envelope.digest))
                     }
                     Refusal::ClaimTaken { claim, holder } => {
-                        Verdict::Answer(rejected(workflow::claim_taken(&claim, holder)))
+                        Verdict::Answer(Err(CommandError::Rejected(workflow::claim_taken(&claim, holder))))
                     }
                     Refusal::WrongVersion { .. } if pending.submitted.refusals < MAX_REFUSALS => {
                         Verdict::Again

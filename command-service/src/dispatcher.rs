@@ -16,7 +16,6 @@ use domain::execution::command::ExecutionCommand;
 use domain::ids::{Actor, Slot, TenantId, derived_id};
 use domain::time::{Clock, Timestamp};
 
-use crate::aftermath::Stop;
 use crate::config::CommandServiceConfig;
 
 /// How often leases are looked at.
@@ -28,6 +27,15 @@ pub(crate) struct Dispatcher {
     queue: Arc<dyn TaskQueue>,
     clock: Arc<dyn Clock>,
     tasks: Mutex<Tasks>,
+}
+
+/// Whether the worker that may still hold the task is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It has just given its result.
+    No,
+    /// Its result is not wanted any more.
+    Yes,
 }
 
 #[derive(Default)]

@@ -21,7 +21,7 @@ use domain::workflow::WorkflowState;
 use domain::workflow::definition::Definition;
 use event_store::{Log, StoreError};
 
-use crate::partition::load;
+use crate::folding::{LoadError, load};
 
 const CACHED_WORKFLOWS: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 const CACHED_DEFINITIONS: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
@@ -192,8 +192,8 @@ impl FactSource {
 
     async fn load(&self, stream: Uuid, until: Option<u64>) -> Result<Aggregate, FactError> {
         load(&*self.log, stream, until).await.map_err(|error| match error {
-            crate::partition::LoadError::Store(error) => FactError::Store(error),
-            crate::partition::LoadError::Event(error) => FactError::Unusable(error.to_string()),
+            LoadError::Store(error) => FactError::Store(error),
+            LoadError::Event(error) => FactError::Unusable(error.to_string()),
         })
     }
 

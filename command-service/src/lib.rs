@@ -12,17 +12,22 @@
 //! decided on the state that the log has when it is written. Deliberately absent: rules of any aggregate
 //! (they are in `domain`) and SQL (it is in `event-store`).
 //!
-//! Read in this order: [`service`] (wiring), `partition`, `committer`, `timers`, `dispatcher`, `recovery`.
+//! Read in this order: [`service`] (wiring), `pending` (what travels), `partition`, `committer`, `aftermath`, `timers`,
+//! `dispatcher`, `recovery`.
 
 mod aftermath;
 mod committer;
 mod config;
 mod dispatcher;
+mod error;
 mod fact_source;
+mod folding;
 mod partition;
+mod pending;
 mod recovery;
 pub mod service;
 mod timers;
 
 pub use config::CommandServiceConfig;
-pub use service::{CommandService, CommandServiceError};
+pub use error::CommandServiceError;
+pub use service::CommandService;

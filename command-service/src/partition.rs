@@ -6,108 +6,33 @@
 
 use bytes::Bytes;
 use lru::LruCache;
-use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use bus::{CommandError, CommandReply};
+use bus::CommandError;
 use domain::aggregate::{Aggregate, AggregateState};
 use domain::command::{Command, CommandEnvelope};
-use domain::decision::{Decision, Outcome, Wakeup};
-use domain::event::{Codec, Event, EventError, RecordedEvent};
+use domain::decision::{Decision, Outcome};
+use domain::event::{Codec, Event, RecordedEvent};
 use domain::execution::command::ExecutionCommand;
 use domain::facts::Facts;
 use domain::ids::{Partition, Position, Slot, derived_id};
-use domain::rejection::Rejection;
 use domain::time::{Clock, Timestamp};
 use event_store::log::MAX_ANSWER_BYTES;
-use event_store::{Append, AppendAnswer, Log, LogReader, StoreError, StreamAppend};
+use event_store::{Append, Log, StreamAppend};
 
+use crate::error::report;
 use crate::fact_source::FactSource;
+use crate::folding::load;
+use crate::pending::{Notice, Pending, Submitted, first_answer};
 
-/// Events read from the log at a time.
-const PAGE: usize = 1_000;
 /// How often a decider may ask for facts before the command is given up.
 const MAX_ROUNDS: usize = 64;
-
-/// Where a command's answer goes.
-pub(crate) type Reply = oneshot::Sender<Result<CommandReply, CommandError>>;
-
-/// A command and where its answer goes.
-#[derive(Debug)]
-pub(crate) struct Submitted {
-    pub(crate) envelope: CommandEnvelope,
-    pub(crate) reply: Reply,
-    /// How often the store has refused what was decided.
-    pub(crate) refusals: u32,
-}
-
-/// A decided append on its way to the disk.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) submitted: Submitted,
-    /// Taken out while it is with the store.
-    pub(crate) append: Option<Append>,
-    /// The typed events, for whoever acts on the commit.
-    pub(crate) events: Vec<Event>,
-    pub(crate) wakeups: Vec<Wakeup>,
-    pub(crate) answer: Value,
-    pub(crate) partition: Partition,
-    pub(crate) generation: u64,
-    pub(crate) bytes: usize,
-    pub(crate) priority: u8,
-}
-
-/// What the committer tells a partition.
-#[derive(Debug)]
-pub(crate) enum Notice {
-    /// These command ids, each with its stream, are durable.
-    Committed(Vec<(Uuid, Uuid)>),
-    /// What was decided on an older generation is void; decide these again.
-    Again {
-        /// The generation from now on.
-        generation: u64,
-        /// In the order in which they were first decided.
-        commands: Vec<Submitted>,
-    },
-}
-
-/// A stream could not be folded.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadError {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// An event does not decode.
-    #[error(transparent)]
-    Event(#[from] EventError),
-}
-
-/// Folds a stream from the log, up to a version if one is given.
-pub(crate) async fn load<L: LogReader + ?Sized>(
-    log: &L,
-    stream: Uuid,
-    until: Option<u64>,
-) -> Result<Aggregate, LoadError> {
-    let mut aggregate = Aggregate::default();
-    loop {
-        let page = log.read_stream(stream, aggregate.version, PAGE).await?;
-        for event in &page {
-            if until.is_some_and(|until| event.version > until) {
-                return Ok(aggregate);
-            }
-            aggregate.apply_recorded(event)?;
-        }
-        if page.len() < PAGE {
-            return Ok(aggregate);
-        }
-    }
-}
 
 /// The task of one partition.
 pub(crate) struct PartitionTask {
@@ -357,38 +282,6 @@ impl PartitionTask {
         // Nobody waiting for the answer is not an error.
         let _ = reply.send(answer);
     }
-}
-
-/// The answer to a command id that was used before.
-pub(crate) fn first_answer(
-    first: &AppendAnswer,
-    digest: Option<[u8; 32]>,
-) -> Result<CommandReply, CommandError> {
-    if let (Some(first), Some(now)) = (first.digest, digest)
-        && first != now
-    {
-        return Err(CommandError::DigestMismatch);
-    }
-    let answer = serde_json::from_slice(&first.answer)
-        .map_err(|error| CommandError::Unknown(format!("the stored answer is damaged: {error}").into()))?;
-    Ok(CommandReply { answer, position: Some(first.position), repeated: true })
-}
-
-/// A rejection that the store made necessary.
-pub(crate) fn rejected(rejection: Rejection) -> Result<CommandReply, CommandError> {
-    Err(CommandError::Rejected(rejection))
-}
-
-/// An error with its causes, for logs.
-pub(crate) fn report(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 fn record(

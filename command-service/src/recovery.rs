@@ -20,11 +20,8 @@ use event_store::Log;
 use event_store::log::WakeupCursor;
 
 use crate::dispatcher::Dispatcher;
-use crate::partition::LoadError;
+use crate::folding::{LoadError, PAGE};
 use crate::timers::Timers;
-
-/// Events read from the log at a time.
-const PAGE: usize = 1_000;
 
 /// Reads a partition's wakeups up to the horizon into the timers, and hands attempts in flight to the dispatcher.
 pub(crate) async fn recover(

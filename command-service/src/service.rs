@@ -15,46 +15,19 @@ use domain::ids::Partition;
 use domain::time::{Clock, Timestamp};
 use event_store::{Log, LogReader, StoreError};
 
-use crate::aftermath::{Aftermath, Stop};
+use crate::aftermath::Aftermath;
 use crate::committer::{Committer, by_number, first_generations};
 use crate::config::CommandServiceConfig;
-use crate::dispatcher::Dispatcher;
+use crate::dispatcher::{Dispatcher, Stop};
+use crate::error::{CommandServiceError, report};
 use crate::fact_source::FactSource;
-use crate::partition::{Memory, PartitionTask, Submitted, report};
+use crate::partition::{Memory, PartitionTask};
+use crate::pending::Submitted;
 use crate::recovery::recover;
 use crate::timers::Timers;
 
 /// Appends that may wait for the committer.
 const PENDING_CAPACITY: usize = 1_024;
-
-/// Why the command-service stopped by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandServiceError {
-    /// The store could not be used at the start.
-    #[error("the command-service could not {operation}")]
-    Start {
-        /// What it was doing.
-        operation: &'static str,
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
-    /// Another process has taken a partition over.
-    #[error(
-        "partition {partition} was taken over under epoch {current}; this process held {offered} and stops"
-    )]
-    Fenced {
-        /// The partition.
-        partition: Partition,
-        /// The epoch of this process.
-        offered: u64,
-        /// The epoch of the new owner.
-        current: u64,
-    },
-    /// A task of the service panicked.
-    #[error("a task of the command-service ended unexpectedly: {0}")]
-    Task(String),
-}
 
 /// The command-service before it runs.
 pub struct CommandService {

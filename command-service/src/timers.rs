@@ -23,7 +23,7 @@ use domain::time::{Clock, Timestamp};
 use event_store::log::WakeupCursor;
 use event_store::{Log, StoreError};
 
-use crate::partition::report;
+use crate::error::report;
 
 /// Wakeups fired at the same time.
 const MAX_FIRING: usize = 256;

@@ -1,7 +1,5 @@
 //! Any aggregate: folding its stream, and deciding a command on what was folded.
 
-use uuid::Uuid;
-
 use crate::command::{Command, CommandEnvelope};
 use crate::decision::Decision;
 use crate::event::{Event, EventError, RecordedEvent};
@@ -106,15 +104,10 @@ impl Aggregate {
 
 fn not_found(command: &CommandEnvelope) -> Rejection {
     match command.command {
-        Command::Workflow(_) => workflow_not_found(command.stream),
+        Command::Workflow(_) => workflow::not_found(command.stream),
         Command::Execution(_) => execution::not_found(command.stream),
         Command::Variables(_) => {
             Rejection::new(RejectionKind::NotFound, "variable_not_found", "there are no variables here")
         }
     }
-}
-
-/// No such workflow for this tenant.
-pub(crate) fn workflow_not_found(id: Uuid) -> Rejection {
-    Rejection::new(RejectionKind::NotFound, "workflow_not_found", format!("there is no workflow {id}"))
 }

@@ -13,11 +13,13 @@
 
 pub mod blobs;
 pub mod chain;
+pub mod checkpoints;
 pub mod log;
 pub mod sqlite;
 pub mod verifiers;
 
 pub use blobs::Blobs;
+pub use checkpoints::Checkpoints;
 pub use log::{
     Append, AppendAnswer, AppendError, Batch, Committed, Log, LogReader, Loser, PartitionHead, Refusal,
     StoreError, StreamAppend,

@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 use crate::blob::{BlobRef, claim_check};
 use crate::decision::{Need, NodeRun, Outcome, Wakeup, WakeupKind, YIELD_AFTER_EVENTS};
@@ -22,7 +23,7 @@ use super::event::{
     TimerFired, TimerPurpose, TimerStarted,
 };
 use super::evolve::evolve;
-use super::scope::ExecutionScope;
+use super::scope::{ExecutionScope, LargeValues};
 use super::state::{ExecutionState, NodeState, NodeStatus, Phase};
 use super::{MAX_HISTORY_EVENTS, MAX_LOST_WORKERS};
 
@@ -35,6 +36,8 @@ pub(super) struct Progress<'a> {
     pub(super) outcome: Outcome,
     definition: &'a Definition,
     facts: &'a Facts,
+    /// The large values among `outcome`, for expressions of the same decision.
+    made: LargeValues,
 }
 
 /// What an incoming edge can know of the node that it comes from.
@@ -57,7 +60,7 @@ enum Readiness {
 
 impl<'a> Progress<'a> {
     pub(super) fn new(state: ExecutionState, definition: &'a Definition, facts: &'a Facts) -> Self {
-        Self { state, outcome: Outcome::default(), definition, facts }
+        Self { state, outcome: Outcome::default(), definition, facts, made: LargeValues::new() }
     }
 
     /// Appends an event and folds it.
@@ -190,7 +193,7 @@ impl<'a> Progress<'a> {
         let Some(started) = &self.state.started else {
             return Ok(Err(custom_error("the execution has no start".to_owned())));
         };
-        let scope = ExecutionScope::new(&self.state, started, self.facts, &node.id);
+        let scope = ExecutionScope::new(&self.state, started, self.facts, &self.made, &node.id);
         match node.config.begin(&scope, &mut Fuel::standard()) {
             Ok(Step::Complete { output, .. }) if BlobRef::from_value(&output).is_some() => {
                 // Real claim checks were resolved by the scope: this one was put together from data.
@@ -349,7 +352,13 @@ impl<'a> Progress<'a> {
     /// A claim check in place of a value too large for an event.
     fn check_in(&mut self, value: Value) -> Value {
         let (value, blob) = claim_check(value);
-        self.outcome.blobs.extend(blob);
+        if let Some(blob) = blob {
+            // Read back rather than cloned before: large values are rare, and cloning every value is not free.
+            if let Ok(content) = serde_json::from_slice(&blob.content) {
+                self.made.insert(blob.reference.sha256.clone(), Arc::new(content));
+            }
+            self.outcome.blobs.push(blob);
+        }
         value
     }
 }

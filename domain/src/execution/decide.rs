@@ -3,12 +3,12 @@
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-use crate::aggregate::workflow_not_found;
 use crate::decision::{Decision, Need, NodeRun, Wakeup, WakeupKind};
 use crate::expression::Fuel;
 use crate::facts::{Fact, Facts, WorkflowHead};
 use crate::node_type::NodeType;
 use crate::rejection::{Problem, Rejection, RejectionKind};
+use crate::workflow;
 use crate::workflow::definition::Definition;
 
 use super::advance::Progress;
@@ -17,7 +17,7 @@ use super::event::{
     ErrorKind, ExecutionCancelled, ExecutionStarted, NodeCompleted, NodeError, NodeFailed, NodeStarted,
     SignalReceived, TimerPurpose,
 };
-use super::scope::ExecutionScope;
+use super::scope::{ExecutionScope, LargeValues};
 use super::state::{ExecutionState, ExecutionStatus, NodeState, NodeStatus, Phase};
 use super::{MAX_HISTORY_EVENTS, not_found};
 
@@ -136,7 +136,7 @@ fn start_execution(
             needs.push(Need::Workflow(start.workflow_id));
             return Ok(Decision::Needs(needs));
         }
-        Fact::Absent => return Err(workflow_not_found(start.workflow_id)),
+        Fact::Absent => return Err(workflow::not_found(start.workflow_id)),
         Fact::Is(head) => head,
     };
     let version = startable_version(start, head)?;
@@ -188,7 +188,7 @@ fn start_execution(
 fn startable_version(start: &StartExecution, head: &WorkflowHead) -> Result<u64, Rejection> {
     let id = start.workflow_id;
     if head.deleted {
-        return Err(workflow_not_found(id));
+        return Err(workflow::not_found(id));
     }
     if !head.enabled {
         let detail = format!("workflow {id} is disabled; enable it first");
@@ -223,7 +223,8 @@ fn render_attributes(
     let Some(template) = &definition.attributes else { return Ok(Map::new()) };
     let state = super::evolve(ExecutionState::default(), &started.clone().into(), facts.now);
     let Some(fixed) = state.started.as_deref() else { return Ok(Map::new()) };
-    let scope = ExecutionScope::new(&state, fixed, facts, "");
+    let made = LargeValues::new();
+    let scope = ExecutionScope::new(&state, fixed, facts, &made, "");
     let reject = |pointer: String, detail: String| {
         AttributesError::Rejected(Rejection::invalid(
             "expression_error",

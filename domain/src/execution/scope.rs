@@ -1,6 +1,8 @@
 //! What expressions of an execution see: nothing but its own state and facts.
 
 use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::blob::BlobRef;
@@ -11,11 +13,16 @@ use crate::time::Timestamp;
 
 use super::state::{ExecutionState, NodeState, StartedFacts};
 
+/// Contents of claim checks by their SHA-256.
+pub(super) type LargeValues = HashMap<String, Arc<Value>>;
+
 /// The scope of one node's expressions.
 pub(super) struct ExecutionScope<'a> {
     state: &'a ExecutionState,
     started: &'a StartedFacts,
     facts: &'a Facts,
+    /// Large values of this very decision, which no store has yet.
+    made: &'a LargeValues,
     /// The node whose expressions are evaluated: part of what `uuid()` is derived from.
     path: &'a str,
 }
@@ -25,19 +32,21 @@ impl<'a> ExecutionScope<'a> {
         state: &'a ExecutionState,
         started: &'a StartedFacts,
         facts: &'a Facts,
+        made: &'a LargeValues,
         path: &'a str,
     ) -> Self {
-        Self { state, started, facts, path }
+        Self { state, started, facts, made, path }
     }
 
     /// A value, through its claim check if it is one.
-    fn value<'s>(facts: &'s Facts, value: &'s Value) -> Binding<'s> {
+    fn value(&self, value: &'a Value) -> Binding<'a> {
         match BlobRef::from_value(value) {
             None => Binding::Value(value),
-            Some(reference) => match facts.blobs.get(&reference.sha256) {
-                Some(content) => Binding::Value(content),
-                None => Binding::NeedsBlob(reference),
-            },
+            Some(reference) => {
+                let known =
+                    self.made.get(&reference.sha256).or_else(|| self.facts.blobs.get(&reference.sha256));
+                known.map_or(Binding::NeedsBlob(reference), |content| Binding::Value(content))
+            }
         }
     }
 }
@@ -45,7 +54,7 @@ impl<'a> ExecutionScope<'a> {
 impl Scope for ExecutionScope<'_> {
     fn name<'s>(&'s self, name: &str) -> Binding<'s> {
         match name {
-            "input" => Self::value(self.facts, &self.started.input),
+            "input" => self.value(&self.started.input),
             "nodes" => Binding::Object(Box::new(Nodes { scope: self })),
             "vars" => match &self.facts.variables {
                 Fact::Is(variables) => Binding::Object(Box::new(Variables(&variables.values))),
@@ -78,7 +87,7 @@ struct Nodes<'a> {
 impl<'a> Object<'a> for Nodes<'a> {
     fn get(&self, key: &str) -> Binding<'a> {
         match self.scope.state.nodes.get(key) {
-            Some(node) => Binding::Object(Box::new(NodeObject { facts: self.scope.facts, node })),
+            Some(node) => Binding::Object(Box::new(NodeObject { scope: self.scope, node })),
             None => Binding::Missing,
         }
     }
@@ -89,7 +98,7 @@ impl<'a> Object<'a> for Nodes<'a> {
 }
 
 struct NodeObject<'a> {
-    facts: &'a Facts,
+    scope: &'a ExecutionScope<'a>,
     node: &'a NodeState,
 }
 
@@ -97,7 +106,7 @@ impl<'a> Object<'a> for NodeObject<'a> {
     fn get(&self, key: &str) -> Binding<'a> {
         match key {
             "output" => match &self.node.output {
-                Some(output) => ExecutionScope::value(self.facts, output),
+                Some(output) => self.scope.value(output),
                 None => Binding::Missing,
             },
             "error" => match &self.node.error {

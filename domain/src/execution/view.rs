@@ -275,9 +275,15 @@ impl ExecutionView {
             let mut view =
                 known.remove(&node.id).unwrap_or_else(|| NodeView::pending(&node.id, node.node_type));
             match node.node_type {
-                NodeType::Start => view.settle(NodeViewStatus::Completed, Some(self.started_at)),
+                NodeType::Start => {
+                    view.settle(NodeViewStatus::Completed, Some(self.started_at));
+                    view.output.clone_from(&self.input);
+                }
                 NodeType::End if self.ends.contains(&node.id) => {
                     view.settle(NodeViewStatus::Completed, self.finished_at);
+                    let own =
+                        if self.ends.len() > 1 { self.output.get(&node.id) } else { Some(&self.output) };
+                    view.output = own.cloned().unwrap_or_default();
                 }
                 NodeType::End if self.status == ExecutionStatus::Completed => {
                     view.settle(NodeViewStatus::Skipped, None);
@@ -305,6 +311,7 @@ impl NodeView {
     fn settle(&mut self, status: NodeViewStatus, at: Option<Timestamp>) {
         self.status = status;
         self.run = 1;
+        self.attempt = u32::from(status == NodeViewStatus::Completed);
         self.started_at = at;
         self.finished_at = at;
         self.duration_ms = at.map(|_| 0);

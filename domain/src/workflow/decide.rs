@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::aggregate::workflow_not_found;
 use crate::decision::{ClaimChange, ClaimOp, Decision, Outcome};
 use crate::event::{Event, WorkflowEvent};
 use crate::facts::Facts;
@@ -128,7 +127,7 @@ fn publish(state: &WorkflowState, version: Option<u64>, facts: &Facts) -> Result
 
 fn restore(state: &WorkflowState, facts: &Facts) -> Result<Decision, Rejection> {
     if state.latest_version() == 0 {
-        return Err(workflow_not_found(facts.stream));
+        return Err(super::not_found(facts.stream));
     }
     if !state.deleted {
         return Ok(outcome(state, None, Vec::new(), facts));
@@ -158,7 +157,7 @@ fn invalid_definition(problems: Vec<Problem>) -> Rejection {
 /// A workflow that exists and is not deleted.
 fn live<'a>(state: &'a WorkflowState, facts: &Facts) -> Result<&'a WorkflowState, Rejection> {
     if state.latest_version() == 0 || state.deleted {
-        return Err(workflow_not_found(facts.stream));
+        return Err(super::not_found(facts.stream));
     }
     Ok(state)
 }

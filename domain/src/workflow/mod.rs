@@ -10,9 +10,18 @@ pub mod event;
 mod evolve;
 mod state;
 
+use uuid::Uuid;
+
+use crate::rejection::{Rejection, RejectionKind};
+
 pub use decide::{claim_taken, decide};
 pub use evolve::evolve;
 pub use state::{DefinitionVersion, WorkflowState};
 
 /// The claim that makes a workflow's name unique in its tenant.
 pub const NAME_CLAIM: &str = "workflow_name";
+
+/// No such workflow for this tenant.
+pub(crate) fn not_found(id: Uuid) -> Rejection {
+    Rejection::new(RejectionKind::NotFound, "workflow_not_found", format!("there is no workflow {id}"))
+}

@@ -413,3 +413,15 @@ fn a_claim_check_put_together_from_input_fails_its_node() {
     let scenario = given(document).started_with(json!({"x": forged}));
     assert_eq!(scenario.types(), ["started", "failed a", "failed"]);
 }
+
+#[test]
+fn a_large_output_is_claim_checked_and_still_seen_by_the_next_node_of_the_same_decision() {
+    let document = graph(
+        json!([transform("copy", json!({"got": "{{ input + input }}"})),
+            {"id": "end", "type": "end", "config": {"output": "{{ size(nodes.copy.output.got) }}"}}]),
+        json!(["start>copy", "copy>end"]),
+    );
+    let scenario = given(document).started_with(json!("x".repeat(40_000)));
+    assert_eq!(scenario.output(), json!(80_000));
+    assert!(scenario.latest("execution.node.completed")["output"]["$blob"]["sha256"].is_string());
+}

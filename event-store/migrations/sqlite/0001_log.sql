@@ -143,3 +143,11 @@ create index verifiers_by_family on verifiers (family) where family is not null;
 
 -- Read by forget_expired.
 create index verifiers_by_expiry on verifiers (expires_at) where expires_at is not null;
+
+-- How far readers without tables of their own are. The key reads and moves one.
+create table checkpoints (
+    reader text not null,
+    partition integer not null,
+    last_offset integer not null,
+    primary key (reader, partition)
+) without rowid;

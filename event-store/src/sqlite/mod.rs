@@ -9,8 +9,9 @@
 //! out, so what this process knows of heads and epochs is all there is to know; all writes go through one
 //! connection, under one mutex, in WAL mode with `synchronous=full`, so a commit that returned is on disk;
 //! offsets are given out inside that transaction, so a reader that sees `n + 1` has seen `n`.
-//! Deliberately absent: checkpoints of readers, snapshots, other processes.
+//! Deliberately absent: snapshots, other processes.
 
+mod checkpoints;
 mod insert;
 mod judge;
 mod open;

@@ -14,7 +14,8 @@ use domain::ids::{Actor, Partition, Position, Slot, TenantId, new_id};
 use domain::time::Timestamp;
 use event_store::verifiers::Verifiers;
 use event_store::{
-    Append, AppendError, Batch, Committed, Log, Loser, PartitionHead, Refusal, StoreError, StreamAppend,
+    Append, AppendError, Batch, Checkpoints, Committed, Log, Loser, PartitionHead, Refusal, StoreError,
+    StreamAppend,
 };
 
 /// Partitions of every store in these tests.
@@ -23,7 +24,7 @@ pub(crate) const PARTITIONS: u16 = 4;
 /// A place where a log lives, which can be opened again.
 #[async_trait]
 pub(crate) trait Store: Send + Sync {
-    type Log: Log + Verifiers + 'static;
+    type Log: Log + Checkpoints + Verifiers + 'static;
 
     /// An empty place.
     fn create() -> Self;

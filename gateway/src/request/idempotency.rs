@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::status;
 
 use super::Caller;
+use super::parameters::original_uri;
 
 /// The header's longest value.
 const MAX_KEY_BYTES: usize = 255;
@@ -154,7 +155,8 @@ impl<S: Send + Sync> FromRequestParts<S> for WriteHeaders {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let key = read_key(&parts.headers)?;
-        let key = key.map(|text| Key { text, operation: format!("{} {}", parts.method, parts.uri.path()) });
+        let key = key
+            .map(|text| Key { text, operation: format!("{} {}", parts.method, original_uri(parts).path()) });
         Ok(Self { caller, key })
     }
 }

@@ -1,6 +1,6 @@
 //! Path segments and query parameters, strictly UTF-8.
 
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, OriginalUri, RawPathParams};
 use domain::ids::parse_id;
 use domain::time::Timestamp;
 use http::request::Parts;
@@ -63,8 +63,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
             }
         }
         let pairs = decode_query(parts.uri.query().unwrap_or_default())?;
-        Ok(Self { pairs, uri: parts.uri.clone(), headers })
+        Ok(Self { pairs, uri: original_uri(parts), headers })
     }
+}
+
+/// The address as the client sent it; below a nested router `parts.uri` has lost its prefix.
+pub(super) fn original_uri(parts: &Parts) -> Uri {
+    parts.extensions.get::<OriginalUri>().map_or_else(|| parts.uri.clone(), |original| original.0.clone())
 }
 
 const MIN_POSITION: &str = "everline-min-position";

@@ -57,6 +57,8 @@ async fn the_tenants_log_is_paged_without_gap_or_duplicate() {
     let last = all.last().expect("an event");
     let rest = h.get_json(&format!("/api/v1/events?after_position={last}&category=workflow")).await;
     assert!(rest["items"].as_array().expect("items").iter().all(|e| e["position"] != last.as_str()));
+    let page = h.get("/api/v1/events?limit=1").await;
+    assert!(page.headers()["link"].to_str().expect("text").starts_with("</api/v1/events?limit=1&cursor="));
     let none = h.get_json("/api/v1/events?after_position=latest").await;
     assert_eq!(none["items"], json!([]));
 }

@@ -8,7 +8,7 @@ use domain::ids::{Partition, TenantId};
 use domain::time::Timestamp;
 use event_store::log::{COMMAND_RETENTION_MS, WakeupCursor};
 use event_store::verifiers::{Verifier, VerifierKind, Verifiers};
-use event_store::{Log, LogReader};
+use event_store::{Checkpoints, Log, LogReader};
 
 use crate::support::{Owner, Store, append, at, ending, stream, tenant, wakeup};
 
@@ -59,6 +59,35 @@ pub(crate) async fn the_same_wakeup_twice_is_one(store: impl Store) {
     owner.append(vec![wakeup(wakeup(append(stream, 0, 1), 10), 10)]).await.unwrap();
     owner.append(vec![wakeup(append(stream, 1, 1), 10)]).await.unwrap();
     assert_eq!(due(&*owner.log, 0, 100, 10).await, [(10, stream)]);
+}
+
+pub(crate) async fn wakeups_of_the_same_time_are_paged_to_the_last(store: impl Store) {
+    let mut owner = Owner::of(&store).await;
+    let appends = (0..5).map(|_| wakeup(append(stream(1), 0, 1), 10)).collect();
+    owner.append(appends).await.unwrap();
+    let mut cursor = WakeupCursor::after_time(at(0));
+    let mut seen = std::collections::BTreeSet::new();
+    loop {
+        let page = owner.log.wakeups(Partition(1), &cursor, at(100), FINAL, 2).await.unwrap();
+        seen.extend(page.iter().map(|row| row.stream));
+        match page.last() {
+            Some(last) => cursor = WakeupCursor::after_row(last),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 5);
+}
+
+pub(crate) async fn a_checkpoint_moves_only_from_where_it_is(store: impl Store) {
+    let owner = Owner::of(&store).await;
+    let (one, other) = (Partition(1), Partition(2));
+    assert_eq!(owner.log.checkpoint("relay", one).await.unwrap(), 0);
+    assert!(owner.log.move_checkpoint("relay", one, 0, 5).await.unwrap());
+    assert!(!owner.log.move_checkpoint("relay", one, 0, 7).await.unwrap(), "another instance was faster");
+    assert!(!owner.log.move_checkpoint("relay", other, 3, 7).await.unwrap(), "it never was at 3");
+    assert!(owner.log.move_checkpoint("relay", one, 5, 9).await.unwrap());
+    assert_eq!(owner.log.checkpoint("relay", one).await.unwrap(), 9);
+    assert_eq!(owner.log.checkpoint("other", one).await.unwrap(), 0);
 }
 
 pub(crate) async fn past_wakeups_and_old_commands_are_forgotten_in_steps(store: impl Store) {

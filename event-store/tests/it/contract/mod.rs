@@ -52,6 +52,8 @@ macro_rules! contract {
             wakeups_of_ended_streams_are_left_out
             wakeups_are_read_between_two_times_in_order
             the_same_wakeup_twice_is_one
+            wakeups_of_the_same_time_are_paged_to_the_last
+            a_checkpoint_moves_only_from_where_it_is
             past_wakeups_and_old_commands_are_forgotten_in_steps
             a_blob_is_read_by_its_tenant_only
             a_blob_of_an_append_comes_with_it
