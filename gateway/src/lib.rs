@@ -41,7 +41,7 @@ mod variables;
 mod workflow_answer;
 mod ws;
 
-pub use auth::bootstrap::{AdminError, NewAdmin, ensure_admin};
+pub use auth::bootstrap::{AdminError, NewAdmin, prepare_admin};
 pub use config::GatewayConfig;
 pub use gate::PUBLIC;
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};

@@ -60,7 +60,7 @@ pub(crate) fn save_key(path: &Path, key: &Secret) -> anyhow::Result<()> {
     };
     write().inspect_err(|_| drop(fs::remove_file(&draft))).with_context(|| {
         format!(
-            "cannot save the admin's API key in {}; it is lost, so delete the new store and start again",
+            "cannot save the admin's API key in {}; make the directory writable and start again",
             path.display()
         )
     })

@@ -230,8 +230,8 @@ fn create_parent(file: &Path) -> anyhow::Result<()> {
 
 async fn ensure_admin(log: &SqliteLog, options: &EmbeddedOptions) -> anyhow::Result<AdminKey> {
     let password = options.admin_password.as_ref().map(|password| password.expose().to_owned().into());
-    let created = gateway::ensure_admin(log, &*options.clock, &options.admin_email, password).await;
-    let created = created.map_err(|error| match error {
+    let prepared = gateway::prepare_admin(log, &*options.clock, &options.admin_email, password).await;
+    let prepared = prepared.map_err(|error| match error {
         gateway::AdminError::Email(_) => {
             ConfigError::single("bootstrap_admin_email", error.to_string()).into()
         }
@@ -244,12 +244,14 @@ async fn ensure_admin(log: &SqliteLog, options: &EmbeddedOptions) -> anyhow::Res
         Storage::Temporary => None,
         Storage::Files { admin_key, .. } => Some(admin_key),
     };
-    match created {
+    match prepared {
         Some(admin) => {
             let key = Secret::new(admin.api_key.as_str());
+            // Saved before it is valid: a crash in between leaves a file that the next start replaces.
             if let Some(path) = key_file {
                 admin::save_key(path, &key)?;
             }
+            admin.store(log).await.context("cannot store the first admin")?;
             let password = admin.generated_password.map(|password| Secret::new(password.as_str()));
             Ok(AdminKey { email: admin.email, key: Some(key), password, created: true })
         }

@@ -35,7 +35,9 @@ impl EverlineProcess {
             .context("the process's log file cannot be opened")?;
         let mut command = Command::new(program);
         // The tests' own settings begin with EVERLINE_ too; the program would refuse them as unknown keys.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EVERLINE_")) {
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EVERLINE_"))
+        {
             command.env_remove(name);
         }
         let mut child = command

@@ -11,7 +11,7 @@ use super::password::{self, PasswordError};
 use super::sessions::normal_email;
 use super::token::{self, TokenHash};
 
-/// A freshly made administrator. Its secrets exist only here; show them once.
+/// An administrator about to be stored. Its secrets exist only here; save or show them, then call [`NewAdmin::store`].
 pub struct NewAdmin {
     /// The e-mail to log in with.
     pub email: String,
@@ -19,6 +19,18 @@ pub struct NewAdmin {
     pub generated_password: Option<Zeroizing<String>>,
     /// An API key, `evl_…`.
     pub api_key: Zeroizing<String>,
+    key: Verifier,
+    login: Verifier,
+}
+
+impl NewAdmin {
+    /// Makes the key and the password valid. Whoever has lost the secrets before this starts over; afterwards
+    /// nobody can make them again.
+    pub async fn store(&self, verifiers: &dyn Verifiers) -> Result<(), AdminError> {
+        // The password comes last: it is what `prepare_admin` looks for, so a crash in between is made good.
+        verifiers.put(&self.key).await?;
+        Ok(verifiers.put(&self.login).await?)
+    }
 }
 
 /// Without the secrets: they must not reach a log.
@@ -45,9 +57,9 @@ pub enum AdminError {
     Store(#[from] StoreError),
 }
 
-/// Makes the first administrator of the tenant `default`, with an API key, unless the tenant has a user. The same call at every
-/// start is right: a second one changes nothing and answers `None`.
-pub async fn ensure_admin(
+/// Prepares the first administrator of the tenant `default`, with an API key, unless the tenant has a user. The
+/// same call at every start is right: once an administrator is stored it answers `None`.
+pub async fn prepare_admin(
     verifiers: &dyn Verifiers,
     clock: &dyn Clock,
     email: &str,
@@ -87,8 +99,5 @@ pub async fn ensure_admin(
         used_at: None,
     };
     let login = Verifier { kind: VerifierKind::Password, lookup: email.clone(), hash, ..key.clone() };
-    // The password comes last: it is what the check above looks for, so a crash in between is made good.
-    verifiers.put(&key).await?;
-    verifiers.put(&login).await?;
-    Ok(Some(NewAdmin { email, generated_password, api_key }))
+    Ok(Some(NewAdmin { email, generated_password, api_key, key, login }))
 }

@@ -29,25 +29,22 @@ pub(crate) async fn page() -> Response {
     html(include_str!("docs.html").to_owned())
 }
 
-/// What an error code means.
+/// The pages of `docs/errors/`, in the program itself.
+#[derive(rust_embed::RustEmbed)]
+#[folder = "../docs/errors/"]
+struct ErrorPages;
+
+/// What an error code means, and what to do: where the `type` of a problem leads.
 #[utoipa::path(get, path = "/docs/errors/{code}", tag = "docs", params(("code" = String, Path)),
-    responses((status = 200, description = "A page.", content_type = "text/html", body = String)))]
+    responses((status = 200, description = "A page.", content_type = "text/markdown", body = String)))]
 pub(crate) async fn error_page(params: PathParams) -> Result<Response, Failure> {
-    let code = params.text("code");
-    let fits = (1..=64).contains(&code.len())
-        && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if !fits {
-        return Err(Failure::new(status::NOT_FOUND, "there is no such error code"));
-    }
-    let known = status::CODES.iter().find(|known| known.code == code);
-    let text = match known {
-        Some(known) => format!("{}. HTTP status {}.", known.title, known.status.as_u16()),
-        None => "The engine refused the command; the problem's <code>detail</code> says why and what to do."
-            .to_owned(),
-    };
-    Ok(html(format!(
-        "<!doctype html><meta charset=utf-8><title>{code}</title><h1><code>{code}</code></h1><p>{text}</p>"
-    )))
+    let page = ErrorPages::get(&format!("{}.md", params.text("code")));
+    let page = page.ok_or_else(|| Failure::new(status::NOT_FOUND, "there is no such error code"))?;
+    let mut response = page.data.into_owned().into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/markdown; charset=utf-8"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
 }
 
 fn html(text: String) -> Response {

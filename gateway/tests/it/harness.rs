@@ -5,7 +5,7 @@ use bus::in_process::InProcessFeed;
 use bus::{Commands, CommitFeed};
 use domain::time::{Clock, Timestamp};
 use event_store::sqlite::{SqliteLog, SqliteOptions};
-use gateway::{Dependency, Gateway, GatewayConfig, GatewayPorts, Readiness, ensure_admin};
+use gateway::{Dependency, Gateway, GatewayConfig, GatewayPorts, Readiness, prepare_admin};
 use read_models::ReadModels;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -59,8 +59,9 @@ impl Harness {
         let feed: Arc<dyn CommitFeed> = Arc::new(InProcessFeed::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let owner = Arc::new(Owner::new(log.clone(), feed.clone(), clock.clone()).await);
-        let admin = ensure_admin(&*log, &*clock, EMAIL, Some(PASSWORD.to_owned().into()));
-        let admin = admin.await.expect("stored").expect("the first administrator");
+        let admin = prepare_admin(&*log, &*clock, EMAIL, Some(PASSWORD.to_owned().into()));
+        let admin = admin.await.expect("prepared").expect("the first administrator");
+        admin.store(&*log).await.expect("stored");
         let ports = GatewayPorts {
             log: log.clone(),
             blobs: log.clone(),

@@ -92,15 +92,19 @@ async fn subscribe_for(client: &Client, execution: &str, after: u64, most: usize
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_websocket_client_that_hangs_up_again_and_again_misses_nothing() {
+async fn a_websocket_client_that_resumes_a_hundred_times_sees_every_event_once_and_in_order() {
     let server = Server::temporary().await;
-    let workflow = server.client.create(&ticking(TICKS)).await;
+    // Each tick is four events; one event per connection makes more than a hundred connections.
+    let workflow = server.client.create(&ticking(30)).await;
     let execution = server.client.start(&workflow, json!({})).await;
     let mut events: Vec<Value> = Vec::new();
+    let mut connections = 0;
     while events.last().is_none_or(|event| event["type"] != "execution.completed") {
         let after = events.last().map_or(0, version);
-        events.extend(subscribe_for(&server.client, &execution, after, 3).await);
+        events.extend(subscribe_for(&server.client, &execution, after, 1).await);
+        connections += 1;
     }
+    assert!(connections > 100, "{connections} connections");
     assert_whole(&events);
     assert_eq!(events, server.client.events(&execution).await);
     server.stop().await;
