@@ -3,7 +3,7 @@
 /// The worker was not set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The HTTP client could not be made, usually because the system's certificates cannot be read.
-    #[error("the worker's HTTP client could not be set up; check that CA certificates are installed")]
+    /// The HTTP client could not be made, neither with the system's certificates nor with those in the program.
+    #[error("the worker's HTTP client could not be set up")]
     HttpClient(#[source] reqwest::Error),
 }

@@ -15,7 +15,7 @@ use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
     CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, USER_AGENT,
 };
-use reqwest::{Client, Method, Request, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, Method, Request, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use std::error::Error as _;
 use std::num::NonZeroUsize;
@@ -51,17 +51,28 @@ impl HttpRequestExecutor {
     }
 
     fn guarded(guard: Guard, concurrent: NonZeroUsize) -> Result<Self, Error> {
-        let client = Client::builder()
-            .user_agent(concat!("everline/", env!("CARGO_PKG_VERSION")))
-            // A proxy would connect for us, to addresses that nobody checked.
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(guard)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(concurrent.get())
-            .build()
-            .map_err(Error::HttpClient)?;
+        let builder = || {
+            Client::builder()
+                .user_agent(concat!("everline/", env!("CARGO_PKG_VERSION")))
+                // A proxy would connect for us, to addresses that nobody checked.
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .dns_resolver(guard)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(concurrent.get())
+        };
+        let client = match builder().build() {
+            Ok(client) => client,
+            // A bare machine or container has no certificates, and the client is not made without any.
+            Err(error) => {
+                tracing::warn!(
+                    error = %error,
+                    "the system's CA certificates cannot be read; the certificates in the program are used"
+                );
+                builder().tls_certs_only(bundled_certificates()).build().map_err(Error::HttpClient)?
+            }
+        };
         Ok(Self { client, guard })
     }
 
@@ -70,6 +81,12 @@ impl HttpRequestExecutor {
         let origin = origin_of(request.url());
         self.client.execute(request).await.map_err(|error| failed_call(&error, &origin))
     }
+}
+
+/// Mozilla's certificates as of this build.
+fn bundled_certificates() -> Vec<Certificate> {
+    let certificates = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+    certificates.filter_map(|der| Certificate::from_der(der).ok()).collect()
 }
 
 #[async_trait]
