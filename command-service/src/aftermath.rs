@@ -9,11 +9,14 @@ use bus::tasks::{Task, TaskRef};
 use bus::{CommandReply, CommitFeed, CommittedBatch};
 use domain::decision::{NodeRun, WakeupKind};
 use domain::event::{Event, ExecutionEvent, RecordedEvent};
-use event_store::Committed;
+use domain::ids::Partition;
+use event_store::{Committed, Log};
 
 use crate::dispatcher::{Dispatcher, Stop};
+use crate::error::report;
 use crate::fact_source::FactSource;
 use crate::pending::{Pending, Submitted};
+use crate::recovery::recover;
 use crate::timers::Timers;
 
 /// Who hears of a commit.
@@ -57,6 +60,16 @@ impl Aftermath {
         }
         self.dispatcher.release().await;
         replies
+    }
+
+    /// After a commit that was not heard of: does from the log what [`Aftermath::apply`] would have done. Followers
+    /// of the feed see the gap and read the log themselves.
+    pub(crate) async fn catch_up(&self, log: &Arc<dyn Log>, partition: Partition) {
+        self.facts.forget_all();
+        self.timers.load_again(partition);
+        if let Err(error) = recover(log, &self.timers, &self.dispatcher, partition).await {
+            tracing::error!(partition = %partition, error = %report(&error), "what was committed unheard could not be picked up; it waits for its deadlines");
+        }
     }
 
     /// Timers and tasks that an execution's event begins or ends.

@@ -3,8 +3,7 @@
 //! A batch is refused whole, naming its losers. The losers are answered; what their partitions decided after
 //! them goes back to be decided again; the rest is flushed at once.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use bus::{CommandError, CommandReply};
 use domain::ids::Partition;
 use domain::rejection::{Rejection, RejectionKind};
 use domain::workflow;
-use event_store::{AppendError, Batch, Committed, Log, Loser, PartitionHead, Refusal};
+use event_store::{AppendError, Batch, Committed, Log, Loser, PartitionHead, Refusal, StoreError};
 
 use crate::aftermath::Aftermath;
 use crate::config::CommandServiceConfig;
@@ -219,27 +218,33 @@ impl Committer {
         kept
     }
 
-    /// The store failed: whether the batch is durable is not known. Learns where the log ends now.
-    async fn lost(&mut self, batch: Vec<Pending>, error: &event_store::StoreError, again: &mut Again) {
+    /// The store failed: whether the batch is durable is not known. Learns where the log ends now, and if it did
+    /// grow, goes on as a new owner would: from what the log says.
+    async fn lost(&mut self, batch: Vec<Pending>, error: &StoreError, again: &mut Again) {
         let text: Arc<str> = error.to_string().into();
+        let touched: BTreeSet<u16> = batch.iter().map(|pending| pending.partition.0).collect();
+        for partition in touched {
+            // Each of them, also one that has commands to decide again already: what it folded on this batch is void.
+            self.generations[usize::from(partition)] += 1;
+            again.entry(partition).or_default();
+        }
         for pending in batch {
-            let partition = pending.partition.0;
-            if let Entry::Vacant(vacant) = again.entry(partition) {
-                self.generations[usize::from(partition)] += 1;
-                vacant.insert(Vec::new());
-            }
             answer(pending.submitted, Err(CommandError::Unknown(text.clone())));
         }
         tokio::time::sleep(STORE_PAUSE).await;
         match self.log.heads().await {
             Ok(heads) => {
                 for head in heads {
-                    if let Some(known) = self.heads.get_mut(usize::from(head.partition.0)) {
-                        // The epoch stays what this owner was given: if it is older now, the store must refuse.
-                        known.offset = head.offset;
+                    let Some(known) = self.heads.get_mut(usize::from(head.partition.0)) else { continue };
+                    let grew = head.offset != known.offset;
+                    // The epoch stays what this owner was given: if it is older now, the store must refuse.
+                    known.offset = head.offset;
+                    if grew {
+                        self.aftermath.catch_up(&self.log, head.partition).await;
                     }
                 }
             }
+            // The next append offers the old heads; the store then checks every version itself.
             Err(error) => tracing::error!(error = %report(&error), "the log's heads cannot be read"),
         }
     }

@@ -3,9 +3,12 @@
 //! Highest priority first, then tenants in turn, then first come. A bounded window is out at a time. None of it
 //! is stored: the streams say which attempts are in flight, and `recovery` fills this again after a start.
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -14,18 +17,19 @@ use bus::{CommandError, CommandHandler};
 use domain::command::{Command, CommandEnvelope};
 use domain::execution::command::ExecutionCommand;
 use domain::ids::{Actor, Slot, TenantId, derived_id};
-use domain::time::{Clock, Timestamp};
+use domain::time::Timestamp;
 
 use crate::config::CommandServiceConfig;
 
 /// How often leases are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A look that comes later than this by so much means that the process stood still.
+const LATE: Duration = Duration::from_secs(2);
 
 /// The tasks of all partitions that this process owns.
 pub(crate) struct Dispatcher {
     config: CommandServiceConfig,
     queue: Arc<dyn TaskQueue>,
-    clock: Arc<dyn Clock>,
     tasks: Mutex<Tasks>,
 }
 
@@ -56,8 +60,9 @@ struct Turn {
 struct Lease {
     task: Task,
     /// The last sign of life; `None` while it waits in the queue.
-    beat_at: Option<Timestamp>,
-    redelivered_at: Option<Timestamp>,
+    beat_at: Option<Instant>,
+    /// Whether it was handed out again since then.
+    redelivered: bool,
 }
 
 impl Turn {
@@ -99,12 +104,8 @@ impl Tasks {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(
-        config: CommandServiceConfig,
-        queue: Arc<dyn TaskQueue>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self { config, queue, clock, tasks: Mutex::default() }
+    pub(crate) fn new(config: CommandServiceConfig, queue: Arc<dyn TaskQueue>) -> Self {
+        Self { config, queue, tasks: Mutex::default() }
     }
 
     /// Takes in an attempt that is ready. One that is known already is left as it is.
@@ -140,23 +141,32 @@ impl Dispatcher {
             return None;
         }
         let task = tasks.next()?;
-        let lease = Lease { task: task.clone(), beat_at: None, redelivered_at: None };
+        let lease = Lease { task: task.clone(), beat_at: None, redelivered: false };
         tasks.out.insert(task.task.clone(), lease);
         Some(task)
     }
 
     /// Follows signs of life until the shutdown.
     pub(crate) async fn run(&self, handler: Arc<dyn CommandHandler>, shutdown: CancellationToken) {
+        let mut losing = FuturesUnordered::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
+                // Beats that wait are heard before anybody is called silent.
                 beat = self.queue.next_beat() => match beat {
                     Some(beat) => self.beat(&beat),
                     None => return,
                 },
-                _ = look.tick() => {
+                Some(()) = losing.next(), if !losing.is_empty() => {}
+                due = look.tick() => {
+                    if due.elapsed() > LATE {
+                        // This process stood still, so it has heard nobody: that says nothing about the workers.
+                        self.hear_all();
+                        continue;
+                    }
                     let (again, lost) = self.silent();
                     for task in again {
                         tracing::info!(
@@ -165,35 +175,42 @@ impl Dispatcher {
                         );
                         self.queue.publish(task).await;
                     }
-                    for task in lost {
-                        self.lose(&*handler, task).await;
-                    }
+                    losing.extend(lost.into_iter().map(|task| self.lose(&*handler, task)));
                     self.release().await;
                 }
             }
         }
     }
 
+    /// Gives every leased task a fresh start.
+    fn hear_all(&self) {
+        let now = Instant::now();
+        for lease in self.tasks().out.values_mut().filter(|lease| lease.beat_at.is_some()) {
+            lease.beat_at = Some(now);
+        }
+    }
+
     fn beat(&self, beat: &Beat) {
-        let now = self.clock.now();
+        let now = Instant::now();
         if let Some(lease) = self.tasks().out.get_mut(&beat.task) {
             lease.beat_at = Some(now);
-            lease.redelivered_at = None;
+            lease.redelivered = false;
         }
     }
 
     /// Tasks to hand out again, and tasks whose worker is lost.
     fn silent(&self) -> (Vec<Task>, Vec<Task>) {
-        let now = self.clock.now();
         let (mut again, mut lost) = (Vec::new(), Vec::new());
         for lease in self.tasks().out.values_mut() {
             // A task without a beat waits in the queue; its attempt's deadline watches over it.
             let Some(beat_at) = lease.beat_at else { continue };
-            let silent_ms = now.since_ms(beat_at);
+            let silent_ms = beat_at.elapsed().as_millis() as u64;
             if silent_ms >= self.config.worker_lost_after_ms {
+                // If this is not answered, it is silent again after as long.
+                lease.beat_at = Some(Instant::now());
                 lost.push(lease.task.clone());
-            } else if silent_ms >= self.config.redeliver_after_ms && lease.redelivered_at.is_none() {
-                lease.redelivered_at = Some(now);
+            } else if silent_ms >= self.config.redeliver_after_ms && !lease.redelivered {
+                lease.redelivered = true;
                 again.push(lease.task.clone());
             }
         }

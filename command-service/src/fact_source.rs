@@ -82,6 +82,14 @@ impl FactSource {
         }
     }
 
+    /// Forgets everything that can change, after commits that were not heard of.
+    pub(crate) fn forget_all(&self) {
+        let mut caches = self.caches();
+        caches.changes += 1;
+        caches.heads.clear();
+        caches.latest_variables.clear();
+    }
+
     /// Puts what is needed into the facts.
     pub(crate) async fn fetch(
         &self,

@@ -19,6 +19,7 @@ use domain::aggregate::{Aggregate, AggregateState};
 use domain::command::{Command, CommandEnvelope};
 use domain::decision::{Decision, Outcome};
 use domain::event::{Codec, Event, RecordedEvent};
+use domain::execution::Phase;
 use domain::execution::command::ExecutionCommand;
 use domain::facts::Facts;
 use domain::ids::{Partition, Position, Slot, derived_id};
@@ -31,6 +32,8 @@ use crate::fact_source::FactSource;
 use crate::folding::load;
 use crate::pending::{Notice, Pending, Submitted, first_answer};
 
+/// Commands that may wait for an append on its way.
+const MAX_HELD: usize = 1_024;
 /// How often a decider may ask for facts before the command is given up.
 const MAX_ROUNDS: usize = 64;
 
@@ -50,15 +53,54 @@ pub(crate) struct PartitionTask {
 
 /// What a partition has folded and what of it is not durable yet.
 pub(crate) struct Memory {
+    /// Streams as the log has them; any of them can be folded again.
     streams: LruCache<Uuid, Aggregate>,
-    /// Streams with appends on their way, and how many.
-    in_flight: HashMap<Uuid, usize>,
+    /// Streams that are ahead of the log. They are few: the committer's queue bounds them.
+    ahead: HashMap<Uuid, Ahead>,
     /// Command ids on their way.
     commands: HashSet<Uuid>,
-    /// Commands that came again while the first was on its way.
-    repeated: HashMap<Uuid, Vec<Submitted>>,
+    /// Commands that came again while the first was on its way, by id.
+    repeated: Held,
+    /// Commands that failed on what is not durable yet, by stream.
+    doubtful: Held,
     generation: u64,
     last_decided_at: Timestamp,
+}
+
+/// A stream with appends on their way.
+struct Ahead {
+    aggregate: Aggregate,
+    appends: usize,
+}
+
+/// Commands that wait for an append, by what they wait for.
+#[derive(Default)]
+struct Held {
+    commands: HashMap<Uuid, Vec<Submitted>>,
+    count: usize,
+}
+
+impl Held {
+    /// Keeps a command, unless too many wait already.
+    fn keep(&mut self, key: Uuid, submitted: Submitted) -> Result<(), Submitted> {
+        if self.count >= MAX_HELD {
+            return Err(submitted);
+        }
+        self.count += 1;
+        self.commands.entry(key).or_default().push(submitted);
+        Ok(())
+    }
+
+    fn take(&mut self, key: Uuid) -> Vec<Submitted> {
+        let taken = self.commands.remove(&key).unwrap_or_default();
+        self.count -= taken.len();
+        taken
+    }
+
+    fn take_all(&mut self) -> Vec<Submitted> {
+        self.count = 0;
+        self.commands.drain().flat_map(|(_, waiting)| waiting).collect()
+    }
 }
 
 impl Memory {
@@ -66,64 +108,73 @@ impl Memory {
     pub(crate) fn new(capacity: usize, last_recorded_at: Timestamp) -> Self {
         Self {
             streams: LruCache::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN)),
-            in_flight: HashMap::new(),
+            ahead: HashMap::new(),
             commands: HashSet::new(),
-            repeated: HashMap::new(),
+            repeated: Held::default(),
+            doubtful: Held::default(),
             generation: 0,
             last_decided_at: last_recorded_at,
         }
     }
 
-    /// Keeps a folded stream. One with appends on their way is never dropped: the log does not have them yet.
-    fn keep(&mut self, stream: Uuid, aggregate: Aggregate) {
-        let mut evicted = self.streams.push(stream, aggregate);
-        for _ in 0..self.streams.len() {
-            match evicted {
-                Some((old, aggregate)) if old != stream && self.in_flight.contains_key(&old) => {
-                    evicted = self.streams.push(old, aggregate);
-                }
-                _ => return,
-            }
+    /// A folded stream.
+    fn stream(&mut self, stream: Uuid) -> Option<&Aggregate> {
+        match self.ahead.get(&stream) {
+            Some(ahead) => Some(&ahead.aggregate),
+            None => self.streams.get(&stream),
         }
     }
 
-    fn committed(&mut self, command: Uuid, stream: Uuid) {
+    /// A folded stream that an append is being made for.
+    fn move_ahead(&mut self, stream: Uuid) -> Option<&mut Aggregate> {
+        if !self.ahead.contains_key(&stream) {
+            let aggregate = self.streams.pop(&stream)?;
+            self.ahead.insert(stream, Ahead { aggregate, appends: 0 });
+        }
+        let ahead = self.ahead.get_mut(&stream)?;
+        ahead.appends += 1;
+        Some(&mut ahead.aggregate)
+    }
+
+    /// An append is durable. Returns the commands that waited for it.
+    fn committed(&mut self, command: Uuid, stream: Uuid) -> Vec<Submitted> {
         self.commands.remove(&command);
-        if let Some(count) = self.in_flight.get_mut(&stream) {
-            *count -= 1;
-            if *count == 0 {
-                self.in_flight.remove(&stream);
-                self.drop_if_finished(stream);
+        let mut waiting = self.repeated.take(command);
+        if let Some(ahead) = self.ahead.get_mut(&stream) {
+            ahead.appends -= 1;
+            if ahead.appends == 0 {
+                waiting.extend(self.doubtful.take(stream));
+                if let Some(ahead) = self.ahead.remove(&stream)
+                    && !is_finished(&ahead.aggregate)
+                {
+                    self.streams.put(stream, ahead.aggregate);
+                }
             }
         }
+        waiting
     }
 
-    /// A finished execution is rarely asked for again; its state is not worth the memory.
-    fn drop_if_finished(&mut self, stream: Uuid) {
-        let finished = matches!(
-            self.streams.peek(&stream).map(|aggregate| &aggregate.state),
-            Some(AggregateState::Execution(state)) if matches!(state.phase, domain::execution::Phase::Finished(_))
-        );
-        if finished {
-            self.streams.pop(&stream);
-        }
-    }
-
-    /// Forgets everything that is not durable.
-    fn reset(&mut self, generation: u64) {
+    /// Forgets everything that is not durable. Returns the commands that waited for some of it.
+    fn reset(&mut self, generation: u64) -> Vec<Submitted> {
         self.generation = generation;
-        for (stream, _) in self.in_flight.drain() {
-            self.streams.pop(&stream);
-        }
+        self.ahead.clear();
         self.commands.clear();
+        let mut waiting = self.repeated.take_all();
+        waiting.extend(self.doubtful.take_all());
+        waiting
     }
+}
+
+/// A finished execution is rarely asked for again; its state is not worth the memory.
+fn is_finished(aggregate: &Aggregate) -> bool {
+    matches!(&aggregate.state, AggregateState::Execution(state) if matches!(state.phase, Phase::Finished(_)))
 }
 
 impl PartitionTask {
     /// Decides commands until the shutdown, then finishes what was accepted.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut open = true;
-        while open || !self.memory.commands.is_empty() {
+        while open || !self.memory.ahead.is_empty() {
             tokio::select! {
                 biased;
                 notice = self.notices.recv() => match notice {
@@ -150,19 +201,17 @@ impl PartitionTask {
         match notice {
             Notice::Committed(done) => {
                 for (command, stream) in done {
-                    self.memory.committed(command, stream);
-                    for repeated in self.memory.repeated.remove(&command).unwrap_or_default() {
-                        self.decide(repeated).await;
+                    for waiting in self.memory.committed(command, stream) {
+                        self.decide(waiting).await;
                     }
                 }
             }
             Notice::Again { generation, commands } => {
+                let mut all = commands;
                 if generation != self.memory.generation {
-                    self.memory.reset(generation);
+                    all.extend(self.memory.reset(generation));
                 }
-                let repeated: Vec<_> =
-                    self.memory.repeated.drain().flat_map(|(_, waiting)| waiting).collect();
-                for submitted in commands.into_iter().chain(repeated) {
+                for submitted in all {
                     self.decide(submitted).await;
                 }
             }
@@ -170,15 +219,19 @@ impl PartitionTask {
     }
 
     async fn decide(&mut self, submitted: Submitted) {
-        let id = submitted.envelope.id;
+        let Submitted { envelope, .. } = &submitted;
+        let (id, stream) = (envelope.id, envelope.stream);
         if self.memory.commands.contains(&id) {
-            self.memory.repeated.entry(id).or_default().push(submitted);
-            return;
+            let held = self.memory.repeated.keep(id, submitted);
+            return overloaded(held);
         }
         self.deciding.fetch_add(1, Ordering::Relaxed);
-        let decided = self.outcome(&submitted.envelope).await;
-        match decided {
+        match self.outcome(&submitted.envelope).await {
             Ok((outcome, now)) => self.submit(submitted, outcome, now).await,
+            // What it failed on may never become durable: it is decided again when that is known.
+            Err(_) if self.memory.ahead.contains_key(&stream) => {
+                overloaded(self.memory.doubtful.keep(stream, submitted));
+            }
             Err(error) => self.refuse(submitted, error).await,
         }
         self.deciding.fetch_sub(1, Ordering::Relaxed);
@@ -188,12 +241,12 @@ impl PartitionTask {
     async fn outcome(&mut self, envelope: &CommandEnvelope) -> Result<(Outcome, Timestamp), CommandError> {
         let unknown = |error: &dyn std::fmt::Display| CommandError::Unknown(error.to_string().into());
         let stream = envelope.stream;
-        if !self.memory.streams.contains(&stream) {
+        if self.memory.stream(stream).is_none() {
             let aggregate = load(&*self.log, stream, None).await.map_err(|error| {
                 tracing::error!(stream.id = %stream, error = %report(&error), "a stream could not be folded");
                 unknown(&error)
             })?;
-            self.memory.keep(stream, aggregate);
+            self.memory.streams.put(stream, aggregate);
         }
         // Never back within a partition, whatever the clock does.
         let now = self.clock.now().max(self.memory.last_decided_at);
@@ -222,7 +275,7 @@ impl PartitionTask {
         let answer = outcome.answer.to_string();
         debug_assert!(answer.len() <= MAX_ANSWER_BYTES, "an answer names things, it does not carry them");
         let stream = envelope.stream;
-        let Some(aggregate) = self.memory.streams.get_mut(&stream) else { return };
+        let Some(aggregate) = self.memory.move_ahead(stream) else { return };
         let expected_version = aggregate.version;
         let mut recorded = Vec::with_capacity(outcome.events.len());
         for event in &outcome.events {
@@ -234,7 +287,8 @@ impl PartitionTask {
             AggregateState::Execution(state) => state.started.as_ref().map_or(0, |started| started.priority),
             _ => 0,
         };
-        let bytes = recorded.iter().map(|event| event.data.len()).sum();
+        let bytes = recorded.iter().map(|event| event.data.len()).sum::<usize>()
+            + outcome.blobs.iter().map(|blob| blob.content.len()).sum::<usize>();
         let append = Append {
             partition: self.partition,
             command_id: envelope.id,
@@ -249,7 +303,6 @@ impl PartitionTask {
         };
         self.memory.last_decided_at = now;
         self.memory.commands.insert(envelope.id);
-        *self.memory.in_flight.entry(stream).or_default() += 1;
         let pending = Pending {
             append: Some(append),
             events: outcome.events,
@@ -281,6 +334,14 @@ impl PartitionTask {
         }
         // Nobody waiting for the answer is not an error.
         let _ = reply.send(answer);
+    }
+}
+
+/// Answers a command for which there is no room.
+fn overloaded(held: Result<(), Submitted>) {
+    if let Err(submitted) = held {
+        // Nobody waiting for the answer is not an error.
+        let _ = submitted.reply.send(Err(CommandError::Overloaded));
     }
 }
 

@@ -16,29 +16,36 @@ use domain::execution::event::NodeScheduled;
 use domain::execution::{ExecutionState, FINAL_EVENT_TYPES, NodeStatus, Phase};
 use domain::ids::Partition;
 use domain::time::Timestamp;
-use event_store::Log;
 use event_store::log::WakeupCursor;
+use event_store::{Log, StoreError};
 
 use crate::dispatcher::Dispatcher;
+use crate::error::report;
 use crate::folding::{LoadError, PAGE};
 use crate::timers::Timers;
 
 /// Reads a partition's wakeups up to the horizon into the timers, and hands attempts in flight to the dispatcher.
+/// A stream that cannot be read is left, loudly; the others go on.
 pub(crate) async fn recover(
     log: &Arc<dyn Log>,
     timers: &Timers,
     dispatcher: &Dispatcher,
     partition: Partition,
-    until: Timestamp,
-) -> Result<usize, LoadError> {
-    timers.read(&**log, partition, Timestamp::from_unix_ms(i64::MIN), until).await?;
+) -> Result<usize, StoreError> {
+    timers.load(&**log, partition).await?;
     // Attempts may have deadlines beyond the horizon; their rows are read, but stay in the store.
-    let rows = with_attempts(&**log, partition).await?;
     let mut found = 0;
-    for stream in rows {
-        for (task, priority) in in_flight(&**log, stream).await? {
-            dispatcher.ready(task, priority);
-            found += 1;
+    for stream in with_attempts(&**log, partition).await? {
+        match in_flight(&**log, stream).await {
+            Ok(tasks) => {
+                for (task, priority) in tasks {
+                    dispatcher.ready(task, priority);
+                    found += 1;
+                }
+            }
+            Err(error) => {
+                tracing::error!(execution.id = %stream, error = %report(&error), "an execution cannot be picked up");
+            }
         }
     }
     dispatcher.release().await;
@@ -46,9 +53,9 @@ pub(crate) async fn recover(
 }
 
 /// Streams with an attempt whose deadline row is still there.
-async fn with_attempts(log: &dyn Log, partition: Partition) -> Result<BTreeSet<Uuid>, LoadError> {
+async fn with_attempts(log: &dyn Log, partition: Partition) -> Result<BTreeSet<Uuid>, StoreError> {
     let mut streams = BTreeSet::new();
-    let mut cursor = WakeupCursor::after_time(Timestamp::from_unix_ms(i64::MIN));
+    let mut cursor = WakeupCursor::after_time(Timestamp::MIN);
     loop {
         let page = log.wakeups(partition, &cursor, Timestamp::MAX, &FINAL_EVENT_TYPES, PAGE).await?;
         let deadlines = page.iter().filter(|row| matches!(row.wakeup.kind, WakeupKind::AttemptDeadline(_)));

@@ -60,7 +60,7 @@ impl CommandHandler for Handler {
         }
         let result = answer.await.unwrap_or(Err(CommandError::NotOwner));
         if let Some(task) = attempt
-            && matches!(result, Err(CommandError::Rejected(_)))
+            && matches!(&result, Err(CommandError::Rejected(rejection)) if rejection.code == "stale_attempt")
         {
             // A result for an attempt that is over: whatever made it so, its place in the window is free.
             self.dispatcher.resolved(&task, Stop::No);
@@ -89,7 +89,7 @@ impl CommandService {
         tasks: Arc<dyn TaskQueue>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let dispatcher = Arc::new(Dispatcher::new(config.clone(), tasks, clock.clone()));
+        let dispatcher = Arc::new(Dispatcher::new(config.clone(), tasks));
         let (partitions, inboxes) =
             (0..log.partitions()).map(|_| mpsc::channel(config.queue_capacity.max(1))).unzip();
         let handler = Arc::new(Handler { partitions, dispatcher: dispatcher.clone() });
@@ -110,7 +110,8 @@ impl CommandService {
                 self.log.take_over(Partition(number)).await.map_err(start("take its partitions over"))?,
             );
         }
-        let timers = Arc::new(Timers::new(self.config.timer_horizon_ms, self.clock.clone()));
+        let timers =
+            Arc::new(Timers::new(self.config.timer_horizon_ms, self.log.partitions(), self.clock.clone()));
         let facts = Arc::new(FactSource::new(self.log.clone()));
         let deciding = Arc::new(AtomicUsize::new(0));
         let (committer, pending) = mpsc::channel(PENDING_CAPACITY);
@@ -152,8 +153,7 @@ impl CommandService {
         let mut committer = tokio::spawn(committer.run());
         let handler: Arc<dyn CommandHandler> = self.handler;
         let helpers = async {
-            let until = self.clock.now().plus_ms(self.config.timer_horizon_ms);
-            pick_up(&self.log, &timers, &self.dispatcher, until).await;
+            pick_up(&self.log, &timers, &self.dispatcher).await;
             tokio::join!(
                 timers.run(self.log.clone(), handler.clone(), shutdown.clone()),
                 self.dispatcher.run(handler.clone(), shutdown.clone()),
@@ -178,9 +178,9 @@ impl CommandService {
 }
 
 /// Goes on with what was in flight when the last process ended. A stream that cannot be read is left, loudly.
-async fn pick_up(log: &Arc<dyn Log>, timers: &Timers, dispatcher: &Dispatcher, until: Timestamp) {
+async fn pick_up(log: &Arc<dyn Log>, timers: &Timers, dispatcher: &Dispatcher) {
     for number in 0..log.partitions() {
-        match recover(log, timers, dispatcher, Partition(number), until).await {
+        match recover(log, timers, dispatcher, Partition(number)).await {
             Ok(0) => {}
             Ok(found) => {
                 tracing::info!(

@@ -1,8 +1,9 @@
 //! Wakeups: fires what is due, as commands whose ids are derived, so that firing twice has one effect.
 //!
 //! Rows in the store are the truth. In memory are those due within the horizon: put in as they are committed,
-//! and read from the store as the horizon moves. A row is forgotten once everything before it has been fired.
-//! A wakeup that is no longer needed does no harm: its decider refuses it.
+//! and read from the store as the horizon moves. A partition whose rows could not be read is read again from where
+//! it was; until then none of its rows are forgotten. A row is forgotten once it is past and everything before it
+//! in its partition has been fired. A wakeup that is no longer needed does no harm: its decider refuses it.
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -31,16 +32,22 @@ const MAX_FIRING: usize = 256;
 const PAGE: usize = 5_000;
 /// Rows forgotten at a time.
 const FORGET: usize = 5_000;
-/// Pause before a wakeup whose command was not answered is fired again, in milliseconds.
+/// Pause before a wakeup whose command was not answered is fired again, in milliseconds; doubled each time.
 const RETRY_MS: u64 = 1_000;
+/// The longest such pause, in milliseconds.
+const MAX_RETRY_MS: u64 = 5 * 60 * 1_000;
 /// How often past rows are forgotten and overdue ones looked for, unless the horizon is shorter, in milliseconds.
 const SWEEP_EVERY_MS: u64 = 10_000;
-/// A row that is still there this long after its time was missed, in milliseconds.
-const OVERDUE_MS: i64 = 30_000;
+/// Rows are kept for this long after their time, in milliseconds.
+const KEEP_PAST_MS: i64 = 30_000;
+
+/// Before every wakeup.
+const NEVER: Timestamp = Timestamp::MIN;
 
 /// The wakeups of all partitions that this process owns.
 pub(crate) struct Timers {
     horizon_ms: u64,
+    partitions: u16,
     clock: Arc<dyn Clock>,
     held: Mutex<Held>,
     changed: Notify,
@@ -48,8 +55,10 @@ pub(crate) struct Timers {
 
 #[derive(Default)]
 struct Held {
-    /// Everything due up to here is in memory.
+    /// What is committed and due up to here goes straight into memory.
     until: Timestamp,
+    /// By partition number: rows due up to here have been read from the store.
+    loaded: Vec<Timestamp>,
     queue: BTreeMap<Key, Entry>,
     by_stream: HashMap<Uuid, Vec<Wakeup>>,
 }
@@ -61,6 +70,7 @@ struct Entry {
     tenant: TenantId,
     /// Not before this time; later than due after a failure.
     not_before: Timestamp,
+    failures: u32,
     firing: bool,
 }
 
@@ -70,7 +80,7 @@ impl Held {
         if self.queue.contains_key(&key) {
             return;
         }
-        let entry = Entry { tenant: tenant.clone(), not_before: wakeup.due_at, firing: false };
+        let entry = Entry { tenant: tenant.clone(), not_before: wakeup.due_at, failures: 0, firing: false };
         self.queue.insert(key, entry);
         self.by_stream.entry(stream).or_default().push(wakeup);
     }
@@ -87,10 +97,10 @@ impl Held {
 }
 
 impl Timers {
-    pub(crate) fn new(horizon_ms: u64, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(horizon_ms: u64, partitions: u16, clock: Arc<dyn Clock>) -> Self {
         let until = clock.now().plus_ms(horizon_ms);
-        let held = Held { until, ..Held::default() };
-        Self { horizon_ms, clock, held: Mutex::new(held), changed: Notify::new() }
+        let held = Held { until, loaded: vec![NEVER; usize::from(partitions)], ..Held::default() };
+        Self { horizon_ms, partitions, clock, held: Mutex::new(held), changed: Notify::new() }
     }
 
     /// Takes committed wakeups in, as far as the horizon reaches.
@@ -132,29 +142,35 @@ impl Timers {
         }
     }
 
-    /// Reads the wakeups of a partition that are due after one time and up to another.
-    pub(crate) async fn read(
-        &self,
-        log: &dyn Log,
-        partition: Partition,
-        after: Timestamp,
-        until: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut cursor = WakeupCursor::after_time(after);
+    /// Reads the wakeups of a partition that are not in memory yet, up to the horizon.
+    pub(crate) async fn load(&self, log: &dyn Log, partition: Partition) -> Result<(), StoreError> {
+        let number = usize::from(partition.0);
+        let (from, until) = {
+            let held = self.held();
+            (held.loaded[number], held.until)
+        };
+        let mut cursor = WakeupCursor::after_time(from);
         loop {
             let page = log.wakeups(partition, &cursor, until, &FINAL_EVENT_TYPES, PAGE).await?;
             let mut held = self.held();
             for row in &page {
                 held.insert(&row.tenant, row.stream, row.wakeup.clone());
             }
-            drop(held);
             match page.last() {
                 Some(last) if page.len() >= PAGE => cursor = WakeupCursor::after_row(last),
-                _ => break,
+                _ => {
+                    held.loaded[number] = until;
+                    break;
+                }
             }
         }
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// Has all of a partition's rows read once more.
+    pub(crate) fn load_again(&self, partition: Partition) {
+        self.held().loaded[usize::from(partition.0)] = NEVER;
     }
 
     /// Fires what is due until the shutdown.
@@ -183,11 +199,7 @@ impl Timers {
                 Some((key, result)) = firing.next(), if !firing.is_empty() => self.fired(&key, result),
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep(Duration::from_millis(pause)) => {}
-                _ = sweep.tick() => {
-                    if let Err(error) = self.sweep(&*log).await {
-                        tracing::warn!(error = %report(&error), "wakeups could not be swept; trying again later");
-                    }
-                }
+                _ = sweep.tick() => self.sweep(&*log).await,
             }
         }
     }
@@ -219,35 +231,45 @@ impl Timers {
         match result {
             Ok(()) | Err(CommandError::Rejected(_) | CommandError::DigestMismatch) => held.remove(key),
             Err(CommandError::Overloaded | CommandError::NotOwner | CommandError::Unknown(_)) => {
-                let not_before = self.clock.now().plus_ms(RETRY_MS);
+                let now = self.clock.now();
                 if let Some(entry) = held.queue.get_mut(key) {
+                    let pause = RETRY_MS.saturating_mul(1 << entry.failures.min(16)).min(MAX_RETRY_MS);
                     entry.firing = false;
-                    entry.not_before = not_before;
+                    entry.failures += 1;
+                    entry.not_before = now.plus_ms(pause);
                 }
             }
         }
     }
 
-    /// Moves the horizon, looks for rows that were missed, and forgets those that are past.
-    async fn sweep(&self, log: &dyn Log) -> Result<(), StoreError> {
+    /// Moves the horizon, reads what has come within it, and forgets rows that are dealt with.
+    async fn sweep(&self, log: &dyn Log) {
         let now = self.clock.now();
-        let (from, until) = {
-            let mut held = self.held();
-            let from = held.until;
+        {
             // Moved before the rows are read: what is committed meanwhile goes straight into memory.
-            held.until = from.max(now.plus_ms(self.horizon_ms));
-            (from, held.until)
-        };
-        let overdue = Timestamp::from_unix_ms(now.unix_ms() - OVERDUE_MS);
-        let earliest = self.held().queue.first_key_value().map_or(now, |(key, _)| key.0.min(now));
-        let past = Timestamp::from_unix_ms(earliest.min(overdue).unix_ms() - 1);
-        for number in 0..log.partitions() {
-            let partition = Partition(number);
-            self.read(log, partition, from, until).await?;
-            self.read(log, partition, past, overdue).await?;
-            log.forget_past(partition, past, now, FORGET).await?;
+            let mut held = self.held();
+            held.until = held.until.max(now.plus_ms(self.horizon_ms));
         }
-        Ok(())
+        for number in 0..self.partitions {
+            let partition = Partition(number);
+            let swept = async {
+                self.load(log, partition).await?;
+                let past =
+                    Timestamp::from_unix_ms(now.unix_ms() - KEEP_PAST_MS).min(self.earliest(partition));
+                log.forget_past(partition, Timestamp::from_unix_ms(past.unix_ms() - 1), now, FORGET).await
+            };
+            if let Err(error) = swept.await {
+                tracing::warn!(partition = number, error = %report(&error), "wakeups could not be swept; trying again later");
+            }
+        }
+    }
+
+    /// When the first wakeup of a partition that has not been fired was due.
+    fn earliest(&self, partition: Partition) -> Timestamp {
+        let held = self.held();
+        let mut of_partition =
+            held.queue.keys().filter(|key| Partition::of(key.1, self.partitions) == partition);
+        of_partition.next().map_or(Timestamp::MAX, |key| key.0)
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {

@@ -49,9 +49,33 @@ impl BlobRef {
     }
 }
 
+/// How deep a value in an event may be nested. Events, views and answers wrap values some levels deeper, and JSON
+/// readers stop at 128.
+pub const MAX_DEPTH: usize = 96;
+
+/// Whether arrays and objects are nested deeper than [`MAX_DEPTH`] in a value.
+pub fn is_too_deep(value: &Value) -> bool {
+    fn deeper(value: &Value, levels: usize) -> bool {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+            Value::Array(_) | Value::Object(_) if levels == 0 => true,
+            Value::Array(items) => items.iter().any(|item| deeper(item, levels - 1)),
+            Value::Object(fields) => fields.values().any(|item| deeper(item, levels - 1)),
+        }
+    }
+    deeper(value, MAX_DEPTH)
+}
+
+/// An upper bound of a value's JSON in bytes, not above [`INLINE_LIMIT`] by more than one part of it.
+pub fn inline_bytes_bound(value: &Value) -> usize {
+    let mut sum = 0;
+    bound(value, &mut sum);
+    sum
+}
+
 /// Replaces `value` by a claim check if its JSON is over [`INLINE_LIMIT`]; the blob must then be stored.
 pub fn claim_check(value: Value) -> (Value, Option<Blob>) {
-    if !may_exceed_inline_limit(&value) {
+    if inline_bytes_bound(&value) <= INLINE_LIMIT {
         return (value, None);
     }
     let content = value.to_string();
@@ -66,29 +90,27 @@ pub fn claim_check(value: Value) -> (Value, Option<Blob>) {
     (reference.to_value(), Some(Blob { reference, content: content.into() }))
 }
 
-/// A cheap upper bound, so that small values are never serialised just to be measured.
-fn may_exceed_inline_limit(value: &Value) -> bool {
-    fn bound(value: &Value, sum: &mut usize) -> bool {
-        *sum += match value {
-            Value::Null | Value::Bool(_) => 6,
-            Value::Number(_) => 26,
-            // A control character takes six bytes when escaped.
-            Value::String(text) => text.len() * 6 + 3,
-            Value::Array(items) => {
-                *sum += 2;
-                return items.iter().any(|item| bound(item, sum));
-            }
-            Value::Object(fields) => {
-                *sum += 2;
-                return fields.iter().any(|(key, item)| {
-                    *sum += key.len() * 6 + 4;
-                    bound(item, sum)
-                });
-            }
-        };
-        *sum > INLINE_LIMIT
-    }
-    bound(value, &mut 0)
+/// A cheap upper bound, so that small values are never serialised just to be measured. True once it is over the
+/// limit; nothing further is counted then.
+fn bound(value: &Value, sum: &mut usize) -> bool {
+    *sum += match value {
+        Value::Null | Value::Bool(_) => 6,
+        Value::Number(_) => 26,
+        // A control character takes six bytes when escaped.
+        Value::String(text) => text.len() * 6 + 3,
+        Value::Array(items) => {
+            *sum += 2;
+            return items.iter().any(|item| bound(item, sum));
+        }
+        Value::Object(fields) => {
+            *sum += 2;
+            return fields.iter().any(|(key, item)| {
+                *sum += key.len() * 6 + 4;
+                bound(item, sum)
+            });
+        }
+    };
+    *sum > INLINE_LIMIT
 }
 
 /// Lower-case hexadecimal.

@@ -91,8 +91,9 @@ pub struct Wakeup {
 /// Why an execution asked to be woken.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum WakeupKind {
-    /// The decision yielded; go on.
-    Yield,
+    /// The decision yielded at this version of the stream; go on. The version makes each yield a wakeup of its own,
+    /// also where two of them fall into one millisecond.
+    Yield(u64),
     /// The whole execution must be done.
     ExecutionDeadline,
     /// An attempt must be done.
@@ -115,7 +116,7 @@ pub struct NodeRun {
 impl fmt::Display for WakeupKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Yield => f.write_str("yield"),
+            Self::Yield(version) => write!(f, "yield:{version}"),
             Self::ExecutionDeadline => f.write_str("execution_deadline"),
             Self::AttemptDeadline(node) => {
                 write!(f, "attempt_deadline:{}:{}:{}", node.run, node.attempt, node.node_id)
@@ -137,16 +138,16 @@ impl FromStr for WakeupKind {
         let refuse = || WakeupKindError(text.to_owned());
         let mut parts = text.splitn(4, ':');
         let kind = parts.next().ok_or_else(refuse)?;
-        let mut node = || -> Option<NodeRun> {
+        let node = |parts: &mut std::str::SplitN<'_, char>| -> Option<NodeRun> {
             let run = parts.next()?.parse().ok()?;
             let attempt = parts.next()?.parse().ok()?;
             Some(NodeRun { run, attempt, node_id: parts.next()?.to_owned() })
         };
         match kind {
-            "yield" => Ok(Self::Yield),
+            "yield" => parts.next().and_then(|v| v.parse().ok()).map(Self::Yield).ok_or_else(refuse),
             "execution_deadline" => Ok(Self::ExecutionDeadline),
-            "attempt_deadline" => node().map(Self::AttemptDeadline).ok_or_else(refuse),
-            "timer" => node().map(Self::Timer).ok_or_else(refuse),
+            "attempt_deadline" => node(&mut parts).map(Self::AttemptDeadline).ok_or_else(refuse),
+            "timer" => node(&mut parts).map(Self::Timer).ok_or_else(refuse),
             _ => Err(refuse()),
         }
     }
@@ -160,7 +161,7 @@ mod tests {
     fn every_wakeup_kind_reads_back_from_its_text() {
         let node = NodeRun { node_id: "loop/3/fetch".into(), run: 2, attempt: 1 };
         for kind in [
-            WakeupKind::Yield,
+            WakeupKind::Yield(501),
             WakeupKind::ExecutionDeadline,
             WakeupKind::AttemptDeadline(node.clone()),
             WakeupKind::Timer(node),

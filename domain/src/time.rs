@@ -13,12 +13,15 @@ use time::format_description::well_known::Rfc3339;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// The first instant with a four-digit year.
+    pub const MIN: Self = Self(-62_167_219_200_000);
+
     /// The last instant with a four-digit year.
     pub const MAX: Self = Self(253_402_300_799_999);
 
     /// From milliseconds since 1970, held within the years 0000 to 9999.
     pub fn from_unix_ms(ms: i64) -> Self {
-        Self(ms.clamp(-62_167_219_200_000, Self::MAX.0))
+        Self(ms.clamp(Self::MIN.0, Self::MAX.0))
     }
 
     /// Milliseconds since 1970.

@@ -71,3 +71,31 @@ async fn a_small_window_still_lets_every_task_through() {
     }
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_too_deep_to_be_read_back_fails_its_node_instead_of_the_stream() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = Service::start(folder.path()).await;
+    let nest = |value: Value, levels: usize| (0..levels).fold(value, |value, _| json!([value]));
+    let template = nest(json!("{{ input }}"), 50);
+    let nodes = json!([crate::harness::transform("t", template), delay("d", 600_000)]);
+    let workflow = service.create_workflow(chain("a", nodes)).await;
+    let execution = fresh();
+    service.send(execution, start(workflow, nest(json!(1), 90))).await.expect("accepted");
+    service.wait_for(execution, "execution.failed").await;
+    let too_deep = service.send(fresh(), start(workflow, nest(json!(1), 110))).await.expect_err("refused");
+    assert!(too_deep.to_string().contains("nested"), "{too_deep}");
+
+    let workflow = service.create_workflow(chain("b", json!([request("a"), request("b")]))).await;
+    let execution = fresh();
+    service.send(execution, start(workflow, json!("x"))).await.expect("accepted");
+    let task = service.task().await;
+    let reply =
+        service.complete(&task, json!({"body": nest(json!(1), 120)})).await.expect("taken as a failure");
+    assert_eq!(reply.answer["status"], "failed");
+    service.stop().await;
+    let service = Service::start(folder.path()).await;
+    assert_eq!(service.types(execution).await.last().map(String::as_str), Some("execution.failed"));
+    service.check_log().await;
+    service.stop().await;
+}

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-use crate::blob::{BlobRef, claim_check};
-use crate::decision::{Need, NodeRun, Outcome, Wakeup, WakeupKind, YIELD_AFTER_EVENTS};
+use crate::blob::{BlobRef, MAX_DEPTH, claim_check, inline_bytes_bound, is_too_deep};
+use crate::decision::{Need, NodeRun, Outcome, Wakeup, WakeupKind};
 use crate::event::{Event, ExecutionEvent};
 use crate::expression::Fuel;
 use crate::facts::Facts;
@@ -17,6 +17,7 @@ use crate::node_type::NodeType;
 use crate::nodes::{Step, StepError};
 use crate::workflow::definition::{Definition, Graph, Node, OnError};
 
+use super::budget::Budget;
 use super::event::{
     ErrorKind, ExecutionCompleted, ExecutionFailed, ExecutionWarning, NodeCancelled, NodeCompleted,
     NodeError, NodeFailed, NodeRetryScheduled, NodeScheduled, NodeSkipped, NodeWaiting, TimerCancelled,
@@ -30,6 +31,9 @@ use super::{MAX_HISTORY_EVENTS, MAX_LOST_WORKERS};
 /// Events kept free at the end of a history, so that an execution at its limit can still end properly.
 const HISTORY_RESERVE: u64 = 2_100;
 
+/// The most events of one decision that ends an execution: what one append may hold.
+const MAX_DECISION_EVENTS: usize = 2_000;
+
 /// A state on its way, with everything that was decided so far.
 pub(super) struct Progress<'a> {
     pub(super) state: ExecutionState,
@@ -38,6 +42,9 @@ pub(super) struct Progress<'a> {
     facts: &'a Facts,
     /// The large values among `outcome`, for expressions of the same decision.
     made: LargeValues,
+    budget: Budget,
+    /// Whether the rest waits for the next decision.
+    yielded: bool,
 }
 
 /// What an incoming edge can know of the node that it comes from.
@@ -60,7 +67,15 @@ enum Readiness {
 
 impl<'a> Progress<'a> {
     pub(super) fn new(state: ExecutionState, definition: &'a Definition, facts: &'a Facts) -> Self {
-        Self { state, outcome: Outcome::default(), definition, facts, made: LargeValues::new() }
+        Self {
+            state,
+            outcome: Outcome::default(),
+            definition,
+            facts,
+            made: LargeValues::new(),
+            budget: Budget::default(),
+            yielded: false,
+        }
     }
 
     /// Appends an event and folds it.
@@ -79,7 +94,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Brings every node as far as it can go, and the execution to its end if nothing is left.
-    pub(super) fn advance(&mut self) -> Result<(), Need> {
+    pub(super) fn advance(&mut self) -> Result<(), Vec<Need>> {
         if self.state.phase != Phase::Running {
             return Ok(());
         }
@@ -94,8 +109,10 @@ impl<'a> Progress<'a> {
         let mut ends = Vec::new();
         let mut busy = false;
         for &index in graph.order() {
-            if self.outcome.events.len() >= YIELD_AFTER_EVENTS {
-                self.outcome.wakeups.push(Wakeup { due_at: self.facts.now, kind: WakeupKind::Yield });
+            if self.budget.is_spent(self.outcome.events.len()) {
+                self.yield_now();
+            }
+            if self.is_over() {
                 return Ok(());
             }
             let node = &graph.nodes()[index];
@@ -109,22 +126,31 @@ impl<'a> Progress<'a> {
                 }
                 _ => self.bring_forward(node, readiness(graph, index, &ways))?,
             };
-            if self.state.phase != Phase::Running {
-                return Ok(());
-            }
             busy |= way == Way::Open && self.state.nodes.contains_key(&node.id);
             ways[index] = way;
         }
-        if !busy {
+        if !busy && !self.is_over() {
             self.complete(&ends)?;
         }
         Ok(())
     }
 
+    /// Whether this decision has nothing more to do.
+    fn is_over(&self) -> bool {
+        self.yielded || self.state.phase != Phase::Running
+    }
+
+    /// Leaves the rest to the next decision.
+    fn yield_now(&mut self) {
+        let kind = WakeupKind::Yield(self.state.version);
+        self.outcome.wakeups.push(Wakeup { due_at: self.facts.now, kind });
+        self.yielded = true;
+    }
+
     /// Takes a node through all steps that follow from its state, until it waits for something or is done.
-    fn bring_forward(&mut self, node: &Node, readiness: Readiness) -> Result<Way, Need> {
+    fn bring_forward(&mut self, node: &Node, readiness: Readiness) -> Result<Way, Vec<Need>> {
         loop {
-            if self.state.phase != Phase::Running {
+            if self.is_over() {
                 return Ok(Way::Closed);
             }
             let Some(state) = self.state.nodes.get(&node.id) else {
@@ -165,9 +191,9 @@ impl<'a> Progress<'a> {
     }
 
     /// Begins an attempt: engine nodes give their result, delays start a timer, worker nodes are scheduled.
-    fn begin(&mut self, node: &Node, run: u32, attempt: u32) -> Result<(), Need> {
+    fn begin(&mut self, node: &Node, run: u32, attempt: u32) -> Result<(), Vec<Need>> {
         let (node_id, node_type) = (node.id.clone(), node.node_type);
-        match self.step(node)? {
+        match self.step(node, &mut Fuel::standard())? {
             Err(error) => self.record(NodeFailed { node_id, run, attempt, node_type, error, duration_ms: 0 }),
             Ok(Step::Complete { output, handle }) => self.complete_node(node, run, attempt, output, handle),
             Ok(Step::WaitUntil(due_at)) => {
@@ -189,21 +215,49 @@ impl<'a> Progress<'a> {
     }
 
     /// What the node's own file says; a failure of the node is not a failure here.
-    fn step(&self, node: &Node) -> Result<Result<Step, NodeError>, Need> {
+    fn step(&mut self, node: &Node, fuel: &mut Fuel) -> Result<Result<Step, NodeError>, Vec<Need>> {
         let Some(started) = &self.state.started else {
             return Ok(Err(custom_error("the execution has no start".to_owned())));
         };
-        let scope = ExecutionScope::new(&self.state, started, self.facts, &self.made, &node.id);
-        match node.config.begin(&scope, &mut Fuel::standard()) {
+        let scope =
+            ExecutionScope::new(&self.state, started, self.facts, &self.made, self.definition, &node.id);
+        let step = node.config.begin(&scope, fuel);
+        self.budget.evaluated(fuel);
+        match step {
             Ok(Step::Complete { output, .. }) if BlobRef::from_value(&output).is_some() => {
                 // Real claim checks were resolved by the scope: this one was put together from data.
                 let message = "the output has the form of a claim check (`$blob`), which is reserved; wrap it in an object";
                 Ok(Err(custom_error(message.to_owned())))
             }
+            Ok(Step::Complete { output: value, .. } | Step::Schedule(value)) if is_too_deep(&value) => {
+                Ok(Err(too_deep_error()))
+            }
             Ok(step) => Ok(Ok(step)),
-            Err(StepError::NeedsBlob(reference)) => Err(Need::Blob(reference)),
+            Err(StepError::NeedsBlob(first)) => Err(self.large_values_of(node, first)),
             Err(StepError::Failed(error)) => Ok(Err(error)),
         }
+    }
+
+    /// All claim checks that a node's expressions may look into, so that they are fetched in one round.
+    fn large_values_of(&self, node: &Node, first: BlobRef) -> Vec<Need> {
+        let references = node.config.references();
+        let input = self.state.started.as_ref().map(|started| &started.input);
+        let input = input.filter(|_| references.roots.contains("input"));
+        let outputs = self
+            .state
+            .nodes
+            .iter()
+            .filter(|(id, _)| references.dynamic_nodes || references.nodes.contains(*id))
+            .filter_map(|(_, state)| state.output.as_deref());
+        let known = |sha256: &str| self.made.contains_key(sha256) || self.facts.blobs.contains_key(sha256);
+        let mut needs = vec![Need::Blob(first)];
+        for reference in input.into_iter().chain(outputs).filter_map(BlobRef::from_value) {
+            let need = Need::Blob(reference.clone());
+            if !known(&reference.sha256) && !needs.contains(&need) {
+                needs.push(need);
+            }
+        }
+        needs
     }
 
     fn complete_node(&mut self, node: &Node, run: u32, attempt: u32, output: Value, handle: Option<String>) {
@@ -230,18 +284,19 @@ impl<'a> Progress<'a> {
     ) {
         let node_id = node.id.clone();
         let kind = WakeupKind::Timer(NodeRun { node_id: node_id.clone(), run, attempt });
-        self.outcome.wakeups.push(Wakeup { due_at, kind });
+        // Not in the past, where wakeups count as dealt with.
+        self.outcome.wakeups.push(Wakeup { due_at: due_at.max(self.facts.now), kind });
         self.record(TimerStarted { node_id, run, attempt, purpose, due_at });
     }
 
     /// Another attempt, another way on, or the end of the execution.
-    fn after_failure(&mut self, node: &Node, state: &NodeState) -> Result<(), Need> {
+    fn after_failure(&mut self, node: &Node, state: &NodeState) -> Result<(), Vec<Need>> {
         let (run, attempt) = (state.run, state.attempt);
         let error = state.error.clone().unwrap_or_else(|| custom_error("the attempt failed".to_owned()));
         if error.kind == ErrorKind::WorkerLost && state.lost_workers <= MAX_LOST_WORKERS {
             return self.begin(node, run, attempt + 1);
         }
-        let failed_attempts = attempt.saturating_sub(state.lost_workers);
+        let failed_attempts = attempt.saturating_sub(state.lost_workers.min(MAX_LOST_WORKERS));
         if let Some(retry) = &node.retry
             && retry.retry_on.contains(&error.kind)
             && failed_attempts < retry.max_attempts
@@ -260,7 +315,12 @@ impl<'a> Progress<'a> {
         }
         let handle = match node.on_error {
             OnError::Fail => {
-                self.fail(Some(node.id.clone()), error);
+                if self.has_room_to_end() {
+                    self.fail(Some(node.id.clone()), error);
+                } else {
+                    // The failure is recorded; the next decision begins with it.
+                    self.yield_now();
+                }
                 return Ok(());
             }
             OnError::Continue => None,
@@ -282,10 +342,12 @@ impl<'a> Progress<'a> {
     }
 
     /// Nothing is left to run: renders the outputs of the ends that were reached.
-    fn complete(&mut self, ends: &[&Node]) -> Result<(), Need> {
+    fn complete(&mut self, ends: &[&Node]) -> Result<(), Vec<Need>> {
         let mut outputs = Vec::with_capacity(ends.len());
+        // One budget for all ends: they are one event, which cannot be spread over decisions.
+        let mut fuel = Fuel::standard();
         for end in ends {
-            match self.step(end)? {
+            match self.step(end, &mut fuel)? {
                 Ok(Step::Complete { output, .. }) => outputs.push((end.id.clone(), output)),
                 Ok(Step::WaitUntil(_) | Step::Schedule(_)) => outputs.push((end.id.clone(), Value::Null)),
                 Err(error) => {
@@ -311,6 +373,12 @@ impl<'a> Progress<'a> {
         self.stop_nodes("the execution failed", node_id.as_deref());
         let duration_ms = self.age_ms();
         self.record(ExecutionFailed { node_id, error, duration_ms });
+    }
+
+    /// Whether stopping all that runs fits into this append beside what it holds already.
+    fn has_room_to_end(&self) -> bool {
+        let open = self.state.nodes.values().filter(|state| !state.status.is_settled()).count();
+        self.outcome.events.is_empty() || self.outcome.events.len() + 2 * open + 2 <= MAX_DECISION_EVENTS
     }
 
     /// Cancels every node that is not done, and its timer.
@@ -351,8 +419,10 @@ impl<'a> Progress<'a> {
 
     /// A claim check in place of a value too large for an event.
     fn check_in(&mut self, value: Value) -> Value {
+        self.budget.made(inline_bytes_bound(&value));
         let (value, blob) = claim_check(value);
         if let Some(blob) = blob {
+            self.budget.made(blob.content.len());
             // Read back rather than cloned before: large values are rare, and cloning every value is not free.
             if let Ok(content) = serde_json::from_slice(&blob.content) {
                 self.made.insert(blob.reference.sha256.clone(), Arc::new(content));
@@ -374,6 +444,12 @@ fn readiness(graph: &Graph, index: usize, ways: &[Way]) -> Readiness {
         }
     }
     if taken { Readiness::Ready } else { Readiness::Never }
+}
+
+/// A value that no reader of the log could take in again.
+pub(super) fn too_deep_error() -> NodeError {
+    let message = format!("the value is nested more than {MAX_DEPTH} levels deep; make it flatter");
+    NodeError { kind: ErrorKind::ExpressionError, message, retryable: false, details: Value::Null }
 }
 
 /// An error of the engine itself.

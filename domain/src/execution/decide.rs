@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
+use crate::blob::{MAX_DEPTH, is_too_deep};
 use crate::decision::{Decision, Need, NodeRun, Wakeup, WakeupKind};
 use crate::expression::Fuel;
 use crate::facts::{Fact, Facts, WorkflowHead};
@@ -11,7 +12,7 @@ use crate::rejection::{Problem, Rejection, RejectionKind};
 use crate::workflow;
 use crate::workflow::definition::Definition;
 
-use super::advance::Progress;
+use super::advance::{Progress, too_deep_error};
 use super::command::{ExecutionCommand, StartExecution};
 use super::event::{
     ErrorKind, ExecutionCancelled, ExecutionStarted, NodeCompleted, NodeError, NodeFailed, NodeStarted,
@@ -73,8 +74,8 @@ pub fn decide(
 
 /// Advances, and answers with the execution as it then is.
 fn finish(mut progress: Progress<'_>, facts: &Facts) -> Result<Decision, Rejection> {
-    if let Err(need) = progress.advance() {
-        return Ok(Decision::Needs(vec![need]));
+    if let Err(needs) = progress.advance() {
+        return Ok(Decision::Needs(needs));
     }
     progress.outcome.answer = json!({
         "execution_id": facts.stream,
@@ -127,6 +128,7 @@ fn start_execution(
         let detail = format!("execution {} exists already", facts.stream);
         return Err(Rejection::new(RejectionKind::Conflict, "execution_exists", detail));
     }
+    refuse_too_deep(&start.input, "/input")?;
     let mut needs = Vec::new();
     if let Fact::Unknown = facts.variables {
         needs.push(Need::Variables(None));
@@ -224,7 +226,7 @@ fn render_attributes(
     let state = super::evolve(ExecutionState::default(), &started.clone().into(), facts.now);
     let Some(fixed) = state.started.as_deref() else { return Ok(Map::new()) };
     let made = LargeValues::new();
-    let scope = ExecutionScope::new(&state, fixed, facts, &made, "");
+    let scope = ExecutionScope::new(&state, fixed, facts, &made, definition, "");
     let reject = |pointer: String, detail: String| {
         AttributesError::Rejected(Rejection::invalid(
             "expression_error",
@@ -320,6 +322,9 @@ fn complete_node(
     let duration_ms = facts.now.since_ms(state.since);
     let (node_id, run, attempt) = (node.node_id.clone(), node.run, node.attempt);
     let node_type = node_type(definition, node);
+    let result = result.as_ref().map_err(Clone::clone);
+    let result =
+        result.and_then(|output| if is_too_deep(output) { Err(too_deep_error()) } else { Ok(output) });
     match result {
         Ok(output) => progress.record(NodeCompleted {
             node_id,
@@ -330,15 +335,11 @@ fn complete_node(
             handle: None,
             duration_ms,
         }),
-        Err(error) => {
-            progress.record(NodeFailed {
-                node_id,
-                run,
-                attempt,
-                node_type,
-                error: error.clone(),
-                duration_ms,
-            });
+        Err(mut error) => {
+            if is_too_deep(&error.details) {
+                error.details = Value::Null;
+            }
+            progress.record(NodeFailed { node_id, run, attempt, node_type, error, duration_ms });
         }
     }
     Ok(())
@@ -359,7 +360,7 @@ fn wake(
         return Err(stale());
     }
     match &wakeup.kind {
-        WakeupKind::Yield => {}
+        WakeupKind::Yield(_) => {}
         WakeupKind::ExecutionDeadline => {
             let error = timeout_error("the execution passed its deadline");
             progress.fail(None, error);
@@ -401,6 +402,7 @@ fn signal(progress: &mut Progress<'_>, name: &str, payload: &Value, facts: &Fact
         );
         return Err(Rejection::invalid("invalid_signal", "the signal is not valid", vec![problem]));
     }
+    refuse_too_deep(payload, "")?;
     // Nodes need room for their own events; a flood of signals must not end the execution.
     if progress.state.version >= MAX_HISTORY_EVENTS / 2 {
         let detail = format!("execution {} has too many events to take further signals", facts.stream);
@@ -417,6 +419,16 @@ fn cancel(progress: &mut Progress<'_>, reason: Option<&str>, facts: &Facts) -> R
     let duration_ms = progress.age_ms();
     progress.record(ExecutionCancelled { reason, duration_ms });
     Ok(())
+}
+
+/// Refuses a value from outside that no reader of the log could take in again.
+fn refuse_too_deep(value: &Value, pointer: &str) -> Result<(), Rejection> {
+    if !is_too_deep(value) {
+        return Ok(());
+    }
+    let detail = format!("the value is nested more than {MAX_DEPTH} levels deep; make it flatter");
+    let problem = Problem::new(pointer, "too_deep", detail);
+    Err(Rejection::invalid("value_too_deep", "the value is nested too deeply", vec![problem]))
 }
 
 fn refuse_finished(progress: &Progress<'_>, facts: &Facts) -> Result<(), Rejection> {

@@ -10,6 +10,7 @@
 //! be continued. Deliberately absent: clocks, random sources, and what a worker does.
 
 mod advance;
+mod budget;
 pub mod command;
 mod decide;
 pub mod event;

@@ -9,7 +9,9 @@ use crate::blob::BlobRef;
 use crate::expression::{Binding, Object, Scope};
 use crate::facts::{Fact, Facts};
 use crate::ids::{Slot, derived_id};
+use crate::node_type::NodeType;
 use crate::time::Timestamp;
+use crate::workflow::definition::Definition;
 
 use super::state::{ExecutionState, NodeState, StartedFacts};
 
@@ -23,6 +25,7 @@ pub(super) struct ExecutionScope<'a> {
     facts: &'a Facts,
     /// Large values of this very decision, which no store has yet.
     made: &'a LargeValues,
+    definition: &'a Definition,
     /// The node whose expressions are evaluated: part of what `uuid()` is derived from.
     path: &'a str,
 }
@@ -33,9 +36,10 @@ impl<'a> ExecutionScope<'a> {
         started: &'a StartedFacts,
         facts: &'a Facts,
         made: &'a LargeValues,
+        definition: &'a Definition,
         path: &'a str,
     ) -> Self {
-        Self { state, started, facts, made, path }
+        Self { state, started, facts, made, definition, path }
     }
 
     /// A value, through its claim check if it is one.
@@ -88,12 +92,30 @@ impl<'a> Object<'a> for Nodes<'a> {
     fn get(&self, key: &str) -> Binding<'a> {
         match self.scope.state.nodes.get(key) {
             Some(node) => Binding::Object(Box::new(NodeObject { scope: self.scope, node })),
+            // The start has no event of its own; its output is the input.
+            None if self.scope.definition.node(key).is_some_and(|node| node.node_type == NodeType::Start) => {
+                Binding::Object(Box::new(StartObject { scope: self.scope }))
+            }
             None => Binding::Missing,
         }
     }
 
     fn keys(&self) -> Vec<String> {
         self.scope.state.nodes.keys().cloned().collect()
+    }
+}
+
+struct StartObject<'a> {
+    scope: &'a ExecutionScope<'a>,
+}
+
+impl<'a> Object<'a> for StartObject<'a> {
+    fn get(&self, key: &str) -> Binding<'a> {
+        if key == "output" { self.scope.value(&self.scope.started.input) } else { Binding::Missing }
+    }
+
+    fn keys(&self) -> Vec<String> {
+        vec!["output".to_owned()]
     }
 }
 

@@ -6,6 +6,7 @@ pub mod event;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::blob::{MAX_DEPTH, is_too_deep};
 use crate::decision::{Decision, Outcome};
 use crate::event::{Event, VariablesEvent};
 use crate::facts::{Facts, Variables};
@@ -104,6 +105,10 @@ fn check(state: &VariablesState, name: &str, value: &Value) -> Result<(), Reject
             "too_large",
             format!("the value has {length} bytes; at most {MAX_VALUE_BYTES} are allowed"),
         ));
+    }
+    if is_too_deep(value) {
+        let detail = format!("the value is nested more than {MAX_DEPTH} levels deep; make it flatter");
+        problems.push(Problem::new("/value", "too_deep", detail));
     }
     if !problems.is_empty() {
         return Err(Rejection::invalid("invalid_variable", "the variable is not valid", problems));

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::blob::{MAX_DEPTH, is_too_deep};
 use crate::decision::{ClaimChange, ClaimOp, Decision, Outcome};
 use crate::event::{Event, WorkflowEvent};
 use crate::facts::Facts;
@@ -141,6 +142,10 @@ fn parse(document: &Value) -> Result<Definition, Rejection> {
     if bytes > MAX_DEFINITION_BYTES {
         let detail = format!("the definition has {bytes} bytes; at most {MAX_DEFINITION_BYTES} are allowed");
         return Err(Rejection::new(RejectionKind::TooLarge, "definition_too_large", detail));
+    }
+    if is_too_deep(document) {
+        let detail = format!("the definition is nested more than {MAX_DEPTH} levels deep; make it flatter");
+        return Err(invalid_definition(vec![Problem::new("", "too_deep", detail)]));
     }
     Definition::parse(document).map_err(invalid_definition)
 }

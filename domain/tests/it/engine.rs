@@ -281,7 +281,9 @@ fn a_delay_until_a_time_that_is_past_fires_at_once() {
     let delay = json!({"id": "pause", "type": "delay", "config": {"until": "2020-01-01T00:00:00Z"}});
     let scenario =
         given(graph(json!([delay]), json!(["start>pause", "pause>end"]))).started_with(Value::Null);
-    assert!(scenario.wakeups[0].due_at < scenario.now);
+    // The event keeps the time that was asked for; the wakeup is due at once.
+    assert_eq!(scenario.latest("execution.timer.started")["due_at"], "2020-01-01T00:00:00.000Z");
+    assert_eq!(scenario.wakeups[0].due_at, scenario.now);
 }
 
 #[test]
@@ -401,7 +403,7 @@ fn a_long_chain_yields_and_goes_on_to_the_same_end() {
     let mut scenario = given(graph(json!(nodes), json!(edges))).started_with(Value::Null);
     assert_eq!(scenario.phase(), Phase::Running);
     assert_eq!(scenario.log.len(), 500);
-    let rest = scenario.wakes(|kind| matches!(kind, WakeupKind::Yield)).expect("due");
+    let rest = scenario.wakes(|kind| matches!(kind, WakeupKind::Yield(_))).expect("due");
     assert_eq!(rest.len(), 402);
     assert_eq!(scenario.phase(), COMPLETED);
 }
@@ -424,4 +426,77 @@ fn a_large_output_is_claim_checked_and_still_seen_by_the_next_node_of_the_same_d
     let scenario = given(document).started_with(json!("x".repeat(40_000)));
     assert_eq!(scenario.output(), json!(80_000));
     assert!(scenario.latest("execution.node.completed")["output"]["$blob"]["sha256"].is_string());
+}
+
+#[test]
+fn retrying_lost_workers_ends_with_max_attempts() {
+    let retry = json!({"max_attempts": 2, "initial_interval_ms": 1, "retry_on": ["worker_lost"]});
+    let mut scenario = given(graph(json!([with(request("a"), "retry", retry)]), json!(["start>a", "a>end"])))
+        .started_with(Value::Null);
+    let mut losses = 0;
+    while scenario.phase() == Phase::Running {
+        let node = scenario.state().nodes["a"].clone();
+        if matches!(node.status, domain::execution::NodeStatus::BackingOff { .. }) {
+            scenario.wakes(is_timer).expect("due");
+            continue;
+        }
+        scenario.when(ExecutionCommand::LoseWorker { node: run("a", node.attempt) }).expect("accepted");
+        losses += 1;
+        assert!(losses < 20, "it never ends");
+    }
+    assert_eq!(losses, 7);
+}
+
+#[test]
+fn the_start_has_the_input_as_its_output() {
+    let document = graph(
+        json!([{"id": "end", "type": "end", "config": {"output": "{{ nodes.start.output.x }}"}}]),
+        json!(["start>end"]),
+    );
+    assert_eq!(given(document).started_with(json!({"x": 1})).output(), json!(1));
+}
+
+#[test]
+fn stopping_many_nodes_never_makes_more_events_than_an_append_may_have() {
+    let wait = |id: &str| json!({"id": id, "type": "delay", "config": {"duration_ms": 1_000_000}});
+    let mut nodes: Vec<Value> = (0..700).map(|n| wait(&format!("d{n}"))).collect();
+    let mut edges: Vec<String> =
+        (0..700).flat_map(|n| [format!("start>d{n}"), format!("d{n}>end")]).collect();
+    nodes.push(with(request("h"), "on_error", json!("continue")));
+    edges.push("start>h".to_owned());
+    nodes.extend((0..240).map(|n| wait(&format!("e{n}"))));
+    edges.extend((0..240).flat_map(|n| [format!("h>e{n}"), format!("e{n}>end")]));
+    nodes.push(transform("z", json!("{{ 1 / 0 }}")));
+    edges.extend(["h>z".to_owned(), "z>end".to_owned()]);
+    let mut scenario = given(graph(json!(nodes), json!(edges))).started_with(Value::Null);
+    let is_yield = |kind: &WakeupKind| matches!(kind, WakeupKind::Yield(_));
+    while !scenario.state().nodes.contains_key("h") {
+        scenario.wakes(is_yield).expect("due");
+    }
+    assert!(scenario.completes("h", 1, json!(1)).expect("accepted").len() <= 2_000);
+    while scenario.phase() == Phase::Running {
+        assert!(scenario.wakes(is_yield).expect("due").len() <= 2_000);
+    }
+    assert_eq!(scenario.phase(), FAILED);
+}
+
+#[test]
+fn a_decision_that_makes_much_or_thinks_long_yields() {
+    let copies: Vec<Value> = (0..150).map(|_| json!("{{ input }}")).collect();
+    let nodes: Vec<Value> = (0..40).map(|n| transform(&format!("t{n}"), json!(copies))).collect();
+    let edges: Vec<String> = (0..40).flat_map(|n| [format!("start>t{n}"), format!("t{n}>end")]).collect();
+    let mut large = given(graph(json!(nodes), json!(edges)));
+    let outcome = large.decide(crate::scenario::start_with(json!("x".repeat(60_000)))).expect("accepted");
+    let bytes: usize = outcome.blobs.iter().map(|blob| blob.content.len()).sum();
+    assert!(bytes < 20 * 1024 * 1024, "{bytes} bytes in one decision");
+
+    let slow = "{{ input.all(a, input.all(b, input.all(c, a + b + c >= 0))) }}";
+    let nodes: Vec<Value> = (0..20)
+        .map(|n| with(transform(&format!("t{n}"), json!(slow)), "on_error", json!("continue")))
+        .collect();
+    let edges: Vec<String> = (0..20).flat_map(|n| [format!("start>t{n}"), format!("t{n}>end")]).collect();
+    let mut long = given(graph(json!(nodes), json!(edges)));
+    let numbers: Vec<u32> = (0..200).collect();
+    let outcome = long.decide(crate::scenario::start_with(json!(numbers))).expect("accepted");
+    assert!(outcome.events.len() <= 8, "{} events in one decision", outcome.events.len());
 }

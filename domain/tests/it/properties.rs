@@ -129,7 +129,7 @@ proptest! {
             continued.log.push(event.clone());
         }
         // A wakeup that finds nothing to do is refused or leads on; either way the state can go on.
-        let wakeup = Wakeup { due_at: continued.now, kind: WakeupKind::Yield };
+        let wakeup = Wakeup { due_at: continued.now, kind: WakeupKind::Yield(0) };
         let _ = continued.when(ExecutionCommand::Wake(wakeup));
         for _ in 0..100 {
             happen(&mut continued, 0, true);

@@ -75,15 +75,7 @@ impl Scenario {
     }
 
     pub(crate) fn started_with(mut self, input: Value) -> Self {
-        let start = StartExecution {
-            workflow_id: id(1),
-            workflow_version: None,
-            input,
-            trigger: Trigger { kind: "api".to_owned() },
-            priority: None,
-            attributes: Map::new(),
-        };
-        self.when(ExecutionCommand::Start(start)).expect("a start");
+        self.when(start_with(input)).expect("a start");
         self
     }
 
@@ -195,6 +187,18 @@ impl Scenario {
     pub(crate) fn output(&self) -> Value {
         self.latest("execution.completed")["output"].clone()
     }
+}
+
+/// A start with an input.
+pub(crate) fn start_with(input: Value) -> ExecutionCommand {
+    ExecutionCommand::Start(StartExecution {
+        workflow_id: id(1),
+        workflow_version: None,
+        input,
+        trigger: Trigger { kind: "api".to_owned() },
+        priority: None,
+        attributes: Map::new(),
+    })
 }
 
 pub(crate) fn run(node: &str, attempt: u32) -> NodeRun {

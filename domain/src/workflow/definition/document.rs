@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::expression::{Credentials, References};
+use crate::node_type::NodeType;
 use crate::rejection::Problem;
 
 use super::graph::{self, Graph};
@@ -140,6 +141,11 @@ fn check_references(graph: &Graph, attributes: Option<References>, problems: &mu
                 "unknown_node",
                 format!("`nodes.{id}` refers to no node of this graph"),
             ));
+        }
+        let is_end = |id: &&String| graph.node(id).is_some_and(|node| node.node_type == NodeType::End);
+        for id in references.nodes.iter().filter(is_end) {
+            let detail = format!("`nodes.{id}` is an end, whose output nothing can use");
+            problems.push(Problem::new(&*pointer, "unknown_node", detail));
         }
     };
     if let Some(references) = attributes {
