@@ -128,6 +128,35 @@ pub async fn a_beat_reaches_the_owner(queue: &dyn TaskQueue) {
     assert_eq!(seen, Some(beat));
 }
 
+/// A task that was cancelled while it waited goes to no worker; the others do.
+pub async fn a_cancelled_task_is_not_delivered(queue: &dyn TaskQueue) {
+    for number in 1..=3 {
+        queue.publish(task(number)).await;
+    }
+    // A silent worker's task is handed out again: then it waits twice.
+    queue.publish(task(2)).await;
+    queue.cancel(task(2).task);
+    for number in [1, 3] {
+        let pulled = tokio::time::timeout(PATIENCE, queue.pull(&[NodeType::HttpRequest])).await;
+        assert_eq!(pulled.expect("in time").map(|task| task.task), Some(task(number).task));
+    }
+    let left = tokio::time::timeout(Duration::from_millis(100), queue.pull(&[NodeType::HttpRequest])).await;
+    assert!(left.is_err(), "a cancelled task was delivered");
+}
+
+/// A cancel that overtakes the publish of its task wins; a further attempt is another task.
+pub async fn a_task_cancelled_before_its_publish_is_not_delivered(queue: &dyn TaskQueue) {
+    queue.cancel(task(1).task);
+    queue.publish(task(1)).await;
+    let mut next = task(1);
+    next.task.node.attempt = 2;
+    queue.publish(next.clone()).await;
+    let pulled = tokio::time::timeout(PATIENCE, queue.pull(&[NodeType::HttpRequest])).await;
+    assert_eq!(pulled.expect("in time").map(|task| task.task), Some(next.task));
+    let left = tokio::time::timeout(Duration::from_millis(100), queue.pull(&[NodeType::HttpRequest])).await;
+    assert!(left.is_err(), "a cancelled task was delivered");
+}
+
 /// A request to stop reaches every worker that listens.
 pub async fn a_cancellation_reaches_every_worker(queue: &dyn TaskQueue) {
     let (mut first, mut second) = (queue.cancellations(), queue.cancellations());

@@ -1,8 +1,8 @@
 //! The bus inside one process: channels, all bounded.
 
 use async_trait::async_trait;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Mutex as AsyncMutex, Notify, broadcast, mpsc};
 
 use domain::command::CommandEnvelope;
@@ -18,6 +18,9 @@ const FEED_CAPACITY: usize = 1_024;
 const BEAT_CAPACITY: usize = 4_096;
 /// Requests to stop that a worker may be behind.
 const CANCEL_CAPACITY: usize = 4_096;
+/// Cancelled tasks that are remembered, for a publish that is overtaken by its cancel. Far more than an owner has
+/// out at a time.
+const CANCELLED_CAPACITY: usize = 4_096;
 
 /// Commands by a direct call. The handler is set once, when the command-service is up.
 #[derive(Clone, Default)]
@@ -92,9 +95,40 @@ impl CommitFeed for InProcessFeed {
     }
 }
 
+/// What waits, and what must not be delivered any more. One lock for both: between a publish and a cancel of the
+/// same task there is no order in which the task stays.
+#[derive(Default)]
+struct Waiting {
+    ready: VecDeque<Task>,
+    cancelled: Cancelled,
+}
+
+/// The last cancelled tasks. One that is forgotten is delivered if it is published after all, which a worker
+/// survives: its result is stale and refused.
+#[derive(Default)]
+struct Cancelled {
+    known: HashSet<TaskRef>,
+    /// The oldest first.
+    order: VecDeque<TaskRef>,
+}
+
+impl Cancelled {
+    fn remember(&mut self, task: TaskRef) {
+        if !self.known.insert(task.clone()) {
+            return;
+        }
+        self.order.push_back(task);
+        if self.order.len() > CANCELLED_CAPACITY
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
 /// The task queue as a list. Its length is bounded by the owner's release window.
 pub struct InProcessTasks {
-    ready: Mutex<VecDeque<Task>>,
+    waiting: Mutex<Waiting>,
     arrived: Notify,
     beats: mpsc::Sender<Beat>,
     beat_receiver: AsyncMutex<mpsc::Receiver<Beat>>,
@@ -106,7 +140,7 @@ impl InProcessTasks {
     pub fn new() -> Self {
         let (beats, beat_receiver) = mpsc::channel(BEAT_CAPACITY);
         Self {
-            ready: Mutex::default(),
+            waiting: Mutex::default(),
             arrived: Notify::new(),
             beats,
             beat_receiver: AsyncMutex::new(beat_receiver),
@@ -114,12 +148,16 @@ impl InProcessTasks {
         }
     }
 
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing under the lock panics but for want of memory, and then the process ends.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self, types: &[NodeType]) -> Option<Task> {
-        // A panic elsewhere cannot leave the list half-changed: each use is one call on it.
-        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = ready.iter().position(|task| types.contains(&task.node_type))?;
-        let task = ready.remove(index);
-        if !ready.is_empty() {
+        let mut waiting = self.waiting();
+        let index = waiting.ready.iter().position(|task| types.contains(&task.node_type))?;
+        let task = waiting.ready.remove(index);
+        if !waiting.ready.is_empty() {
             // One notification wakes one worker; pass the word on while there is work.
             self.arrived.notify_one();
         }
@@ -136,7 +174,14 @@ impl Default for InProcessTasks {
 #[async_trait]
 impl TaskQueue for InProcessTasks {
     async fn publish(&self, task: Task) {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).push_back(task);
+        {
+            let mut waiting = self.waiting();
+            // A cancelled attempt is never wanted again: the next one has a higher number.
+            if waiting.cancelled.known.contains(&task.task) {
+                return;
+            }
+            waiting.ready.push_back(task);
+        }
         self.arrived.notify_one();
     }
 
@@ -161,11 +206,41 @@ impl TaskQueue for InProcessTasks {
     }
 
     fn cancel(&self, task: TaskRef) {
-        // No worker listening means that nobody holds the task.
+        {
+            let mut waiting = self.waiting();
+            // All of them: a task that was handed out again may wait twice.
+            waiting.ready.retain(|ready| ready.task != task);
+            waiting.cancelled.remember(task.clone());
+        }
+        // After the removal, so that who hears of it does not take the task anew. No worker listening means that nobody holds the task.
         let _ = self.cancellations.send(task);
     }
 
     fn cancellations(&self) -> broadcast::Receiver<TaskRef> {
         self.cancellations.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::decision::NodeRun;
+    use uuid::Uuid;
+
+    #[test]
+    fn the_memory_of_cancelled_tasks_is_bounded_and_keeps_the_last() {
+        let task = |number: u32| TaskRef {
+            execution: Uuid::nil(),
+            node: NodeRun { node_id: "a".to_owned(), run: 1, attempt: number },
+        };
+        let queue = InProcessTasks::new();
+        for number in 0..=CANCELLED_CAPACITY as u32 {
+            queue.cancel(task(number));
+            queue.cancel(task(number));
+        }
+        let waiting = queue.waiting();
+        let cancelled = &waiting.cancelled;
+        assert_eq!((cancelled.known.len(), cancelled.order.len()), (CANCELLED_CAPACITY, CANCELLED_CAPACITY));
+        assert!(!cancelled.known.contains(&task(0)) && cancelled.known.contains(&task(1)));
     }
 }

@@ -65,7 +65,8 @@ pub trait TaskQueue: Send + Sync {
     /// The next sign of life, for owners. `None` when the bus is shut down. Cancel-safe.
     async fn next_beat(&self) -> Option<Beat>;
 
-    /// Asks whoever holds the task to stop. May be lost.
+    /// Takes the task out of the queue if it waits there, and asks whoever holds it to stop. May be lost on its way to
+    /// another process. Final: the same attempt is not published again, and a publish on its way may be dropped.
     fn cancel(&self, task: TaskRef);
 
     /// Follows requests to stop, for workers.

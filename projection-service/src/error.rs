@@ -35,6 +35,18 @@ pub enum ProjectionError {
         /// The offset that came.
         found: u64,
     },
+    /// The read models have events that the log does not have.
+    #[error(
+        "the read models are ahead of the log: partition {partition} is projected up to offset {projected}, but the log ends at {head}; the log was restored or created anew while the read models were kept: stop the server and run `everline projection rebuild`, or delete the read-model database"
+    )]
+    AheadOfLog {
+        /// The partition.
+        partition: Partition,
+        /// The last offset in the read models.
+        projected: u64,
+        /// The last offset in the log; 0 also where the log has no such partition.
+        head: u64,
+    },
 }
 
 impl ProjectionError {
@@ -47,7 +59,7 @@ impl ProjectionError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Log(StoreError::Database { .. } | StoreError::Io { .. }) | Self::Exchanged { .. } => true,
-            Self::Log(_) | Self::Damaged { .. } => false,
+            Self::Log(_) | Self::Damaged { .. } | Self::AheadOfLog { .. } => false,
             Self::Models(error) => error.is_transient(),
         }
     }

@@ -9,11 +9,31 @@ use std::sync::Arc;
 
 use bus::{CommittedBatch, FeedMessage};
 use domain::ids::Partition;
-use event_store::LogReader;
+use event_store::{LogReader, PartitionHead};
 
 use crate::batch::Batch;
 use crate::config::ProjectionConfig;
 use crate::error::ProjectionError;
+
+/// The last offset of a partition in the log; 0 where the log has no such partition.
+pub(crate) fn head_of(heads: &[PartitionHead], partition: Partition) -> u64 {
+    heads.iter().find(|head| head.partition == partition).map_or(0, |head| head.offset)
+}
+
+/// Refuses checkpoints beyond the log's end: its next events would get offsets that count as projected, and be
+/// passed over in silence. The heads must have been read after the checkpoints.
+pub(crate) fn refuse_ahead(
+    checkpoints: &[(Partition, u64)],
+    heads: &[PartitionHead],
+) -> Result<(), ProjectionError> {
+    for (partition, projected) in checkpoints {
+        let head = head_of(heads, *partition);
+        if *projected > head {
+            return Err(ProjectionError::AheadOfLog { partition: *partition, projected: *projected, head });
+        }
+    }
+    Ok(())
+}
 
 /// Collects batches.
 pub(crate) struct Intake {

@@ -11,7 +11,7 @@ use event_store::LogReader;
 
 use crate::config::ProjectionConfig;
 use crate::error::ProjectionError;
-use crate::intake::Intake;
+use crate::intake::{Intake, head_of};
 use crate::projections::Trouble;
 use crate::projector::Projector;
 
@@ -39,7 +39,8 @@ impl Rebuilt {
 
 /// Derives the read models again and puts the new tables in the place of the old ones.
 ///
-/// Readers are not disturbed. When it fails, the old tables stay; calling it again starts over.
+/// Readers are not disturbed. Read models that are ahead of the log, which no service runs on, are brought back to
+/// the log's end. When it fails, the old tables stay; calling it again starts over.
 pub async fn rebuild(
     log: &dyn LogReader,
     models: &ReadModels,
@@ -58,14 +59,18 @@ pub async fn rebuild(
     }
 
     let mut tx = models.begin_shadow().await?;
-    for (partition, live) in tx.live_checkpoints().await? {
-        // Not to the end of the log, which moves: to where readers have already been.
-        while position_of(&intake, partition) < live {
+    let live_checkpoints = tx.live_checkpoints().await?;
+    let heads = log.heads().await?;
+    for (partition, live) in live_checkpoints {
+        // Not to the end of the log, which moves: to where readers have already been. Tables that are ahead of the
+        // log are what a rebuild is to mend: then there is nothing beyond the log's end.
+        let until = live.min(head_of(&heads, partition));
+        while position_of(&intake, partition) < until {
             intake.page_one(log, partition).await?;
             let batch = intake.take_batch();
             if batch.is_empty() {
                 let expected = position_of(&intake, partition) + 1;
-                return Err(ProjectionError::Damaged { partition, expected, found: live });
+                return Err(ProjectionError::Damaged { partition, expected, found: until });
             }
             rebuilt.add(batch.events(), projector.project_in(&mut tx, &batch).await?);
         }

@@ -3,6 +3,7 @@
 //! Start-up, normal running and every recovery are the same path: read the checkpoints, be behind everywhere,
 //! page the log until nothing is left, take the feed where it follows on. The feed is subscribed to before the
 //! first page is read, so that nothing falls between the two. Whatever fails, the next round begins there again.
+//! Checkpoints beyond the end of the log end it: they are of another log, or of a later state of this one.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ use read_models::ReadModels;
 use crate::config::ProjectionConfig;
 use crate::error::ProjectionError;
 use crate::handle::{Progress, ProjectionHandle};
-use crate::intake::Intake;
+use crate::intake::{Intake, refuse_ahead};
 use crate::projector::Projector;
 
 /// Keeps the read models up to the log until it is told to stop.
@@ -48,7 +49,7 @@ impl ProjectionService {
     }
 
     /// Runs until `shutdown`; the batch under way is finished. Fails when something is wrong that another try
-    /// does not mend, or after `max_failures` in a row.
+    /// does not mend, such as read models that are ahead of the log, or after `max_failures` in a row.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ProjectionError> {
         let mut follower = Follower {
             subscription: Some(self.feed.subscribe()),
@@ -114,6 +115,7 @@ impl Follower {
 
     async fn follow(&mut self, shutdown: &CancellationToken) -> Result<(), ProjectionError> {
         let checkpoints = self.projector.restart().await?;
+        refuse_ahead(&checkpoints, &self.log.heads().await?)?;
         self.intake = Intake::new(self.log.partitions(), &checkpoints, &self.config);
         for (partition, offset) in checkpoints {
             self.progress.set_projected(partition, offset);

@@ -79,7 +79,8 @@ impl WriteTx {
     /// Puts the shadow tables in the place of the live ones, with their checkpoints and parked streams.
     ///
     /// The caller has caught up with [`WriteTx::live_checkpoints`] inside this transaction: no checkpoint may
-    /// go back, or a reader would lose what it has seen.
+    /// go back, or a reader would lose what it has seen. But for tables ahead of their log, which nobody serves from:
+    /// this process has then no use for the old positions.
     pub async fn swap_in(&mut self) -> Result<(), ReadModelError> {
         for table in TABLES {
             self.execute(format!("drop table {table}")).await?;

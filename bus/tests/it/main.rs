@@ -29,3 +29,9 @@ async fn in_process_beats_and_cancellations_arrive() {
     contract::a_beat_reaches_the_owner(&InProcessTasks::new()).await;
     contract::a_cancellation_reaches_every_worker(&InProcessTasks::new()).await;
 }
+
+#[tokio::test]
+async fn in_process_tasks_that_are_cancelled_are_not_delivered() {
+    contract::a_cancelled_task_is_not_delivered(&InProcessTasks::new()).await;
+    contract::a_task_cancelled_before_its_publish_is_not_delivered(&InProcessTasks::new()).await;
+}

@@ -44,6 +44,7 @@ pub use fuel::{Budget, Fuel, STANDARD_BYTES, STANDARD_STEPS};
 pub use parse::{MAX_NESTING, MAX_SOURCE_BYTES};
 pub use parts::{has_credentials, resolve_parts};
 pub use scope::{Binding, JsonScope, Object, Scope, derived_uuid};
+pub(crate) use template::MAX_KEY_BYTES;
 pub use template::{Credentials, RenderError, Template, TemplateProblem};
 
 use serde_json::Value;

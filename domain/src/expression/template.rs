@@ -18,6 +18,12 @@ use std::sync::Arc;
 
 /// The deepest JSON a template may be.
 const MAX_DEPTH: usize = 64;
+/// The most problems that one template lists: the rest of a document that is wrong everywhere tells no more.
+pub(crate) const MAX_PROBLEMS: usize = 100;
+/// The most bytes of an object's key: it stands in the pointer of every problem below it.
+pub(crate) const MAX_KEY_BYTES: usize = 1_024;
+/// The most bytes of a pointer, so that long keys inside each other do not multiply with the problems.
+const MAX_POINTER_BYTES: usize = 4_096;
 
 /// The field of a credential that is meant when none is named.
 const DEFAULT_FIELD: &str = "value";
@@ -34,10 +40,11 @@ pub enum Credentials {
 /// What is wrong with a template, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateProblem {
-    /// JSON pointer (RFC 6901) from the template's root.
+    /// JSON pointer (RFC 6901) from the template's root; where it would be too long, to the innermost value around
+    /// the problem whose pointer is not.
     pub pointer: String,
-    /// Stable code: one of [`ParseError`]'s, `template_syntax`, `template_too_deep`, `reserved_key` or
-    /// `credentials_not_allowed`.
+    /// Stable code: one of [`ParseError`]'s, `template_syntax`, `template_too_deep`, `reserved_key`, `key_too_long`
+    /// or `credentials_not_allowed`.
     pub code: &'static str,
     /// What is wrong and what to do.
     pub message: String,
@@ -47,7 +54,7 @@ pub struct TemplateProblem {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error}, at `{pointer}` in `{{{{ {expression} }}}}`")]
 pub struct RenderError {
-    /// JSON pointer (RFC 6901) from the template's root.
+    /// JSON pointer (RFC 6901) from the template's root, shortened as a [`TemplateProblem`]'s.
     pub pointer: String,
     /// The source of the expression that failed.
     pub expression: String,
@@ -84,10 +91,10 @@ enum Piece {
 }
 
 impl Template {
-    /// Compiles `value`; all problems are found at once.
+    /// Compiles `value`; all problems are found at once, up to 100.
     pub fn parse(value: &Value, credentials: Credentials) -> Result<Self, Vec<TemplateProblem>> {
         let mut compiler = Compiler { credentials, problems: Vec::new() };
-        let root = compiler.branch(value, "", 0);
+        let root = compiler.branch(value, &Place::Root, 0);
         if compiler.problems.is_empty() {
             Ok(Self { inner: Arc::new(Inner { root, credentials }) })
         } else {
@@ -104,7 +111,7 @@ impl Template {
     /// The value over `scope`. Fuel is shared by all the expressions inside, and so is the count of `uuid()`.
     pub fn render(&self, scope: &dyn Scope, fuel: &mut Fuel) -> Result<Value, RenderError> {
         let credentials = self.inner.credentials;
-        Renderer { scope, fuel, uuids: 0, credentials }.branch(&self.inner.root, &mut Vec::new())
+        Renderer { scope, fuel, uuids: 0, credentials }.branch(&self.inner.root, &Place::Root)
     }
 
     /// The free names of all the expressions inside.
@@ -151,9 +158,41 @@ impl Branch {
     }
 }
 
-/// `pointer` with one more token, escaped as RFC 6901 says.
-fn child_pointer(pointer: &str, token: &str) -> String {
-    format!("{pointer}/{}", token.replace('~', "~0").replace('/', "~1"))
+/// Where a walk through the JSON is, linked to where it came from: a pointer is written for a failure only.
+enum Place<'p> {
+    Root,
+    Key(&'p Place<'p>, &'p str),
+    Index(&'p Place<'p>, usize),
+}
+
+impl Place<'_> {
+    /// As RFC 6901 writes it; cut at a whole token, so that it still leads to a value around this one.
+    fn pointer(&self) -> String {
+        let mut tokens = Vec::new();
+        let mut place = self;
+        loop {
+            match place {
+                Place::Root => break,
+                Place::Key(parent, key) => {
+                    tokens.push(key.replace('~', "~0").replace('/', "~1"));
+                    place = parent;
+                }
+                Place::Index(parent, index) => {
+                    tokens.push(index.to_string());
+                    place = parent;
+                }
+            }
+        }
+        let mut pointer = String::new();
+        for token in tokens.iter().rev() {
+            if pointer.len() + 1 + token.len() > MAX_POINTER_BYTES {
+                break;
+            }
+            pointer.push('/');
+            pointer.push_str(token);
+        }
+        pointer
+    }
 }
 
 struct Compiler {
@@ -162,15 +201,24 @@ struct Compiler {
 }
 
 impl Compiler {
-    fn problem(&mut self, pointer: &str, code: &'static str, message: impl Into<String>) {
-        self.problems.push(TemplateProblem { pointer: pointer.to_owned(), code, message: message.into() });
+    fn is_full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
+    }
+
+    fn problem(&mut self, place: &Place<'_>, code: &'static str, message: impl Into<String>) {
+        if !self.is_full() {
+            self.problems.push(TemplateProblem { pointer: place.pointer(), code, message: message.into() });
+        }
     }
 
     /// Where there is a problem, the branch is a null that nobody sees.
-    fn branch(&mut self, value: &Value, pointer: &str, depth: usize) -> Branch {
+    fn branch(&mut self, value: &Value, place: &Place<'_>, depth: usize) -> Branch {
+        if self.is_full() {
+            return Branch::Constant(Value::Null);
+        }
         if depth > MAX_DEPTH {
             self.problem(
-                pointer,
+                place,
                 "template_too_deep",
                 format!("the JSON is nested more than {MAX_DEPTH} deep"),
             );
@@ -178,13 +226,13 @@ impl Compiler {
         }
         match value {
             Value::String(text) => text_branch(text, self.credentials).unwrap_or_else(|error| {
-                self.problem(pointer, error.code, error.to_string());
+                self.problem(place, error.code, error.to_string());
                 Branch::Constant(Value::Null)
             }),
             Value::Array(items) => {
                 let children = items.iter().enumerate();
                 let branches: Vec<_> = children
-                    .map(|(index, item)| self.branch(item, &format!("{pointer}/{index}"), depth + 1))
+                    .map(|(index, item)| self.branch(item, &Place::Index(place, index), depth + 1))
                     .collect();
                 if branches.iter().all(Branch::is_constant) {
                     return Branch::Constant(value.clone());
@@ -193,15 +241,24 @@ impl Compiler {
             }
             Value::Object(fields) => {
                 let mut branches = Vec::with_capacity(fields.len());
-                for (key, item) in fields {
-                    let pointer = child_pointer(pointer, key);
-                    if key.starts_with('$') {
+                let is_long = |key: &&String| key.len() > MAX_KEY_BYTES;
+                if let Some(key) = fields.keys().find(is_long) {
+                    // Named by its length: a pointer that led to it would be as long as the key.
+                    let message = format!(
+                        "a key has {} bytes; at most {MAX_KEY_BYTES} are allowed; write the object as an expression or as a list of names and values",
+                        key.len()
+                    );
+                    self.problem(place, "key_too_long", message);
+                }
+                for (key, item) in fields.iter().filter(|(key, _)| !is_long(key)) {
+                    let place = Place::Key(place, key);
+                    if key.starts_with('$') && !self.is_full() {
                         let message = format!(
                             "a key must not start with `$`; if `{key}` is meant, write the object as an expression"
                         );
-                        self.problem(&pointer, "reserved_key", message);
+                        self.problem(&place, "reserved_key", message);
                     }
-                    branches.push((key.clone(), self.branch(item, &pointer, depth + 1)));
+                    branches.push((key.clone(), self.branch(item, &place, depth + 1)));
                 }
                 if branches.iter().all(|(_, branch)| branch.is_constant()) {
                     return Branch::Constant(value.clone());
@@ -261,57 +318,39 @@ fn credential(program: &Program) -> Option<(String, String)> {
     (steps.len() <= 2).then(|| (name.to_owned(), field.to_owned()))
 }
 
-/// One step from the root to where the renderer is.
-#[derive(Clone, Copy)]
-enum Place<'t> {
-    Key(&'t str),
-    Index(usize),
-}
-
-fn pointer(places: &[Place<'_>]) -> String {
-    places.iter().fold(String::new(), |pointer, place| match place {
-        Place::Key(key) => child_pointer(&pointer, key),
-        Place::Index(index) => format!("{pointer}/{index}"),
-    })
-}
-
-struct Renderer<'t, 'f> {
-    scope: &'t dyn Scope,
+struct Renderer<'s, 'f> {
+    scope: &'s dyn Scope,
     fuel: &'f mut Fuel,
     uuids: u32,
     credentials: Credentials,
 }
 
-impl<'t> Renderer<'t, '_> {
-    fn branch(&mut self, branch: &'t Branch, places: &mut Vec<Place<'t>>) -> Result<Value, RenderError> {
+impl Renderer<'_, '_> {
+    fn branch(&mut self, branch: &Branch, place: &Place<'_>) -> Result<Value, RenderError> {
         match branch {
             // The author's own JSON is bounded by the size of the definition.
             Branch::Constant(value) => Ok(value.clone()),
-            Branch::Text(pieces) => self.text(pieces, places),
+            Branch::Text(pieces) => self.text(pieces, place),
             Branch::Array(branches) => {
                 let mut items = Vec::with_capacity(branches.len());
                 for (index, branch) in branches.iter().enumerate() {
-                    places.push(Place::Index(index));
-                    items.push(self.branch(branch, places)?);
-                    places.pop();
+                    items.push(self.branch(branch, &Place::Index(place, index))?);
                 }
                 Ok(Value::Array(items))
             }
             Branch::Object(branches) => {
                 let mut fields = serde_json::Map::new();
                 for (key, branch) in branches {
-                    places.push(Place::Key(key));
-                    fields.insert(key.clone(), self.branch(branch, places)?);
-                    places.pop();
+                    fields.insert(key.clone(), self.branch(branch, &Place::Key(place, key))?);
                 }
                 Ok(Value::Object(fields))
             }
         }
     }
 
-    fn text(&mut self, pieces: &'t [Piece], places: &[Place<'t>]) -> Result<Value, RenderError> {
+    fn text(&mut self, pieces: &[Piece], place: &Place<'_>) -> Result<Value, RenderError> {
         if let [Piece::Expression(program)] = pieces {
-            let value = self.evaluate(program, places)?;
+            let value = self.evaluate(program, place)?;
             return Ok(if self.credentials == Credentials::Allowed { guard_data(value) } else { value });
         }
         let mut parts = Vec::with_capacity(pieces.len());
@@ -324,12 +363,12 @@ impl<'t> Renderer<'t, '_> {
                     Part::Credential { name: name.clone(), field: field.clone() }
                 }
                 Piece::Expression(program) => {
-                    let text = match self.evaluate(program, places)? {
+                    let text = match self.evaluate(program, place)? {
                         Value::String(text) => text,
                         value => {
                             let text = value.to_string();
                             let paid = self.fuel.build(text.len());
-                            paid.map_err(|fault| render_error(program, places, fault))?;
+                            paid.map_err(|fault| render_error(program, place, fault))?;
                             text
                         }
                     };
@@ -347,15 +386,15 @@ impl<'t> Renderer<'t, '_> {
         Ok(Value::String(texts.collect()))
     }
 
-    fn evaluate(&mut self, program: &Program, places: &[Place<'_>]) -> Result<Value, RenderError> {
+    fn evaluate(&mut self, program: &Program, place: &Place<'_>) -> Result<Value, RenderError> {
         program.evaluate_counting(self.scope, self.fuel, &mut self.uuids).map_err(|error| RenderError {
-            pointer: pointer(places),
+            pointer: place.pointer(),
             expression: program.source().to_owned(),
             error,
         })
     }
 }
 
-fn render_error(program: &Program, places: &[Place<'_>], fault: Fault) -> RenderError {
-    RenderError { pointer: pointer(places), expression: program.source().to_owned(), error: fault.into() }
+fn render_error(program: &Program, place: &Place<'_>, fault: Fault) -> RenderError {
+    RenderError { pointer: place.pointer(), expression: program.source().to_owned(), error: fault.into() }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::expression::{Credentials, Fuel, References, Scope, Template};
-use crate::workflow::definition::Reader;
+use crate::workflow::definition::{Reader, shown};
 
 use super::{Step, StepError};
 
@@ -72,7 +72,7 @@ fn check_fields(reader: &mut Reader<'_, '_>, field: &'static str) {
                     reader.report(
                         field,
                         "wrong_type",
-                        format!("`{name}` must be a string, number or boolean"),
+                        format!("`{}` must be a string, number or boolean", shown(name)),
                     );
                 }
             }

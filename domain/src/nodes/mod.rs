@@ -18,9 +18,8 @@ use crate::blob::BlobRef;
 use crate::execution::event::{ErrorKind, NodeError};
 use crate::expression::{EvaluationError, Fuel, References, RenderError, Scope};
 use crate::node_type::NodeType;
-use crate::rejection::Problem;
 use crate::time::Timestamp;
-use crate::workflow::definition::Reader;
+use crate::workflow::definition::{Problems, Reader};
 
 pub use condition::Condition;
 pub use delay::Delay;
@@ -80,7 +79,7 @@ impl NodeConfig {
         node_type: NodeType,
         config: &Value,
         pointer: &str,
-        problems: &mut Vec<Problem>,
+        problems: &mut Problems,
     ) -> Option<Self> {
         let reader = Reader::open(config, pointer, problems)?;
         match node_type {

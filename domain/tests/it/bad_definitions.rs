@@ -1,6 +1,6 @@
 //! Definitions that cannot run: every defect at once, each with its pointer and code.
 
-use domain::workflow::definition::Definition;
+use domain::workflow::definition::{Definition, MAX_PROBLEMS};
 use serde_json::{Value, json};
 
 fn problems(document: Value) -> Vec<(String, String)> {
@@ -119,4 +119,45 @@ fn credentials_are_allowed_only_in_worker_nodes() {
 #[test]
 fn a_document_that_is_not_an_object_is_one_problem() {
     assert_eq!(problems(json!([])), [(String::new(), "wrong_type".to_owned())]);
+}
+
+/// Bytes of everything that an answer would say.
+fn said(document: &Value) -> (usize, usize) {
+    let problems = Definition::parse(document).expect_err("a definition with defects");
+    (problems.len(), problems.iter().map(|problem| problem.pointer.len() + problem.detail.len()).sum())
+}
+
+#[test]
+fn a_long_key_over_thousands_of_bad_items_does_not_multiply() {
+    let output = json!({"k".repeat(100_000): vec!["{{"; 5_000]});
+    let nodes = json!([{"id": "a", "type": "transform", "config": {"output": output}}]);
+    let (count, bytes) = said(&around(nodes, json!([])));
+    assert!(count <= MAX_PROBLEMS && bytes < 2_000, "{count} problems in {bytes} bytes");
+}
+
+#[test]
+fn names_as_long_as_a_document_are_not_repeated_in_its_problems() {
+    let long = "k".repeat(100_000);
+    let headers = json!({ long.as_str(): {} });
+    let nodes = json!([
+        {"id": "a", "type": "start", long.as_str(): 1},
+        {"id": "b", "type": "http_request", "config": {"url": "https://a", "headers": headers}},
+    ]);
+    let (count, bytes) = said(&around(nodes, json!([{"source": "a", "target": long}])));
+    assert!(count >= 3 && bytes < 2_000, "{count} problems in {bytes} bytes");
+}
+
+#[test]
+fn a_document_that_is_wrong_everywhere_has_a_bounded_list_of_problems() {
+    let kinds = vec![json!(1); 50_000];
+    let node = json!({"id": "a", "type": "http_request", "config": {"url": "https://a"}, "retry": {"retry_on": kinds}});
+    let edges = json!(vec![json!({"source": "x", "target": "y"}); 10_000]);
+    for document in [
+        around(json!([node]), json!([])),
+        around(json!([]), edges),
+        around(json!([]), json!(vec![1; 10_000])),
+        around(json!(vec![1; 1_000]), json!([])),
+    ] {
+        assert_eq!(said(&document).0, MAX_PROBLEMS);
+    }
 }

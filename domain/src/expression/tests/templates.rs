@@ -55,6 +55,37 @@ fn every_problem_is_reported_with_its_pointer() {
 }
 
 #[test]
+fn the_problems_of_a_template_that_is_wrong_everywhere_are_bounded() {
+    let items = vec!["{{ 1 + }}"; 5_000];
+    assert_eq!(problems(&json!({ "a": items }), Credentials::Refused).len(), 100);
+    let fields: serde_json::Map<_, _> = (0..5_000).map(|number| (format!("${number}"), json!(1))).collect();
+    assert_eq!(problems(&Value::Object(fields), Credentials::Refused).len(), 100);
+}
+
+#[test]
+fn a_key_that_is_too_long_is_one_problem_of_its_object_and_the_rest_is_still_checked() {
+    let value =
+        json!({"a": {"k".repeat(1_025): vec!["{{ 1 + }}"; 5_000], "l".repeat(100_000): 1, "b": "{{ }}"}});
+    let mut found = problems(&value, Credentials::Refused);
+    found.sort();
+    assert_eq!(found, [("/a".to_owned(), "key_too_long"), ("/a/b".to_owned(), "expression_syntax")]);
+    let fits = json!({"k".repeat(1_024): "{{ 1 }}"});
+    assert_eq!(render(&fits, &json!({})), json!({"k".repeat(1_024): 1}));
+}
+
+#[test]
+fn a_pointer_through_many_long_keys_leads_to_a_value_around_the_problem() {
+    let key = "/".repeat(1_000);
+    let nested = |text| (0..10).fold(json!(text), |inner, _| json!({ key.as_str(): inner }));
+    let found = problems(&nested("{{ 1 + }}"), Credentials::Refused);
+    let two_keys = format!("/{0}/{0}", "~1".repeat(1_000));
+    assert_eq!(found, [(two_keys.clone(), "expression_syntax")]);
+    let template = Template::parse(&nested("{{ input.nope }}"), Credentials::Refused).expect("a template");
+    let error = template.render(&scope(&context()), &mut Fuel::standard()).expect_err("no such key");
+    assert_eq!(error.pointer, two_keys);
+}
+
+#[test]
 fn a_failure_names_the_place_and_the_expression() {
     let template = json!({"list": [1, {"x/y": "a {{ input.nope }}"}]});
     let template = Template::parse(&template, Credentials::Refused).expect("a template");

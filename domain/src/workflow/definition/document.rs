@@ -8,29 +8,24 @@ use crate::rejection::Problem;
 
 use super::graph::{self, Graph};
 use super::node::{self, Node};
-use super::reader::{Reader, join};
-use super::{
-    DEFAULT_PRIORITY, Definition, MAX_DURATION_MS, MAX_EDGES, MAX_NAME_CHARS, MAX_NODES, MAX_PROBLEMS,
-    NodeIndex,
-};
+use super::problems::Problems;
+use super::reader::{Reader, join, shown};
+use super::{DEFAULT_PRIORITY, Definition, MAX_DURATION_MS, MAX_EDGES, MAX_NAME_CHARS, MAX_NODES, NodeIndex};
 
 /// Names that expressions may use outside a loop's body.
 const NAMES: [&str; 6] = ["input", "nodes", "vars", "execution", "trigger", "credentials"];
 
 /// Reads and checks a document.
 pub(super) fn parse(document: &Value) -> Result<Definition, Vec<Problem>> {
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     let parsed = read(document, &mut problems);
     match parsed {
         Some(definition) if problems.is_empty() => Ok(definition),
-        _ => {
-            problems.truncate(MAX_PROBLEMS);
-            Err(problems)
-        }
+        _ => Err(problems.into_vec()),
     }
 }
 
-fn read(document: &Value, problems: &mut Vec<Problem>) -> Option<Definition> {
+fn read(document: &Value, problems: &mut Problems) -> Option<Definition> {
     let mut reader = Reader::open(document, "", problems)?;
     let name = read_name(&mut reader);
     let description = reader.text("description").map(str::to_owned);
@@ -88,7 +83,7 @@ fn read_name<'a>(reader: &mut Reader<'a, '_>) -> Option<&'a str> {
     Some(name)
 }
 
-fn read_nodes(values: &[Value], problems: &mut Vec<Problem>) -> Vec<Node> {
+fn read_nodes(values: &[Value], problems: &mut Problems) -> Vec<Node> {
     let nodes = read_list(values, "/nodes", MAX_NODES, problems, node::parse);
     let mut index = NodeIndex::new();
     for node in &nodes {
@@ -107,8 +102,8 @@ fn read_list<T>(
     values: &[Value],
     pointer: &str,
     most: usize,
-    problems: &mut Vec<Problem>,
-    read: fn(usize, &Value, &str, &mut Vec<Problem>) -> Option<T>,
+    problems: &mut Problems,
+    read: fn(usize, &Value, &str, &mut Problems) -> Option<T>,
 ) -> Vec<T> {
     if values.len() > most {
         problems.push(Problem::new(
@@ -118,28 +113,34 @@ fn read_list<T>(
         ));
         return Vec::new();
     }
-    values
-        .iter()
-        .enumerate()
-        .filter_map(|(index, value)| read(index, value, &join(pointer, &index.to_string()), problems))
-        .collect()
+    let mut items = Vec::new();
+    for (index, value) in values.iter().enumerate() {
+        if problems.is_full() {
+            break;
+        }
+        items.extend(read(index, value, &join(pointer, &index.to_string()), problems));
+    }
+    items
 }
 
 /// Every name in an expression must exist: a typing error is found before anything runs.
-fn check_references(graph: &Graph, attributes: Option<References>, problems: &mut Vec<Problem>) {
+fn check_references(graph: &Graph, attributes: Option<References>, problems: &mut Problems) {
     let mut check = |pointer: String, references: &References| {
+        if problems.is_full() {
+            return;
+        }
         for root in references.roots.iter().filter(|root| !NAMES.contains(&root.as_str())) {
             problems.push(Problem::new(
                 &*pointer,
                 "unknown_name",
-                format!("`{root}` is not a name here; use input, nodes, vars, execution or trigger"),
+                format!("`{}` is not a name here; use input, nodes, vars, execution or trigger", shown(root)),
             ));
         }
         for id in references.nodes.iter().filter(|id| graph.node(id).is_none()) {
             problems.push(Problem::new(
                 &*pointer,
                 "unknown_node",
-                format!("`nodes.{id}` refers to no node of this graph"),
+                format!("`nodes.{}` refers to no node of this graph", shown(id)),
             ));
         }
         let is_end = |id: &&String| graph.node(id).is_some_and(|node| node.node_type == NodeType::End);

@@ -8,7 +8,8 @@ use crate::rejection::Problem;
 
 use super::NodeIndex;
 use super::node::{Node, OnError};
-use super::reader::Reader;
+use super::problems::Problems;
+use super::reader::{Reader, shown};
 
 /// Edges that are followed to see whether they lie on a cycle; each walk may visit the whole graph.
 const MAX_CYCLE_CHECKS: usize = 1_000;
@@ -47,7 +48,7 @@ pub(super) fn parse_edge(
     _index: usize,
     value: &Value,
     pointer: &str,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Option<RawEdge> {
     let mut reader = Reader::open(value, pointer, problems)?;
     let source = reader.required_text("source");
@@ -90,12 +91,15 @@ impl Graph {
     }
 
     /// Joins nodes and edges, reporting everything that does not fit.
-    pub(super) fn build(nodes: Vec<Node>, raw: Vec<RawEdge>, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn build(nodes: Vec<Node>, raw: Vec<RawEdge>, problems: &mut Problems) -> Self {
         let index: NodeIndex = nodes.iter().enumerate().map(|(at, node)| (node.id.clone(), at)).collect();
         // Nodes that did not parse are not in the index: an edge to one would only repeat the first report.
         let sound_before = problems.is_empty();
         let mut graph = Self { incoming: vec![Vec::new(); nodes.len()], nodes, index, ..Self::default() };
         for edge in raw {
+            if problems.is_full() {
+                break;
+            }
             if let Some(edge) = graph.resolve(edge, sound_before, problems) {
                 graph.incoming[edge.target].push(graph.edges.len());
                 graph.edges.push(edge);
@@ -109,15 +113,14 @@ impl Graph {
         graph
     }
 
-    fn resolve(&self, raw: RawEdge, report_missing: bool, problems: &mut Vec<Problem>) -> Option<Edge> {
+    fn resolve(&self, raw: RawEdge, report_missing: bool, problems: &mut Problems) -> Option<Edge> {
         let mut find = |field: &str, id: &str| {
             let found = self.index.get(id).copied();
             if found.is_none() && report_missing {
-                let shown: String = id.chars().take(64).collect();
                 problems.push(Problem::new(
                     format!("{}/{field}", raw.pointer),
                     if field == "source" { "unknown_edge_source" } else { "unknown_edge_target" },
-                    format!("there is no node `{shown}`"),
+                    format!("there is no node `{}`", shown(id)),
                 ));
             }
             found
@@ -143,7 +146,7 @@ impl Graph {
         Some(Edge { source, target, handle: raw.handle })
     }
 
-    fn check_handle(&self, source: &Node, raw: &RawEdge, problems: &mut Vec<Problem>) {
+    fn check_handle(&self, source: &Node, raw: &RawEdge, problems: &mut Problems) {
         let mut handles: Vec<&str> = match &source.config {
             NodeConfig::Condition(_) => vec!["true", "false"],
             NodeConfig::Switch(switch) => switch.case_names().chain(["default"]).collect(),
@@ -171,7 +174,7 @@ impl Graph {
         }
     }
 
-    fn check_starts_and_ends(&self, problems: &mut Vec<Problem>) {
+    fn check_starts_and_ends(&self, problems: &mut Problems) {
         let of = |wanted| self.nodes.iter().filter(move |node| node.node_type == wanted);
         match of(NodeType::Start).count() {
             1 => {}
@@ -192,7 +195,7 @@ impl Graph {
     }
 
     /// Kahn's algorithm (Kahn 1962, "Topological sorting of large networks"), smallest index first.
-    fn sort(&mut self, problems: &mut Vec<Problem>) {
+    fn sort(&mut self, problems: &mut Problems) {
         let mut open: Vec<usize> = self.incoming.iter().map(Vec::len).collect();
         let mut outgoing = vec![Vec::new(); self.nodes.len()];
         for edge in &self.edges {
@@ -226,7 +229,7 @@ impl Graph {
                     ),
                 ));
             }
-            if problems.len() >= super::MAX_PROBLEMS {
+            if problems.is_full() {
                 return;
             }
         }
@@ -243,7 +246,7 @@ impl Graph {
         seen
     }
 
-    fn check_reachable(&self, problems: &mut Vec<Problem>) {
+    fn check_reachable(&self, problems: &mut Problems) {
         let Some(start) = self.nodes.iter().position(|node| node.node_type == NodeType::Start) else {
             return;
         };

@@ -7,6 +7,7 @@
 mod document;
 mod graph;
 mod node;
+mod problems;
 mod reader;
 
 use serde_json::Value;
@@ -19,7 +20,8 @@ use crate::rejection::Problem;
 
 pub use graph::{Edge, Graph};
 pub use node::{Backoff, Node, OnError, Retry};
-pub(crate) use reader::Reader;
+pub(crate) use problems::Problems;
+pub(crate) use reader::{Reader, shown};
 
 /// The most bytes of a definition's JSON.
 pub const MAX_DEFINITION_BYTES: usize = 1024 * 1024;

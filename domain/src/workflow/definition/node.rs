@@ -8,7 +8,8 @@ use crate::nodes::NodeConfig;
 use crate::rejection::Problem;
 
 use super::MAX_DURATION_MS;
-use super::reader::{Reader, join, wrong_type};
+use super::problems::Problems;
+use super::reader::{Reader, join, shown, wrong_type};
 
 /// The most attempts that a retry policy can ask for.
 const MAX_ATTEMPTS: u64 = 100;
@@ -91,7 +92,7 @@ impl Retry {
 }
 
 /// Reads a node of the `nodes` list.
-pub(super) fn parse(index: usize, value: &Value, pointer: &str, problems: &mut Vec<Problem>) -> Option<Node> {
+pub(super) fn parse(index: usize, value: &Value, pointer: &str, problems: &mut Problems) -> Option<Node> {
     let mut reader = Reader::open(value, pointer, problems)?;
     let id = read_id(&mut reader);
     let node_type = read_type(&mut reader);
@@ -157,11 +158,10 @@ fn read_type(reader: &mut Reader<'_, '_>) -> Option<NodeType> {
         );
     } else {
         let known: Vec<_> = NodeType::ALL.iter().map(|known| known.as_str()).collect();
-        let shown: String = text.chars().take(64).collect();
         reader.report(
             "type",
             "unknown_node_type",
-            format!("`{shown}` is not a node type; use one of {}", known.join(", ")),
+            format!("`{}` is not a node type; use one of {}", shown(text), known.join(", ")),
         );
     }
     None
@@ -179,7 +179,7 @@ fn read_on_error(reader: &mut Reader<'_, '_>) -> OnError {
     }
 }
 
-fn parse_retry(value: &Value, pointer: &str, problems: &mut Vec<Problem>) -> Option<Retry> {
+fn parse_retry(value: &Value, pointer: &str, problems: &mut Problems) -> Option<Retry> {
     let mut reader = Reader::open(value, pointer, problems)?;
     let max_attempts = reader.number("max_attempts", 1, MAX_ATTEMPTS).unwrap_or(4) as u32;
     let initial_interval_ms = reader.number("initial_interval_ms", 0, MAX_DURATION_MS).unwrap_or(200);
@@ -203,7 +203,7 @@ fn parse_retry(value: &Value, pointer: &str, problems: &mut Vec<Problem>) -> Opt
             .enumerate()
             .filter_map(|(index, kind)| {
                 let parsed = serde_json::from_value(kind.clone()).ok();
-                if parsed.is_none() {
+                if parsed.is_none() && !problems.is_full() {
                     let at = join(&join(pointer, "retry_on"), &index.to_string());
                     problems.push(if kind.is_string() {
                         Problem::new(

@@ -1,22 +1,28 @@
 //! Reading JSON objects field by field, so that every defect has its pointer and unknown fields are found.
 
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::expression::{Credentials, Program, Template};
+use crate::expression::{Credentials, MAX_KEY_BYTES, Program, Template};
 use crate::rejection::Problem;
+
+use super::problems::Problems;
+
+/// The most characters of a name from the document in a problem's text.
+const SHOWN_CHARS: usize = 64;
 
 /// Reads one object of a document. Call [`Reader::finish`] last: it reports the fields nobody asked for.
 pub(crate) struct Reader<'a, 'p> {
     fields: &'a Map<String, Value>,
     pointer: String,
     known: HashSet<&'static str>,
-    problems: &'p mut Vec<Problem>,
+    problems: &'p mut Problems,
 }
 
 impl<'a, 'p> Reader<'a, 'p> {
     /// Opens an object at a pointer, or reports that there is none.
-    pub(crate) fn open(value: &'a Value, pointer: &str, problems: &'p mut Vec<Problem>) -> Option<Self> {
+    pub(crate) fn open(value: &'a Value, pointer: &str, problems: &'p mut Problems) -> Option<Self> {
         match value.as_object() {
             Some(fields) => {
                 Some(Self { fields, pointer: pointer.to_owned(), known: HashSet::new(), problems })
@@ -40,7 +46,7 @@ impl<'a, 'p> Reader<'a, 'p> {
     }
 
     /// Where further defects go.
-    pub(crate) fn problems(&mut self) -> &mut Vec<Problem> {
+    pub(crate) fn problems(&mut self) -> &mut Problems {
         self.problems
     }
 
@@ -135,11 +141,9 @@ impl<'a, 'p> Reader<'a, 'p> {
             Ok(template) => Some(template),
             Err(found) => {
                 let base = self.pointer_of(field);
-                self.problems.extend(
-                    found
-                        .into_iter()
-                        .map(|p| Problem::new(format!("{base}{}", p.pointer), p.code, p.message)),
-                );
+                for p in found {
+                    self.problems.push(Problem::new(format!("{base}{}", p.pointer), p.code, p.message));
+                }
                 None
             }
         }
@@ -168,11 +172,14 @@ impl<'a, 'p> Reader<'a, 'p> {
     /// Reports the fields that nobody asked for.
     pub(crate) fn finish(self) {
         for field in self.fields.keys().filter(|field| !self.known.contains(field.as_str())) {
-            self.problems.push(Problem::new(
-                join(&self.pointer, field),
-                "unknown_field",
-                format!("`{field}` is not a field here; remove it or correct its spelling"),
-            ));
+            if self.problems.is_full() {
+                return;
+            }
+            // A key as large as a document may be is not repeated: the object and its beginning tell which it is.
+            let pointer =
+                if field.len() > MAX_KEY_BYTES { self.pointer.clone() } else { join(&self.pointer, field) };
+            let detail = format!("`{}` is not a field here; remove it or correct its spelling", shown(field));
+            self.problems.push(Problem::new(pointer, "unknown_field", detail));
         }
     }
 
@@ -189,6 +196,14 @@ impl<'a, 'p> Reader<'a, 'p> {
             self.problems.push(wrong_type(&pointer, expected, value));
         }
         typed
+    }
+}
+
+/// A name from the document for a problem's text: its beginning, where it is long.
+pub(crate) fn shown(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &name[..end])),
+        None => Cow::Borrowed(name),
     }
 }
 
