@@ -121,9 +121,10 @@ impl Dispatcher {
     pub(crate) fn resolved(&self, task: &TaskRef, stop: Stop) {
         let mut tasks = self.tasks();
         tasks.waiting.remove(task);
-        let was_out = tasks.out.remove(task).is_some();
+        let lease = tasks.out.remove(task);
         drop(tasks);
-        if was_out && stop == Stop::Yes {
+        // A task that was handed out twice may still wait in the queue, though its result is here.
+        if lease.is_some_and(|lease| stop == Stop::Yes || lease.redelivered) {
             self.queue.cancel(task.clone());
         }
     }

@@ -10,7 +10,7 @@ use crate::facts::{Fact, Facts, WorkflowHead};
 use crate::node_type::NodeType;
 use crate::rejection::{Problem, Rejection, RejectionKind};
 use crate::workflow;
-use crate::workflow::definition::Definition;
+use crate::workflow::definition::{Definition, MAX_PROBLEMS};
 
 use super::advance::{Progress, too_deep_error};
 use super::command::{ExecutionCommand, StartExecution};
@@ -250,6 +250,7 @@ fn check_attributes(attributes: &Map<String, Value>) -> Result<(), Rejection> {
     let mut problems: Vec<Problem> = attributes
         .iter()
         .filter(|(_, value)| value.is_object() || value.is_array())
+        .take(MAX_PROBLEMS)
         .map(|(key, _)| {
             let pointer = format!("/attributes/{}", key.replace('~', "~0").replace('/', "~1"));
             Problem::new(pointer, "wrong_type", "an attribute is a string, number, boolean or null")
