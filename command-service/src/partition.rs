@@ -81,14 +81,14 @@ struct Held {
 }
 
 impl Held {
-    /// Keeps a command, unless too many wait already.
-    fn keep(&mut self, key: Uuid, submitted: Submitted) -> Result<(), Submitted> {
+    /// Keeps a command, or gives it back if too many wait already.
+    fn keep(&mut self, key: Uuid, submitted: Submitted) -> Option<Submitted> {
         if self.count >= MAX_HELD {
-            return Err(submitted);
+            return Some(submitted);
         }
         self.count += 1;
         self.commands.entry(key).or_default().push(submitted);
-        Ok(())
+        None
     }
 
     fn take(&mut self, key: Uuid) -> Vec<Submitted> {
@@ -222,8 +222,7 @@ impl PartitionTask {
         let Submitted { envelope, .. } = &submitted;
         let (id, stream) = (envelope.id, envelope.stream);
         if self.memory.commands.contains(&id) {
-            let held = self.memory.repeated.keep(id, submitted);
-            return overloaded(held);
+            return overloaded(self.memory.repeated.keep(id, submitted));
         }
         self.deciding.fetch_add(1, Ordering::Relaxed);
         match self.outcome(&submitted.envelope).await {
@@ -337,9 +336,9 @@ impl PartitionTask {
     }
 }
 
-/// Answers a command for which there is no room.
-fn overloaded(held: Result<(), Submitted>) {
-    if let Err(submitted) = held {
+/// Answers a command for which there was no room.
+fn overloaded(given_back: Option<Submitted>) {
+    if let Some(submitted) = given_back {
         // Nobody waiting for the answer is not an error.
         let _ = submitted.reply.send(Err(CommandError::Overloaded));
     }
