@@ -4,9 +4,11 @@
 //! readers that never wait for it (WAL). `synchronous=normal`: a power cut may lose the last commits, whole,
 //! rows and checkpoint together, and the projection repeats them.
 
+use sqlx::Connection;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -70,7 +72,8 @@ impl ReadModels {
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("temp_store", "memory")
             .pragma("wal_autocheckpoint", WAL_PAGES);
-        let writer = pool(1).connect_with(options.clone()).await;
+        let writer = pool(1).before_acquire(|connection, _| Box::pin(is_sound(connection)));
+        let writer = writer.connect_with(options.clone()).await;
         let writer = writer.map_err(ReadModelError::database("open its file for writing"))?;
         migrator().run(&writer).await.map_err(ReadModelError::Migration)?;
         let readers = pool(READERS).connect_with(options.pragma("query_only", "on")).await;
@@ -120,10 +123,54 @@ fn pool(connections: u32) -> SqlitePoolOptions {
         .test_before_acquire(false)
 }
 
+/// Whether the writer's connection is in no transaction; one that is not sound is replaced by the pool.
+///
+/// On a full disk SQLite ends a transaction by itself, the rollback that follows fails, and sqlx goes on counting
+/// the transaction: no other could ever begin.
+async fn is_sound(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // It answers after the rollback of a dropped transaction, which nobody has waited for.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
 fn migrator() -> Migrator {
     let migrations = MIGRATIONS.iter().map(|&(version, description, sql)| {
         let sql = sqlx::SqlStr::from_static(sql);
         Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, sql, false)
     });
     Migrator::with_migrations(migrations.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MAIN_PROJECTION;
+    use domain::ids::Partition;
+
+    #[tokio::test]
+    async fn a_projection_goes_on_after_its_disk_was_full() {
+        let models = ReadModels::open_temporary().await.unwrap();
+        let mut tx = models.begin().await.unwrap();
+        tx.advance_checkpoint(MAIN_PROJECTION, Partition(1), 0, 5).await.unwrap();
+        tx.commit().await.unwrap();
+        for rows in [1, 500] {
+            // Of this connection only: the one that replaces it has room.
+            sqlx::query("pragma max_page_count = 1").execute(&models.inner.writer).await.unwrap();
+            let mut tx = models.begin().await.unwrap();
+            tx.advance_checkpoint(MAIN_PROJECTION, Partition(1), 5, 6).await.unwrap();
+            // A single row without a statement journal takes the whole transaction back, many the statement.
+            let sql = "insert into projections (name, generation)
+                       with recursive n (i) as (select 1 union all select i + 1 from n where i < ?)
+                       select hex(randomblob(100000)) || i, 1 from n";
+            let full = sqlx::query(sql).bind(rows).execute(&mut *tx.tx).await.unwrap_err();
+            assert!(full.to_string().contains("full"), "{full}");
+            drop(tx);
+            assert_eq!(models.checkpoints(MAIN_PROJECTION).await.unwrap(), [(Partition(1), 5)]);
+            drop(models.begin().await.unwrap());
+        }
+        let mut tx = models.begin().await.unwrap();
+        tx.advance_checkpoint(MAIN_PROJECTION, Partition(1), 5, 7).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(models.checkpoints(MAIN_PROJECTION).await.unwrap(), [(Partition(1), 7)]);
+    }
 }

@@ -272,7 +272,8 @@ fn start_parts(
     let commands = InProcessCommands::new();
     let feed: Arc<dyn CommitFeed> = Arc::new(InProcessFeed::new());
     let tasks: Arc<dyn TaskQueue> = Arc::new(InProcessTasks::new());
-    let reader: Arc<dyn LogReader> = log.clone();
+    // Apart from the owner's connections, which are the command-service's: reads never keep a command waiting.
+    let reader: Arc<dyn LogReader> = Arc::new(log.reader());
 
     let projections = ProjectionService::new(
         options.projections.clone(),
@@ -294,7 +295,7 @@ fn start_parts(
     parts.start("command-service", |stop| async move { command_service.run(stop).await.map_err(Into::into) });
 
     let commands: Arc<dyn Commands> = Arc::new(commands);
-    let blobs: Arc<dyn Blobs> = log.clone();
+    let blobs: Arc<dyn Blobs> = Arc::new(log.reader());
     let workers = WorkerRuntime::new(
         options.agents.clone(),
         tasks,
@@ -308,11 +309,8 @@ fn start_parts(
         Ok(())
     });
 
-    let readiness = readiness::Parts {
-        log: reader.clone(),
-        read_models: read_models.clone(),
-        projections: handle.clone(),
-    };
+    let readiness =
+        readiness::Parts { log: log.clone(), read_models: read_models.clone(), projections: handle.clone() };
     let ports = GatewayPorts {
         commands,
         log: reader,

@@ -2,18 +2,23 @@
 
 use async_trait::async_trait;
 use event_store::LogReader;
+use event_store::sqlite::SqliteLog;
 use gateway::{Dependency, Readiness};
 use projection_service::ProjectionHandle;
 use read_models::{MAIN_PROJECTION, ReadModels};
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Failures in a row after which the projection counts as not working; fewer mend themselves.
 const FAILING: u64 = 3;
 
+/// How long a trial write may take.
+const TRIAL: Duration = Duration::from_secs(2);
+
 /// The parts of one process that serves.
 pub(crate) struct Parts {
-    pub(crate) log: Arc<dyn LogReader>,
+    pub(crate) log: Arc<SqliteLog>,
     pub(crate) read_models: ReadModels,
     pub(crate) projections: ProjectionHandle,
 }
@@ -26,12 +31,19 @@ impl Readiness for Parts {
         if let Some(error) = &log {
             tracing::error!("the log does not answer: {error}");
         }
+        let refused = self.refuses_writes().await;
+        if let Some(reason) = &refused {
+            tracing::error!("the log refuses writes: {reason}");
+        }
         if let Some(error) = &models {
             tracing::error!("the read models do not answer: {error}");
         }
         let failing = self.projections.failures() >= FAILING;
         vec![
-            dependency("log", log.is_none(), "it does not answer"),
+            match log {
+                Some(_) => dependency("log", false, "it does not answer"),
+                None => dependency("log", refused.is_none(), "it refuses writes; is the disk full?"),
+            },
             dependency("read_models", models.is_none(), "they do not answer"),
             dependency("projections", !failing, "they fail and are started again"),
         ]
@@ -46,6 +58,17 @@ impl Readiness for Parts {
 }
 
 impl Parts {
+    /// Why the log refuses writes, if the last one failed and another would as well.
+    ///
+    /// Tried here, since nobody sends commands to a process that is not ready: it would stay so.
+    async fn refuses_writes(&self) -> Option<String> {
+        let reason = self.log.last_write_failed()?;
+        match tokio::time::timeout(TRIAL, self.log.try_write()).await {
+            Ok(_) => self.log.last_write_failed(),
+            Err(_) => Some(reason),
+        }
+    }
+
     fn write_metrics(&self, out: &mut String) -> std::fmt::Result {
         let lag = self.projections.lag();
         writeln!(

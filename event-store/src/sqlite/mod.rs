@@ -3,6 +3,7 @@
 //! ```text
 //!   append ─► write   check, one `begin immediate`, insert, commit   ◄─ judge (only when something may be refused)
 //!   read   ─► read, wakeups, verify                                     insert (multi-row statements)
+//!   writer: the connection that writes, replaced after it failed
 //! ```
 //!
 //! Owns: the tables of `migrations/sqlite`. Invariants: an OS lock on `<path>.lock` keeps every other process
@@ -20,13 +21,14 @@ mod verifiers;
 mod verify;
 mod wakeups;
 mod write;
+mod writer;
 
 pub use open::SqliteOptions;
+pub use read::SqliteReader;
 
 use sqlx::{SqliteConnection, SqlitePool};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use tokio::sync::Mutex;
 
 use crate::log::StoreError;
 
@@ -35,8 +37,11 @@ use crate::log::StoreError;
 pub struct SqliteLog {
     path: PathBuf,
     partitions: u16,
+    /// Of whoever decides: what others read cannot keep it from reading.
+    own: SqlitePool,
+    /// Of everybody else: streams, queries, projections, verifiers.
     readers: SqlitePool,
-    writer: Mutex<write::Writer>,
+    writer: writer::WriterLock,
     // Dropped after the connections, in this order: the lock, then the directory of a temporary log.
     _lock: File,
     _temporary: Option<open::TemporaryDirectory>,
@@ -51,7 +56,8 @@ impl SqliteLog {
     /// Waits for what is being written and closes the readers; their next call fails. Dropping does as much,
     /// without waiting.
     pub async fn close(&self) {
-        let _quiet = self.writer.lock().await;
+        let _quiet = self.writer.quiet().await;
+        self.own.close().await;
         self.readers.close().await;
     }
 

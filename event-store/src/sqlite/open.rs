@@ -6,21 +6,23 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, SqlSafeStr};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqlitePool};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use domain::ids::{DEFAULT_PARTITIONS, SLOTS};
 
-use super::write::Writer;
+use super::writer::WriterLock;
 use super::{SqliteLog, failed};
 use crate::log::StoreError;
 
 /// Forward only; a file that was ever released is never edited.
 const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "log", include_str!("../../migrations/sqlite/0001_log.sql"))];
+
+/// How long a read waits for one of its connections: longer than any page takes, shorter than callers wait.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How a log is opened.
 #[derive(Debug, Clone)]
@@ -28,7 +30,9 @@ pub struct SqliteOptions {
     /// Partitions of a log that is created, 1 to 4096. `None`: 16, or whatever an existing log has. An existing
     /// log is refused if it has another number.
     pub partitions: Option<u16>,
-    /// Connections that read.
+    /// Connections that read for the owner, through [`SqliteLog`] itself.
+    pub own_readers: u32,
+    /// Connections that read for everybody else, through a [`SqliteReader`](super::SqliteReader).
     pub readers: u32,
     /// How long to wait for a lock inside the database.
     pub busy_timeout: Duration,
@@ -36,16 +40,20 @@ pub struct SqliteOptions {
     pub cache_kib: u32,
     /// After how many pages of 4 KiB the write-ahead log is moved into the file.
     pub checkpoint_pages: u32,
+    /// The most pages of 4 KiB of the file, whatever the disk has room for. `None`: no limit of its own.
+    pub max_pages: Option<u32>,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
         Self {
             partitions: None,
-            readers: 4,
+            own_readers: 4,
+            readers: 6,
             busy_timeout: Duration::from_secs(5),
             cache_kib: 32 * 1024,
             checkpoint_pages: 4000,
+            max_pages: None,
         }
     }
 }
@@ -80,29 +88,37 @@ impl SqliteLog {
     ) -> Result<Self, StoreError> {
         let lock = lock(path)?;
         let connect = connect_options(path, &options, durability);
-        let mut writer = connect
-            .clone()
-            .create_if_missing(true)
-            .statement_cache_capacity(256)
-            .connect()
-            .await
-            .map_err(failed("open its file"))?;
+        let mut writing = connect.clone().statement_cache_capacity(256);
+        if let Some(pages) = options.max_pages {
+            writing = writing.pragma("max_page_count", pages.to_string());
+        }
+        let created = writing.clone().create_if_missing(true).connect().await;
+        let mut writer = created.map_err(failed("open its file"))?;
         migrate(&mut writer).await?;
         let partitions = partitions(&mut writer, path, options.partitions).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(options.readers.max(1))
-            .connect_with(connect.read_only(true))
-            .await
-            .map_err(failed("open its file for reading"))?;
+        let reading = connect.read_only(true);
+        let own = pool(options.own_readers, reading.clone()).await?;
+        let readers = pool(options.readers, reading).await?;
         Ok(Self {
             path: path.to_owned(),
             partitions,
+            own,
             readers,
-            writer: Mutex::new(Writer::new(writer)),
+            writer: WriterLock::new(writer, writing),
             _lock: lock,
             _temporary: temporary,
         })
     }
+}
+
+/// Connections that read, opened as they are needed.
+async fn pool(connections: u32, options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+    SqlitePoolOptions::new()
+        .max_connections(connections.max(1))
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await
+        .map_err(failed("open its file for reading"))
 }
 
 /// A directory that goes with its log.

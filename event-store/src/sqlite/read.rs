@@ -5,16 +5,18 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Executor, Row, Sqlite};
+use sqlx::{Executor, Row, Sqlite, SqlitePool};
+use std::sync::Arc;
 use uuid::Uuid;
 
-use domain::blob::BlobRef;
+use domain::blob::{Blob, BlobRef};
 use domain::event::{Codec, RecordedEvent};
 use domain::ids::{Actor, Partition, Position, TenantId, birth_bucket};
 use domain::time::Timestamp;
 
 use super::{SqliteLog, count, failed, integer, limit, verify};
-use crate::log::{AppendAnswer, ChainReport, LogReader, PartitionHead, StoreError};
+use crate::blobs::Blobs;
+use crate::log::{AppendAnswer, ChainReport, Log, LogReader, PartitionHead, StoreError};
 
 type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
@@ -28,10 +30,62 @@ macro_rules! select_events {
     };
 }
 
+/// What reads the log, with connections that it shares with nobody of another kind. All of them read alike.
+pub trait Reads: Send + Sync {
+    /// What is read.
+    fn log(&self) -> &SqliteLog;
+
+    /// The connections.
+    fn pool(&self) -> &SqlitePool;
+}
+
+impl Reads for SqliteLog {
+    fn log(&self) -> &SqliteLog {
+        self
+    }
+
+    fn pool(&self) -> &SqlitePool {
+        &self.own
+    }
+}
+
+/// The log for those who do not own it. However much they read, the owner's connections stay free.
+#[derive(Debug, Clone)]
+pub struct SqliteReader(Arc<SqliteLog>);
+
+impl SqliteLog {
+    /// A reader with connections apart from the owner's; all readers share them. It keeps the log open.
+    pub fn reader(self: &Arc<Self>) -> SqliteReader {
+        SqliteReader(Arc::clone(self))
+    }
+}
+
+impl Reads for SqliteReader {
+    fn log(&self) -> &SqliteLog {
+        &self.0
+    }
+
+    fn pool(&self) -> &SqlitePool {
+        &self.0.readers
+    }
+}
+
+/// Large values are read with the reader's connections and stored, as everything is, by the log's only writer.
 #[async_trait]
-impl LogReader for SqliteLog {
+impl Blobs for SqliteReader {
+    async fn put(&self, tenant: &TenantId, blob: &Blob) -> Result<(), StoreError> {
+        self.0.write_blob(tenant, blob).await
+    }
+
+    async fn get(&self, tenant: &TenantId, reference: &BlobRef) -> Result<Option<Bytes>, StoreError> {
+        self.read_blob(tenant, reference).await
+    }
+}
+
+#[async_trait]
+impl<T: Reads> LogReader for T {
     fn partitions(&self) -> u16 {
-        self.partitions
+        self.log().partitions
     }
 
     async fn read_stream(
@@ -44,7 +98,7 @@ impl LogReader for SqliteLog {
             "where bucket = ? and stream = ? and version > ? order by version limit ?"
         ));
         let query = query.bind(i64::from(birth_bucket(stream))).bind(stream).bind(integer(after_version));
-        events(&self.readers, query.bind(limit(most)), "read a stream").await
+        events(self.pool(), query.bind(limit(most)), "read a stream").await
     }
 
     async fn read_partition(
@@ -53,7 +107,7 @@ impl LogReader for SqliteLog {
         after_offset: u64,
         most: usize,
     ) -> Result<Vec<RecordedEvent>, StoreError> {
-        let events = events_after(&self.readers, partition, after_offset, most).await?;
+        let events = events_after(self.pool(), partition, after_offset, most).await?;
         for (event, offset) in events.iter().zip(after_offset.saturating_add(1)..) {
             if event.position.offset != offset {
                 return Err(missing(partition, offset));
@@ -69,7 +123,7 @@ impl LogReader for SqliteLog {
              coalesce((select c.head from commits c where c.partition = p.partition order by c.head desc limit 1), 0)
              from partitions p order by p.partition",
         )
-        .fetch_all(&self.readers)
+        .fetch_all(self.pool())
         .await
         .map_err(failed(operation))?;
         let values = |row: &SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
@@ -90,7 +144,7 @@ impl LogReader for SqliteLog {
         kind: &str,
         key: &str,
     ) -> Result<Option<Uuid>, StoreError> {
-        claim_holder(&self.readers, tenant, kind, key).await
+        claim_holder(self.pool(), tenant, kind, key).await
     }
 
     async fn command_answer(
@@ -103,7 +157,7 @@ impl LogReader for SqliteLog {
         )
         .bind(command_id)
         .bind(i64::from(partition.0))
-        .fetch_optional(&self.readers)
+        .fetch_optional(self.pool())
         .await
         .map_err(failed("look for a command's answer"))?;
         row.as_ref().map(answer).transpose()
@@ -114,14 +168,14 @@ impl LogReader for SqliteLog {
             sqlx::query_scalar("select content from blobs where tenant = ? and sha256 = ?")
                 .bind(tenant.as_str())
                 .bind(reference.sha256.as_str())
-                .fetch_optional(&self.readers)
+                .fetch_optional(self.pool())
                 .await
                 .map_err(failed("read a large value"))?;
         Ok(content.map(Bytes::from))
     }
 
     async fn verify_chain(&self, partition: Partition) -> Result<ChainReport, StoreError> {
-        verify::chain(&self.readers, partition).await
+        verify::chain(self.pool(), partition).await
     }
 }
 

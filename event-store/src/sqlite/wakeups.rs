@@ -10,7 +10,16 @@ use domain::time::Timestamp;
 use super::{failed, limit, read};
 use crate::log::{COMMAND_RETENTION_MS, StoreError, StoredWakeup, WakeupCursor};
 
+/// A row's key as it is stored, whether or not it reads.
+struct Place {
+    due_at: i64,
+    stream: Vec<u8>,
+    kind: Vec<u8>,
+}
+
 /// Wakeups behind `after` and due up to `until` of streams that have not ended.
+///
+/// A row that does not read is passed over: it is of one stream, and must not hold up the partition's others.
 pub(super) async fn due(
     pool: &SqlitePool,
     partition: Partition,
@@ -19,24 +28,62 @@ pub(super) async fn due(
     final_types: &[&str],
     most: usize,
 ) -> Result<Vec<StoredWakeup>, StoreError> {
-    let rows = sqlx::query(
-        "select w.due_at, w.stream, w.kind, w.tenant from wakeups w
-         where w.partition = ? and (w.due_at, w.stream, w.kind) > (?, ?, ?) and w.due_at <= ?
+    let final_types = serde_json::json!(final_types).to_string();
+    let mut place = Place {
+        due_at: after.due_at.unix_ms(),
+        stream: after.stream.as_bytes().to_vec(),
+        kind: after.kind.clone().into_bytes(),
+    };
+    let mut found = Vec::new();
+    // The caller takes a page that is not full for the last: what was passed over is made up for.
+    loop {
+        let wanted = most - found.len();
+        let rows = page(pool, partition, &place, until, &final_types, wanted).await?;
+        for row in &rows {
+            match stored_wakeup(row) {
+                Ok(wakeup) => found.push(wakeup),
+                Err(error) => tracing::error!(%partition, "a wakeup is passed over: {error}"),
+            }
+        }
+        match rows.last().filter(|_| rows.len() == wanted && found.len() < most) {
+            Some(last) => place = Place::of(last).map_err(failed("read a wakeup's key"))?,
+            None => return Ok(found),
+        }
+    }
+}
+
+impl Place {
+    fn of(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { due_at: row.try_get(0)?, stream: row.try_get(1)?, kind: row.try_get(4)? })
+    }
+}
+
+/// Rows behind a place, at most `most`.
+async fn page(
+    pool: &SqlitePool,
+    partition: Partition,
+    after: &Place,
+    until: Timestamp,
+    final_types: &str,
+    most: usize,
+) -> Result<Vec<SqliteRow>, StoreError> {
+    sqlx::query(
+        "select w.due_at, w.stream, w.kind, w.tenant, cast(w.kind as blob) from wakeups w
+         where w.partition = ? and (w.due_at, w.stream, w.kind) > (?, ?, cast(? as text)) and w.due_at <= ?
          and coalesce((select e.type from events e where e.bucket = w.bucket and e.stream = w.stream
                        order by e.version desc limit 1), '') not in (select value from json_each(?))
          order by w.due_at, w.stream, w.kind limit ?",
     )
     .bind(i64::from(partition.0))
-    .bind(after.due_at.unix_ms())
-    .bind(after.stream)
-    .bind(&after.kind)
+    .bind(after.due_at)
+    .bind(&after.stream[..])
+    .bind(&after.kind[..])
     .bind(until.unix_ms())
-    .bind(serde_json::json!(final_types).to_string())
+    .bind(final_types)
     .bind(limit(most))
     .fetch_all(pool)
     .await
-    .map_err(failed("read wakeups"))?;
-    rows.iter().map(stored_wakeup).collect()
+    .map_err(failed("read wakeups"))
 }
 
 /// Forgets past wakeups of the partition, and commands older than they must be known. Returns whether more

@@ -1,12 +1,10 @@
 //! Appending: one `begin immediate` transaction per batch, and the other writes of the owner.
 //!
-//! What the writer knows of each partition's end ([`Tail`]) is read once and kept, because the lock keeps
-//! everybody else out. It is taken away while something is written and put back only when the outcome is
-//! known, so that a failed or cancelled write makes the next one read it again.
+//! The connection, and what is known of each partition's end, are the [`Writer`]'s; every outcome is noted there,
+//! so that no write goes through a connection that another has left in doubt.
 
 use async_trait::async_trait;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,33 +16,13 @@ use domain::time::Timestamp;
 
 use super::insert::{self, Statements};
 use super::judge::{self, Probe};
+use super::writer::{Tail, Writer};
 use super::{SqliteLog, count, failed, wakeups};
-use crate::chain::{self, CommitContent, GENESIS, Hash};
+use crate::chain::{self, CommitContent, Hash};
 use crate::log::{
     Append, AppendAnswer, AppendError, Batch, Committed, Log, MAX_ANSWER_BYTES, MAX_APPEND_BYTES,
     MAX_APPEND_EVENTS, PartitionHead, StoreError, StoredWakeup, WakeupCursor,
 };
-
-/// The connection that writes, and what it knows.
-#[derive(Debug)]
-pub(super) struct Writer {
-    pub(super) connection: SqliteConnection,
-    statements: Statements,
-    /// One per partition; `None` when they must be read.
-    tails: Option<Vec<Tail>>,
-}
-
-/// Where a partition ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tail {
-    epoch: u64,
-    /// The last offset; 0 in an empty partition.
-    offset: u64,
-    /// The hash of the last commit.
-    hash: Hash,
-    /// When the last event was recorded.
-    recorded_at: Timestamp,
-}
 
 /// A batch with its positions, ready to be written.
 struct Plan<'b> {
@@ -61,70 +39,41 @@ struct Change {
     leaves: Vec<Hash>,
 }
 
-impl Writer {
-    pub(super) fn new(connection: SqliteConnection) -> Self {
-        Self { connection, statements: Statements::default(), tails: None }
-    }
-
-    /// Takes the tails away, reading them if need be.
-    async fn take_tails(&mut self) -> Result<Vec<Tail>, StoreError> {
-        match self.tails.take() {
-            Some(tails) => Ok(tails),
-            None => read_tails(&mut self.connection).await,
-        }
-    }
-}
-
 #[async_trait]
 impl Log for SqliteLog {
     async fn take_over(&self, partition: Partition) -> Result<PartitionHead, StoreError> {
-        let operation = "take a partition over";
-        let mut writer = self.writer.lock().await;
-        let mut tails = writer.take_tails().await?;
-        let Some(tail) = tails.get_mut(usize::from(partition.0)) else {
+        if partition.0 >= self.partitions {
             let reason = format!("partition {partition} is not one of its {}", self.partitions);
             return Err(StoreError::Unfit { path: self.path.display().to_string(), reason });
-        };
-        let epoch: i64 =
-            sqlx::query_scalar("update partitions set epoch = epoch + 1 where partition = ? returning epoch")
-                .bind(i64::from(partition.0))
-                .fetch_one(&mut writer.connection)
-                .await
-                .map_err(failed(operation))?;
-        tail.epoch = count(epoch, "the epoch of a partition")?;
-        let head = PartitionHead { partition, epoch: tail.epoch, offset: tail.offset };
-        writer.tails = Some(tails);
-        Ok(head)
+        }
+        let mut writer = self.writer.lock().await;
+        let taken = take_over(&mut writer, partition).await;
+        self.writer.note(&mut writer, taken.as_ref().map(|_| ()));
+        taken
     }
 
     async fn append(&self, batch: Arc<Batch>) -> Result<Committed, AppendError> {
         check_shape(&batch, self.partitions)?;
         let mut writer = self.writer.lock().await;
-        let mut tails = writer.take_tails().await?;
-        let outcome = append(&mut writer, &batch, &tails).await;
-        match outcome {
-            Ok((committed, changed)) => {
-                for (partition, tail) in changed {
-                    tails[usize::from(partition.0)] = tail;
-                }
-                writer.tails = Some(tails);
-                Ok(committed)
-            }
-            // Nobody knows what the database has now: the next write reads it.
-            Err(error @ AppendError::Store(_)) => Err(error),
-            Err(refused) => {
-                writer.tails = Some(tails);
-                Err(refused)
-            }
+        let outcome = append_after_tails(&mut writer, &batch).await;
+        match &outcome {
+            Ok(_) => self.writer.note(&mut writer, Ok(())),
+            Err(AppendError::Store(error)) => self.writer.note(&mut writer, Err(error)),
+            // Nothing was to be written, which says nothing about whether it could be.
+            Err(_) => {}
         }
+        outcome
     }
 
     async fn write_blob(&self, tenant: &TenantId, blob: &Blob) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
         let Writer { connection, statements, .. } = &mut *writer;
-        insert::insert(connection, statements, insert::BLOBS, &[(tenant, blob)], insert::bind_blob)
-            .await
-            .map_err(failed("store a large value"))
+        let written =
+            insert::insert(connection, statements, insert::BLOBS, &[(tenant, blob)], insert::bind_blob)
+                .await
+                .map_err(failed("store a large value"));
+        self.writer.note(&mut writer, written.as_ref().map(|()| ()));
+        written
     }
 
     async fn wakeups(
@@ -135,7 +84,7 @@ impl Log for SqliteLog {
         final_types: &[&str],
         limit: usize,
     ) -> Result<Vec<StoredWakeup>, StoreError> {
-        wakeups::due(&self.readers, partition, after, until, final_types, limit).await
+        wakeups::due(&self.own, partition, after, until, final_types, limit).await
     }
 
     async fn forget_past(
@@ -146,7 +95,12 @@ impl Log for SqliteLog {
         limit: usize,
     ) -> Result<bool, StoreError> {
         let mut writer = self.writer.lock().await;
-        wakeups::forget_past(&mut writer.connection, partition, until, now, limit).await
+        let forgotten = wakeups::forget_past(&mut writer.connection, partition, until, now, limit).await;
+        // Forgetting gives room back: that it works does not mean that a write would.
+        if let Err(error) = &forgotten {
+            self.writer.note(&mut writer, Err(error));
+        }
+        forgotten
     }
 }
 
@@ -183,6 +137,41 @@ fn check_shape(batch: &Batch, partitions: u16) -> Result<(), AppendError> {
         }
     }
     Ok(())
+}
+
+/// Raises the epoch of a partition that exists.
+async fn take_over(writer: &mut Writer, partition: Partition) -> Result<PartitionHead, StoreError> {
+    let mut tails = writer.take_tails().await?;
+    let epoch: i64 =
+        sqlx::query_scalar("update partitions set epoch = epoch + 1 where partition = ? returning epoch")
+            .bind(i64::from(partition.0))
+            .fetch_one(&mut writer.connection)
+            .await
+            .map_err(failed("take a partition over"))?;
+    let tail = &mut tails[usize::from(partition.0)];
+    tail.epoch = count(epoch, "the epoch of a partition")?;
+    let head = PartitionHead { partition, epoch: tail.epoch, offset: tail.offset };
+    writer.put_tails(tails);
+    Ok(head)
+}
+
+/// Appends with the tails taken away; they are put back when it is known what the database has.
+async fn append_after_tails(writer: &mut Writer, batch: &Batch) -> Result<Committed, AppendError> {
+    let mut tails = writer.take_tails().await?;
+    match append(writer, batch, &tails).await {
+        Ok((committed, changed)) => {
+            for (partition, tail) in changed {
+                tails[usize::from(partition.0)] = tail;
+            }
+            writer.put_tails(tails);
+            Ok(committed)
+        }
+        Err(error @ AppendError::Store(_)) => Err(error),
+        Err(refused) => {
+            writer.put_tails(tails);
+            Err(refused)
+        }
+    }
 }
 
 /// Writes the batch in a transaction, or says who cannot be taken.
@@ -392,45 +381,4 @@ fn unexplained(batch: &Batch) -> AppendError {
         "an append meets rows after the last commit; verify the chain of partitions {}",
         partitions.join(", ")
     )))
-}
-
-/// Where every partition ends, according to the database.
-async fn read_tails(connection: &mut SqliteConnection) -> Result<Vec<Tail>, StoreError> {
-    let operation = "read where its partitions end";
-    let rows = sqlx::query(
-        "select p.partition, p.epoch, c.head, c.hash, c.committed_at from partitions p
-         left join commits c on c.partition = p.partition
-         and c.head = (select l.head from commits l where l.partition = p.partition order by l.head desc limit 1)
-         order by p.partition",
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(failed(operation))?;
-    let mut tails = Vec::with_capacity(rows.len());
-    for row in rows {
-        let (partition, tail) = tail(&row)?;
-        if partition != tails.len() as i64 {
-            return Err(StoreError::Corrupt(format!("partition {} is missing", tails.len())));
-        }
-        tails.push(tail);
-    }
-    Ok(tails)
-}
-
-fn tail(row: &SqliteRow) -> Result<(i64, Tail), StoreError> {
-    let values = || -> Result<_, sqlx::Error> {
-        let commit: (Option<i64>, Option<Vec<u8>>, Option<i64>) =
-            (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
-        Ok((row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?, commit))
-    };
-    let (partition, epoch, (head, hash, committed_at)) =
-        values().map_err(failed("read where its partitions end"))?;
-    let damaged = |_| StoreError::Corrupt(format!("the last hash of partition {partition} is not 32 bytes"));
-    let tail = Tail {
-        epoch: count(epoch, "an epoch")?,
-        offset: count(head.unwrap_or(0), "a head")?,
-        hash: hash.map_or(Ok(GENESIS), Hash::try_from).map_err(damaged)?,
-        recorded_at: Timestamp::from_unix_ms(committed_at.unwrap_or(i64::MIN)),
-    };
-    Ok((partition, tail))
 }

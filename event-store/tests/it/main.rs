@@ -1,9 +1,10 @@
 //! The promises of the log, kept by every implementation ([`contract`]), and what is SQLite's own ([`sqlite`],
-//! [`damage`]).
+//! [`damage`], [`full`]).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by stopping")]
 
 mod contract;
 mod damage;
+mod full;
 mod sqlite;
 mod support;

@@ -5,12 +5,14 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 
+use domain::blob::{INLINE_LIMIT, claim_check};
 use domain::ids::Partition;
+use event_store::log::WakeupCursor;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
-use event_store::{Log, LogReader, StoreError};
+use event_store::{Blobs, Log, LogReader, StoreError};
 
 use crate::contract::contract;
-use crate::support::{Owner, PARTITIONS, Store, append, partition, stream};
+use crate::support::{Owner, PARTITIONS, Store, append, at, partition, stream, tenant, wakeup};
 
 /// A directory with a log in it.
 pub(crate) struct SqliteStore {
@@ -19,7 +21,10 @@ pub(crate) struct SqliteStore {
 
 impl SqliteStore {
     pub(crate) async fn try_open(&self, partitions: Option<u16>) -> Result<SqliteLog, StoreError> {
-        let options = SqliteOptions { partitions, ..SqliteOptions::default() };
+        self.open_with(SqliteOptions { partitions, ..SqliteOptions::default() }).await
+    }
+
+    pub(crate) async fn open_with(&self, options: SqliteOptions) -> Result<SqliteLog, StoreError> {
         SqliteLog::open(&self.directory.path().join("log.db"), options).await
     }
 
@@ -93,6 +98,45 @@ async fn a_log_of_a_newer_release_is_not_opened() {
                  values (99, 'later', true, x'00', 0)";
     store.raw().await.execute(newer).await.unwrap();
     assert!(matches!(store.try_open(None).await.unwrap_err(), StoreError::Migration(_)));
+}
+
+#[tokio::test]
+async fn a_wakeup_that_does_not_read_holds_up_no_other() {
+    let store = SqliteStore::create();
+    let mut owner = Owner::of(&store).await;
+    let streams: Vec<_> = (0..4).map(|_| stream(1)).collect();
+    let appends = streams.iter().zip(1..).map(|(stream, second)| wakeup(append(*stream, 0, 1), second));
+    owner.append(appends.collect()).await.unwrap();
+    let damage = "update wakeups set kind = 'later_than_this_release' where due_at = (select min(due_at) from wakeups);
+                  update wakeups set tenant = 'NOT A TENANT' where due_at = (select max(due_at) from wakeups)";
+    store.raw().await.execute(damage).await.unwrap();
+    for limit in 1..6 {
+        let (mut cursor, mut seen) = (WakeupCursor::after_time(at(0)), Vec::new());
+        loop {
+            let page = owner.log.wakeups(Partition(1), &cursor, at(100), &[], limit).await.unwrap();
+            seen.extend(page.iter().map(|row| row.stream));
+            match page.last().filter(|_| page.len() == limit) {
+                Some(last) => cursor = WakeupCursor::after_row(last),
+                None => break,
+            }
+        }
+        assert_eq!(seen, streams[1..3], "in pages of {limit}");
+    }
+}
+
+#[tokio::test]
+async fn readers_see_what_the_owner_sees() {
+    let store = SqliteStore::create();
+    let mut owner: Owner<SqliteLog> = Owner::of(&store).await;
+    let (_, blob) = claim_check(serde_json::json!("x".repeat(INLINE_LIMIT)));
+    let blob = blob.unwrap();
+    let reader = owner.log.reader();
+    reader.put(&tenant("a"), &blob).await.unwrap();
+    owner.append(vec![append(stream(1), 0, 3)]).await.unwrap();
+    assert_eq!(reader.partitions(), PARTITIONS);
+    assert_eq!(reader.heads().await.unwrap(), owner.log.heads().await.unwrap());
+    assert_eq!(reader.read_partition(Partition(1), 0, 10).await.unwrap(), partition(&*owner.log, 1).await);
+    assert_eq!(reader.get(&tenant("a"), &blob.reference).await.unwrap(), Some(blob.content));
 }
 
 #[tokio::test]

@@ -1,0 +1,209 @@
+//! The only writer's connection, and what is known with it.
+//!
+//! Invariants: what is known of each partition's end ([`Tail`]) is read once and kept, because the lock keeps
+//! everybody else out; it is taken away while something is written and put back only when the outcome is known,
+//! so that a failed or cancelled write makes the next one read it again. A connection that a write has left in
+//! doubt is not written through again: on a full disk SQLite ends a transaction by itself, sqlx goes on counting
+//! it, and everything that follows on that connection is refused.
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{ConnectOptions, Connection, Row};
+use std::sync::PoisonError;
+use tokio::sync::{Mutex, MutexGuard};
+
+use domain::time::Timestamp;
+
+use super::insert::Statements;
+use super::{SqliteLog, count, failed};
+use crate::chain::{GENESIS, Hash};
+use crate::log::StoreError;
+
+/// The writer, one caller at a time, and how the last write went.
+#[derive(Debug)]
+pub(super) struct WriterLock {
+    writer: Mutex<Writer>,
+    /// Why the last write failed. Beside the writer, so that asking waits for nobody.
+    failure: std::sync::Mutex<Option<String>>,
+}
+
+/// The connection that writes, and what it knows.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) connection: SqliteConnection,
+    pub(super) statements: Statements,
+    /// One per partition; `None` when they must be read.
+    tails: Option<Vec<Tail>>,
+    /// The database failed on this connection: it is to be replaced.
+    in_doubt: bool,
+    /// How it is opened again.
+    options: SqliteConnectOptions,
+}
+
+/// Where a partition ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tail {
+    pub(super) epoch: u64,
+    /// The last offset; 0 in an empty partition.
+    pub(super) offset: u64,
+    /// The hash of the last commit.
+    pub(super) hash: Hash,
+    /// When the last event was recorded.
+    pub(super) recorded_at: Timestamp,
+}
+
+impl WriterLock {
+    /// `options` must open the database as `connection` was opened.
+    pub(super) fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
+        let statements = Statements::default();
+        let writer = Writer { connection, statements, tails: None, in_doubt: false, options };
+        Self { writer: Mutex::new(writer), failure: std::sync::Mutex::default() }
+    }
+
+    /// Waits for its turn. The connection is a sound one, if one can be had.
+    pub(super) async fn lock(&self) -> MutexGuard<'_, Writer> {
+        let mut writer = self.writer.lock().await;
+        writer.mend().await;
+        writer
+    }
+
+    /// Waits until nobody writes, whatever state that leaves.
+    pub(super) async fn quiet(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().await
+    }
+
+    /// Notes how a write went.
+    pub(super) fn note(&self, writer: &mut Writer, outcome: Result<(), &StoreError>) {
+        let failure = match outcome {
+            Ok(()) => None,
+            Err(error @ StoreError::Database { source, .. }) => {
+                writer.in_doubt = true;
+                writer.tails = None;
+                Some(format!("{error}: {source}"))
+            }
+            // Damage and misuse concern what was asked, not whether the database takes writes.
+            Err(_) => return,
+        };
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Writer {
+    /// Takes the tails away, reading them if need be.
+    pub(super) async fn take_tails(&mut self) -> Result<Vec<Tail>, StoreError> {
+        match self.tails.take() {
+            Some(tails) => Ok(tails),
+            None => read_tails(&mut self.connection).await,
+        }
+    }
+
+    /// Puts them back, as the database now has them.
+    pub(super) fn put_tails(&mut self, tails: Vec<Tail>) {
+        self.tails = Some(tails);
+    }
+
+    /// Replaces the connection where it cannot be trusted.
+    async fn mend(&mut self) {
+        if self.tails.is_some() && !self.connection.is_in_transaction() {
+            return;
+        }
+        // It answers after everything that a cancelled write has left in its queue, a rollback or a commit.
+        let answers = self.connection.ping().await.is_ok();
+        if answers && !self.in_doubt && !self.connection.is_in_transaction() {
+            return;
+        }
+        self.tails = None;
+        match self.options.connect().await {
+            Ok(fresh) => {
+                let old = std::mem::replace(&mut self.connection, fresh);
+                self.statements = Statements::default();
+                self.in_doubt = false;
+                // What it had not committed goes with it, before anything is read through the new one.
+                if let Err(error) = old.close().await {
+                    tracing::debug!("the connection that failed did not close well: {error}");
+                }
+                tracing::info!("the log's connection for writing was opened again");
+            }
+            Err(error) => {
+                self.in_doubt = true;
+                tracing::error!("the log's connection for writing cannot be opened again: {error}");
+                // A single statement must not end up in a transaction that nobody commits. There mostly is none,
+                // and then this fails.
+                let _ = sqlx::query("rollback").execute(&mut self.connection).await;
+            }
+        }
+    }
+}
+
+impl SqliteLog {
+    /// Why the last write failed, if it did: the log may be refusing all of them, as on a full disk.
+    pub fn last_write_failed(&self) -> Option<String> {
+        self.writer.failure()
+    }
+
+    /// Writes something and removes it again, for want of another write that would tell whether the log takes
+    /// any. Its outcome counts as the last write's.
+    pub async fn try_write(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().await;
+        let outcome = try_write(&mut writer.connection).await;
+        self.writer.note(&mut writer, outcome.as_ref().map(|()| ()));
+        outcome
+    }
+}
+
+async fn try_write(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let operation = "try a write";
+    let mut transaction = SqliteLog::begin(connection).await?;
+    // Several pages, so that a database without room for any refuses it.
+    for statement in [
+        "insert or replace into meta (key, value) values ('try_write', hex(zeroblob(16384)))",
+        "delete from meta where key = 'try_write'",
+    ] {
+        sqlx::query(statement).execute(&mut *transaction).await.map_err(failed(operation))?;
+    }
+    transaction.commit().await.map_err(failed(operation))
+}
+
+/// Where every partition ends, according to the database.
+async fn read_tails(connection: &mut SqliteConnection) -> Result<Vec<Tail>, StoreError> {
+    let operation = "read where its partitions end";
+    let rows = sqlx::query(
+        "select p.partition, p.epoch, c.head, c.hash, c.committed_at from partitions p
+         left join commits c on c.partition = p.partition
+         and c.head = (select l.head from commits l where l.partition = p.partition order by l.head desc limit 1)
+         order by p.partition",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failed(operation))?;
+    let mut tails = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (partition, tail) = tail(&row)?;
+        if partition != tails.len() as i64 {
+            return Err(StoreError::Corrupt(format!("partition {} is missing", tails.len())));
+        }
+        tails.push(tail);
+    }
+    Ok(tails)
+}
+
+fn tail(row: &SqliteRow) -> Result<(i64, Tail), StoreError> {
+    let values = || -> Result<_, sqlx::Error> {
+        let commit: (Option<i64>, Option<Vec<u8>>, Option<i64>) =
+            (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+        Ok((row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?, commit))
+    };
+    let (partition, epoch, (head, hash, committed_at)) =
+        values().map_err(failed("read where its partitions end"))?;
+    let damaged = |_| StoreError::Corrupt(format!("the last hash of partition {partition} is not 32 bytes"));
+    let tail = Tail {
+        epoch: count(epoch, "an epoch")?,
+        offset: count(head.unwrap_or(0), "a head")?,
+        hash: hash.map_or(Ok(GENESIS), Hash::try_from).map_err(damaged)?,
+        recorded_at: Timestamp::from_unix_ms(committed_at.unwrap_or(i64::MIN)),
+    };
+    Ok((partition, tail))
+}
