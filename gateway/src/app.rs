@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::auth::Authenticator;
 use crate::auth::sessions::Sessions;
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, ms};
 use crate::definitions::Definitions;
 use crate::failure::Failure;
 use crate::gateway::{GatewayPorts, Readiness};
@@ -60,7 +60,7 @@ impl App {
         Self {
             auth: Authenticator::new(ports.verifiers.clone(), ports.clock.clone(), &config, partitions),
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
-            hub: Arc::default(),
+            hub: Arc::new(Hub::new(ms(config.idle_reread_ms.max(10)))),
             metrics: Metrics::default(),
             definitions: Definitions::new(),
             variables: VariablesReader::new(),

@@ -29,6 +29,9 @@ pub struct GatewayConfig {
     /// How long a new WebSocket connection without an `Authorization` header has to send its token, in
     /// milliseconds.
     pub websocket_auth_ms: u32,
+    /// How long a stream or subscription without news waits before it looks into the log itself, in milliseconds,
+    /// give or take a quarter.
+    pub idle_reread_ms: u32,
     /// How long a command is sent again while nobody owns its partition, in milliseconds.
     pub command_retry_ms: u32,
     /// How long one command may take in all, in milliseconds.
@@ -72,6 +75,7 @@ impl Default for GatewayConfig {
             slow_client_ms: 5_000,
             heartbeat_ms: 20_000,
             websocket_auth_ms: 5_000,
+            idle_reread_ms: 5_000,
             command_retry_ms: 5_000,
             command_timeout_ms: 30_000,
             read_wait_ms: 5_000,

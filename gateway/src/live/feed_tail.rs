@@ -4,6 +4,7 @@ use domain::event::RecordedEvent;
 use domain::ids::{Position, TenantId};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::position::Offsets;
 
@@ -11,7 +12,7 @@ use super::event::LiveEvent;
 use super::history::FeedReader;
 use super::hub::{Hub, LiveBatch, Subscribed};
 use super::mailbox::Mail;
-use super::{IDLE_REREAD, PAGE, Resume, Tail};
+use super::{PAGE, Resume, Tail};
 
 /// Which events of a tenant are told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +34,8 @@ impl FeedFilter {
 
 /// Follows a tenant's log.
 pub(crate) struct FeedTail {
+    hub: Arc<Hub>,
+    idle_reread: Duration,
     reader: FeedReader,
     /// The offsets of the last events read, told or left out.
     after: Offsets,
@@ -47,7 +50,16 @@ impl FeedTail {
     /// Registers with the hub; the log is read from the first [`FeedTail::next`] on.
     pub(crate) fn new(hub: &Arc<Hub>, reader: FeedReader, after: Offsets) -> Self {
         let live = hub.subscribe_feed();
-        Self { reader, after, pending: VecDeque::new(), live, behind: true, announced: false }
+        Self {
+            hub: hub.clone(),
+            idle_reread: hub.idle_reread(),
+            reader,
+            after,
+            pending: VecDeque::new(),
+            live,
+            behind: true,
+            announced: false,
+        }
     }
 
     /// What comes next.
@@ -75,21 +87,29 @@ impl FeedTail {
                 self.announced = true;
                 return Tail::CaughtUp;
             }
-            match tokio::time::timeout(IDLE_REREAD, self.live.mailbox.next()).await {
+            match tokio::time::timeout(self.idle_reread, self.live.mailbox.next()).await {
                 Ok(Mail::Item(batch)) => self.take(&batch),
-                Ok(Mail::Lagged) | Err(_) => self.behind = true,
+                Ok(Mail::Lagged) => self.behind = true,
                 Ok(Mail::Closed) => return Tail::End,
+                Err(_) => match self.hub.recent_heads(self.reader.log.as_ref()).await {
+                    Ok(heads) => {
+                        let after = &self.after;
+                        self.behind = heads.iter().any(|head| head.offset > after.get(head.partition));
+                    }
+                    Err(error) => return Tail::Failed(error),
+                },
             }
         }
     }
 
     fn take(&mut self, batch: &LiveBatch) {
-        let seen = self.after.get(batch.partition);
-        if batch.first_offset > seen + 1 {
+        // Offsets come from clients too, so the next one may not exist.
+        let next = self.after.get(batch.partition).saturating_add(1);
+        if batch.first_offset > next {
             self.behind = true;
             return;
         }
-        let known = usize::try_from(seen + 1 - batch.first_offset).unwrap_or(usize::MAX);
+        let known = usize::try_from(next - batch.first_offset).unwrap_or(usize::MAX);
         for (index, event) in batch.events.iter().enumerate().skip(known) {
             let offset = batch.first_offset + index as u64;
             self.after.advance(Position { partition: batch.partition, offset });

@@ -6,21 +6,30 @@ use bus::{CommittedBatch, FeedMessage, FeedSubscription};
 use domain::event::RecordedEvent;
 use domain::execution::FINAL_EVENT_TYPES;
 use domain::ids::Partition;
+use event_store::log::{LogReader, PartitionHead, StoreError};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::event::LiveEvent;
 use super::mailbox::{Mailbox, Postbox, mailbox};
-use super::{MAILBOX, PAGE};
+use super::{IDLE_REREAD, MAILBOX, PAGE};
+use crate::random;
 
 /// Routes live events to those who registered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hub {
     table: Mutex<Table>,
+    idle_reread: Duration,
+    /// The log's heads, and when they were asked for.
+    heads: tokio::sync::Mutex<Option<(Instant, Heads)>>,
 }
+
+/// Where every partition ends.
+type Heads = Arc<[PartitionHead]>;
 
 #[derive(Debug, Default)]
 struct Table {
@@ -87,7 +96,40 @@ impl Waiter {
     }
 }
 
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new(IDLE_REREAD)
+    }
+}
+
 impl Hub {
+    /// A hub whose tails trust the silence of the feed for about so long.
+    pub(crate) fn new(idle_reread: Duration) -> Self {
+        Self { table: Mutex::default(), idle_reread, heads: tokio::sync::Mutex::default() }
+    }
+
+    /// How long one tail trusts the silence of the feed: between three and five quarters of the period, so that tails
+    /// that began together do not read together for ever.
+    pub(super) fn idle_reread(&self) -> Duration {
+        let share = (random::number() % 512) as u32;
+        self.idle_reread * (768 + share) / 1_024
+    }
+
+    /// The log's heads, as they were a moment ago at most: idle feeds look for what they missed, and all of them
+    /// look at the same.
+    pub(super) async fn recent_heads(&self, log: &dyn LogReader) -> Result<Heads, StoreError> {
+        let mut recent = self.heads.lock().await;
+        if let Some((at, heads)) = &*recent
+            && at.elapsed() < self.idle_reread / 4
+        {
+            return Ok(heads.clone());
+        }
+        let at = Instant::now();
+        let heads: Heads = log.heads().await?.into();
+        *recent = Some((at, heads.clone()));
+        Ok(heads)
+    }
+
     /// Follows the feed until the shutdown or the end of the bus.
     pub(crate) async fn follow(
         &self,

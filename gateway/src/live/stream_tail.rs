@@ -3,13 +3,14 @@
 use event_store::log::{LogReader, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 use super::event::LiveEvent;
 use super::history::find_final_event;
 use super::hub::{Hub, Subscribed};
 use super::mailbox::Mail;
-use super::{IDLE_REREAD, PAGE, Resume, Tail};
+use super::{PAGE, Resume, Tail};
 use domain::execution::FINAL_EVENT_TYPES;
 
 /// Follows an execution.
@@ -20,6 +21,7 @@ pub(crate) struct StreamTail {
     after: u64,
     pending: VecDeque<LiveEvent>,
     live: Subscribed<LiveEvent>,
+    idle_reread: Duration,
     /// Whether the log may have events that the mailbox will not bring.
     behind: bool,
     announced: bool,
@@ -37,6 +39,7 @@ impl StreamTail {
             after,
             pending: VecDeque::new(),
             live,
+            idle_reread: hub.idle_reread(),
             behind: true,
             announced: false,
             told: false,
@@ -76,7 +79,7 @@ impl StreamTail {
             if self.ended {
                 return Tail::End;
             }
-            match tokio::time::timeout(IDLE_REREAD, self.live.mailbox.next()).await {
+            match tokio::time::timeout(self.idle_reread, self.live.mailbox.next()).await {
                 Ok(Mail::Item(event)) => self.pending.push_back(event),
                 Ok(Mail::Lagged) | Err(_) => self.behind = true,
                 Ok(Mail::Closed) => return Tail::End,

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::live::{FeedFilter, FeedReader, FeedTail};
 use crate::position::Offsets;
 use crate::request::{Caller, Query};
-use crate::schemas;
+use crate::{schemas, status};
 
 use super::sse;
 
@@ -65,12 +65,13 @@ pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     caller: Caller,
     query: Query,
+    token: sse::Token,
 ) -> Result<Response, Failure> {
     query.only(&["after_position", "category", "type"])?;
     let position = query.last_event_id()?.or_else(|| query.text("after_position"));
     let after = after(&app, position).await?;
     let tail = FeedTail::new(&app.hub, reader(&app, &caller, filter(&query)), after);
-    sse::answer(&app, sse::AnyTail::Feed(Box::new(tail)))
+    sse::answer(&app, token, sse::AnyTail::Feed(Box::new(tail)))
 }
 
 /// Where a feed begins: at the start of the log, unless a position says otherwise.
@@ -81,7 +82,20 @@ pub(crate) async fn after(app: &App, position: Option<&str>) -> Result<Offsets, 
             let heads = app.log.heads().await?;
             Ok(Offsets::new(heads.into_iter().map(|head| head.offset).collect()))
         }
-        Some(text) => Offsets::parse(text, app.log.partitions()),
+        Some(text) => {
+            let after = Offsets::parse(text, app.log.partitions())?;
+            let heads = app.log.heads().await?;
+            // Whoever has seen what is not there yet is of another log, or of one that was restored; told nothing, it
+            // would miss what comes until then.
+            if let Some(head) = heads.iter().find(|head| after.get(head.partition) > head.offset) {
+                let detail = format!(
+                    "the position is beyond the end of the log: partition {} ends at {}",
+                    head.partition, head.offset
+                );
+                return Err(Failure::new(status::INVALID_POSITION, detail));
+            }
+            Ok(after)
+        }
     }
 }
 

@@ -274,6 +274,7 @@ pub(crate) async fn stream(
     caller: Caller,
     params: PathParams,
     query: Query,
+    token: sse::Token,
 ) -> Result<Response, Failure> {
     let id = params.id("id")?;
     query.only(&["after_version"])?;
@@ -292,7 +293,7 @@ pub(crate) async fn stream(
         }
     };
     let tail = StreamTail::new(&app.hub, app.log.clone(), id, after);
-    sse::answer(&app, sse::AnyTail::Stream(Box::new(tail)))
+    sse::answer(&app, token, sse::AnyTail::Stream(Box::new(tail)))
 }
 
 /// Whether the caller's tenant has the execution.

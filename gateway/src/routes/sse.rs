@@ -1,15 +1,25 @@
 //! Server-sent events over the same tails as WebSockets.
 
+use axum::extract::FromRequestParts;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use http::HeaderValue;
+use http::request::Parts;
 use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::app::App;
+use crate::auth::{bearer, token::TokenHash};
 use crate::config::ms;
 use crate::failure::Failure;
 use crate::live::{FeedTail, Resume, StreamTail, Tail};
+use crate::status;
+
+/// Events that may wait for the client to read; then the tail waits, holding nothing of the log's.
+const WAITING: usize = 16;
 
 /// A tail of either kind.
 pub(crate) enum AnyTail {
@@ -29,19 +39,51 @@ impl AnyTail {
     }
 }
 
-/// The answer that tells a tail. It is read as fast as the client reads, never faster.
-pub(crate) fn answer(app: &App, tail: AnyTail) -> Result<Response, Failure> {
+/// What the caller of a stream is recognised by.
+pub(crate) struct Token(TokenHash);
+
+impl<S: Send + Sync> FromRequestParts<S> for Token {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
+        let secret = bearer(&parts.headers)
+            .ok_or_else(|| Failure::new(status::UNAUTHENTICATED, "this needs an API key or access token"))?;
+        Ok(Self(TokenHash::of(secret)))
+    }
+}
+
+/// The answer that tells a tail, for as long as the token is good. It is read hardly faster than the client reads.
+pub(crate) fn answer(app: &Arc<App>, token: Token, tail: AnyTail) -> Result<Response, Failure> {
     let place = app.stream_place()?;
     let counted = app.metrics.event_streams.count();
-    let draining = app.draining.clone();
-    let start = (tail, (place, counted, draining));
-    let events = stream::unfold(start, |(mut tail, guards)| async move {
-        let next = tokio::select! {
-            next = tail.next() => next,
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let shared = app.clone();
+    // The tail has a task of its own: polled only when the client reads, it could keep a connection to the log that
+    // it holds, or was just handed, from everybody else.
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            () = tell(tail, sender) => {}
+            () = revoked(&shared, &token.0) => {}
             // The client comes back with the last id, to another process or to this one's successor.
-            () = guards.2.cancelled() => Tail::End,
-        };
-        let event = match next {
+            () = shared.draining.cancelled() => {}
+        }
+    });
+    let guards = (AbortOnDropHandle::new(task), place, counted);
+    let events = stream::unfold((receiver, guards), |(mut receiver, guards)| async move {
+        let event = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(event), (receiver, guards)))
+    });
+    let keep_alive = KeepAlive::new().interval(ms(app.config.heartbeat_ms)).text("heartbeat");
+    let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
+    // Proxies that collect answers would hold events back.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// Tells a tail to its end, or until nobody listens.
+async fn tell(mut tail: AnyTail, sender: mpsc::Sender<Event>) {
+    loop {
+        let event = match tail.next().await {
             Tail::Event { event, resume } => {
                 let id = match resume {
                     Resume::Version(version) => version.to_string(),
@@ -50,20 +92,30 @@ pub(crate) fn answer(app: &App, tail: AnyTail) -> Result<Response, Failure> {
                 Event::default().id(id).data(&*event.json())
             }
             Tail::CaughtUp => Event::default().comment("caught up"),
-            Tail::End => return None,
+            Tail::End => return,
             Tail::Failed(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "an event stream ended because the log did not answer"
                 );
-                return None;
+                return;
             }
         };
-        Some((Ok::<_, Infallible>(event), (tail, guards)))
-    });
-    let keep_alive = KeepAlive::new().interval(ms(app.config.heartbeat_ms)).text("heartbeat");
-    let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
-    // Proxies that collect answers would hold events back.
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+        if sender.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until the token is not good any more.
+async fn revoked(app: &App, token: &TokenHash) {
+    loop {
+        tokio::time::sleep(ms(app.config.heartbeat_ms.max(100))).await;
+        // A store that does not answer for a moment does not end streams.
+        if let Err(failure) = app.auth.recognise(token).await
+            && failure.code == status::UNAUTHENTICATED.code
+        {
+            return;
+        }
+    }
 }

@@ -1,14 +1,12 @@
 //! One connection, from its token to its close.
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use futures::future::BoxFuture;
-use futures::stream::{AbortHandle, BoxStream, FuturesUnordered, SelectAll, SplitSink, SplitStream};
-use futures::{FutureExt, SinkExt, StreamExt, stream};
-use std::collections::HashMap;
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
+use futures::StreamExt;
+use futures::stream::SplitStream;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::app::App;
@@ -23,36 +21,17 @@ use crate::routes::{AnyTail, check_visible, feed_after, feed_reader};
 use crate::status;
 use crate::trace_context::TraceContext;
 
+use super::ending::{End, close};
 use super::messages::{self, Action, Channel, ClientMessage, Misunderstood};
-use super::outbox::{Outbox, Slow, outbox};
-use super::{GOING_AWAY, SLOW, UNAUTHENTICATED};
+use super::outbox::{Outbox, outbox};
+use super::subscriptions::{Subscriptions, Told};
 
 /// Commands of one connection under way at once; further messages wait.
 const MAX_COMMANDS: usize = 16;
 /// Silent heartbeats after which a client counts as gone.
 const SILENT_HEARTBEATS: u32 = 3;
-/// How long a close frame may take to leave. A slow client gets long, so that it can still read why.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-const SLOW_CLOSE_PATIENCE: Duration = Duration::from_secs(30);
-
-/// Why a connection ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// The client closed it, or the network did.
-    Gone,
-    /// The process stops.
-    GoingAway,
-    /// The client does not read.
-    Slow,
-    /// No valid token.
-    Unauthenticated,
-}
-
-impl From<Slow> for End {
-    fn from(_: Slow) -> Self {
-        Self::Slow
-    }
-}
+/// The most bytes that are read of somebody unknown. A token has far fewer.
+const MAX_FIRST_MESSAGE: usize = 8 * 1024;
 
 /// A caller with what its token is recognised by.
 type Known = (Arc<Principal>, TokenHash);
@@ -73,9 +52,8 @@ pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>
                 caller: Caller { principal, trace },
                 token,
                 outbox,
-                names: HashMap::new(),
-                tails: SelectAll::new(),
-                commands: FuturesUnordered::new(),
+                subscriptions: Subscriptions::new(),
+                commands: JoinSet::new(),
                 heard: Instant::now(),
             };
             let writing = pin!(outgoing.write_to(&mut sink));
@@ -94,10 +72,13 @@ async fn first_message(app: &App, stream: &mut SplitStream<WebSocket>) -> Result
     let wait = async {
         loop {
             match stream.next().await {
-                Some(Ok(Message::Text(text))) => break Some(text),
+                Some(Ok(Message::Text(text))) if text.len() > MAX_FIRST_MESSAGE => break Err(End::TooLarge),
+                Some(Ok(Message::Text(text))) => break Ok(text),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(Message::Binary(_))) => break Some(Utf8Bytes::default()),
-                Some(Ok(Message::Close(_)) | Err(_)) | None => break None,
+                Some(Ok(Message::Binary(_))) => break Ok(Utf8Bytes::default()),
+                Some(Ok(Message::Close(_))) => break Err(End::Closed),
+                Some(Err(error)) => break Err(error.into()),
+                None => break Err(End::Gone),
             }
         }
     };
@@ -105,56 +86,21 @@ async fn first_message(app: &App, stream: &mut SplitStream<WebSocket>) -> Result
         message = tokio::time::timeout(ms(app.config.websocket_auth_ms), wait) => message,
         () = app.draining.cancelled() => return Err(End::GoingAway),
     };
-    let text = message.map_err(|_| End::Unauthenticated)?.ok_or(End::Gone)?;
+    let text = message.map_err(|_| End::Unauthenticated)??;
     let Ok(ClientMessage::Auth(token)) = messages::read(&text) else { return Err(End::Unauthenticated) };
     let hash = TokenHash::of(&token);
     let principal = app.auth.recognise(&hash).await.map_err(|_| End::Unauthenticated)?;
     Ok((principal, hash))
 }
 
-/// Tells the client why, and lets it answer, so that the reason is not lost with the connection.
-async fn close(
-    app: &App,
-    mut sink: SplitSink<WebSocket, Message>,
-    mut stream: SplitStream<WebSocket>,
-    end: End,
-) {
-    let (code, reason, patience) = match end {
-        End::Gone => return,
-        End::GoingAway => (GOING_AWAY, "the server is stopping; connect again", CLOSE_PATIENCE),
-        End::Unauthenticated => (UNAUTHENTICATED, "send a valid key or token", CLOSE_PATIENCE),
-        End::Slow => {
-            app.metrics.slow_clients.fetch_add(1, Ordering::Relaxed);
-            tracing::info!("a WebSocket client was cut off because it did not read");
-            (SLOW, "the client does not read; resume from the last event", SLOW_CLOSE_PATIENCE)
-        }
-    };
-    let frame = Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
-    let send = async {
-        tokio::select! {
-            sent = sink.send(frame) => sent.is_ok(),
-            // A process that stops does not wait for a client that does not read.
-            () = async { app.draining.cancelled().await; tokio::time::sleep(CLOSE_PATIENCE).await } => false,
-        }
-    };
-    if tokio::time::timeout(patience, send).await.unwrap_or(false) {
-        let answered = async { while let Some(Ok(_)) = stream.next().await {} };
-        let _ = tokio::time::timeout(CLOSE_PATIENCE, answered).await;
-    }
-}
-
-/// What a tail gives, with the subscription that it is for.
-type Told = (Arc<str>, Arc<str>, Tail);
-
 struct Connection {
     app: Arc<App>,
     caller: Caller,
     token: TokenHash,
     outbox: Outbox,
-    /// Subscriptions by name.
-    names: HashMap<Arc<str>, AbortHandle>,
-    tails: SelectAll<BoxStream<'static, Told>>,
-    commands: FuturesUnordered<BoxFuture<'static, Message>>,
+    subscriptions: Subscriptions,
+    /// Each in a task, for the reason that tails are: a command may hold a connection to the log.
+    commands: JoinSet<Message>,
     /// When the client last sent anything.
     heard: Instant,
 }
@@ -169,10 +115,8 @@ impl Connection {
             let step = tokio::select! {
                 () = draining.cancelled() => Err(End::GoingAway),
                 message = stream.next(), if self.commands.len() < MAX_COMMANDS => self.hear(message).await,
-                Some(told) = self.tails.next(), if !self.tails.is_empty() => self.tell(told).await,
-                Some(message) = self.commands.next(), if !self.commands.is_empty() => {
-                    self.outbox.push(message).await.map_err(End::from)
-                }
+                Some(told) = self.subscriptions.next() => self.tell(told).await,
+                Some(done) = self.commands.join_next(), if !self.commands.is_empty() => self.answer(done).await,
                 _ = beats.tick() => self.beat(heartbeat).await,
             };
             if let Err(end) = step {
@@ -195,20 +139,26 @@ impl Connection {
             }
             // Pongs to pings are sent by the protocol layer.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
-            Some(Ok(Message::Close(_)) | Err(_)) | None => Err(End::Gone),
+            Some(Ok(Message::Close(_))) => Err(End::Closed),
+            Some(Err(error)) => Err(error.into()),
+            None => Err(End::Gone),
         }
     }
 
     async fn obey(&mut self, message: ClientMessage) -> Result<(), End> {
         match message {
-            // Said in the header or before already.
-            ClientMessage::Auth(_) => Ok(()),
+            ClientMessage::Auth(_) => {
+                let failure = Failure::new(status::BAD_REQUEST, "this connection is authenticated already");
+                self.say(messages::error(None, None, &failure)).await
+            }
             ClientMessage::Ping(id) => self.say(messages::pong(id)).await,
             ClientMessage::Unsubscribe(name) => {
-                if let Some(handle) = self.names.remove(name.as_str()) {
-                    handle.abort();
+                if self.subscriptions.remove(&name) {
+                    return Ok(());
                 }
-                Ok(())
+                let detail = "there is no subscription with this id; it may have ended";
+                let failure = Failure::new(status::NOT_FOUND, detail);
+                self.say(messages::error(Some(name.into()), None, &failure)).await
             }
             ClientMessage::Subscribe(name, channel) => match self.subscribe(&name, channel).await {
                 Ok(()) => Ok(()),
@@ -219,27 +169,24 @@ impl Connection {
             },
             ClientMessage::Command(id, action) => {
                 let (app, caller) = (self.app.clone(), self.caller.clone());
-                self.commands.push(
-                    async move {
-                        match act(&app, caller, action).await {
-                            Ok(answer) => messages::result(id, &answer),
-                            Err(failure) => messages::error(Some(id), None, &failure),
-                        }
+                self.commands.spawn(async move {
+                    match act(&app, caller, action).await {
+                        Ok(answer) => messages::result(id, &answer),
+                        Err(failure) => messages::error(Some(id), None, &failure),
                     }
-                    .boxed(),
-                );
+                });
                 Ok(())
             }
         }
     }
 
     async fn subscribe(&mut self, name: &str, channel: Channel) -> Result<(), Failure> {
-        if self.names.contains_key(name) {
+        if self.subscriptions.contains(name) {
             let detail = format!("the subscription `{name}` exists already; choose another id");
             return Err(Failure::new(status::SUBSCRIPTION_EXISTS, detail));
         }
         let most = self.app.config.max_subscriptions as usize;
-        if self.names.len() >= most {
+        if self.subscriptions.len() >= most {
             let detail = format!("a connection has at most {most} subscriptions; end some, or open another");
             return Err(Failure::new(status::TOO_MANY_SUBSCRIPTIONS, detail));
         }
@@ -255,37 +202,29 @@ impl Connection {
                 AnyTail::Feed(Box::new(FeedTail::new(&self.app.hub, reader, after)))
             }
         };
-        let (name, prefix): (Arc<str>, Arc<str>) = (Arc::from(name), Arc::from(messages::event_prefix(name)));
-        let key = name.clone();
-        let told = stream::unfold(Some(tail), move |tail| {
-            let (name, prefix) = (name.clone(), prefix.clone());
-            async move {
-                let mut tail = tail?;
-                let next = tail.next().await;
-                let over = matches!(next, Tail::End | Tail::Failed(_));
-                Some(((name, prefix, next), (!over).then_some(tail)))
-            }
-        });
-        let (told, handle) = stream::abortable(told);
-        self.names.insert(key, handle);
-        self.tails.push(told.boxed());
+        self.subscriptions.add(name, tail);
         Ok(())
     }
 
-    async fn tell(&mut self, (name, prefix, tail): Told) -> Result<(), End> {
-        // What was read before the client unsubscribed is not told any more.
-        if !self.names.contains_key(&name) {
-            return Ok(());
+    async fn answer(&mut self, done: Result<Message, JoinError>) -> Result<(), End> {
+        match done.map_err(JoinError::try_into_panic) {
+            Ok(message) => self.say(message).await,
+            // A panic in a command ends its connection, as if there were no task.
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => Ok(()),
         }
+    }
+
+    async fn tell(&mut self, Told { name, prefix, tail, .. }: Told) -> Result<(), End> {
         match tail {
             Tail::Event { event, resume } => self.say(messages::event(&prefix, &resume, &event)).await,
             Tail::CaughtUp => self.say(messages::caught_up(&name)).await,
             Tail::End => {
-                self.names.remove(&name);
-                Ok(())
+                self.subscriptions.remove(&name);
+                self.say(messages::ended(&name)).await
             }
             Tail::Failed(error) => {
-                self.names.remove(&name);
+                self.subscriptions.remove(&name);
                 let failure = Failure::from(error);
                 self.say(messages::error(None, Some(&name), &failure)).await
             }

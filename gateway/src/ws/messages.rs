@@ -149,6 +149,9 @@ enum ServerMessage<'a> {
     CaughtUp {
         subscription: &'a str,
     },
+    Ended {
+        subscription: &'a str,
+    },
     Pong {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Value>,
@@ -183,6 +186,11 @@ impl ServerMessage<'_> {
 /// The history of a subscription is told.
 pub(super) fn caught_up(subscription: &str) -> Message {
     ServerMessage::CaughtUp { subscription }.write()
+}
+
+/// Nothing can follow in a subscription, so it is over.
+pub(super) fn ended(subscription: &str) -> Message {
+    ServerMessage::Ended { subscription }.write()
 }
 
 /// The answer to a ping.

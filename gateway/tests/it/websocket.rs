@@ -10,10 +10,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::harness::{Harness, text};
 
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(crate) struct Socket(pub(crate) WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Harness {
-    async fn connect(&self, key: Option<&str>) -> Socket {
+    pub(crate) async fn connect(&self, key: Option<&str>) -> Socket {
         let mut request =
             format!("ws://{}/api/v1/ws", self.address).into_client_request().expect("a request");
         if let Some(key) = key {
@@ -24,12 +24,12 @@ impl Harness {
 }
 
 impl Socket {
-    async fn send(&mut self, message: Value) {
+    pub(crate) async fn send(&mut self, message: Value) {
         self.0.send(Message::text(message.to_string())).await.expect("sent");
     }
 
     /// The next message, or the code of the close.
-    async fn next(&mut self) -> Result<Value, u16> {
+    pub(crate) async fn next(&mut self) -> Result<Value, u16> {
         loop {
             let next = tokio::time::timeout(Duration::from_secs(40), self.0.next()).await.expect("in time");
             match next {
