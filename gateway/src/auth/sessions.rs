@@ -8,8 +8,10 @@ use domain::time::{Clock, Timestamp};
 use event_store::log::StoreError;
 use event_store::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
 use serde::Serialize;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -24,6 +26,12 @@ use super::{Authenticator, Principal};
 
 /// The most bytes of an e-mail address.
 const MAX_EMAIL_BYTES: usize = 254;
+/// How often expired verifiers are deleted.
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How many in one step, while the writer of the log waits.
+const SWEEP_STEP: usize = 500;
+/// The most steps of one time; what is left then is deleted the next time.
+const SWEEP_STEPS: usize = 1_000;
 
 /// What a login or refresh is answered with.
 #[derive(Serialize)]
@@ -138,6 +146,31 @@ impl Sessions {
             Failure::new(status::NOT_A_SESSION, "an API key has no session to end; send an access token")
         })?;
         Ok(self.end(auth, family).await?)
+    }
+
+    /// Deletes verifiers that have expired, once an hour, until it is dropped. Recognising them checks the expiry
+    /// anyway; this keeps the table from growing with every refresh.
+    pub(crate) async fn sweep(&self) -> Infallible {
+        let mut hours = tokio::time::interval(SWEEP_EVERY);
+        hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            hours.tick().await;
+            for _ in 0..SWEEP_STEPS {
+                match self.verifiers.forget_expired(self.clock.now(), SWEEP_STEP).await {
+                    // A full step may have left some.
+                    Ok(forgotten) if forgotten >= SWEEP_STEP as u64 => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(
+                            error,
+                            "expired tokens could not be deleted; the next try is in an hour"
+                        );
+                        break;
+                    }
+                }
+            }
+        }
     }
 
     async fn end(&self, auth: &Authenticator, family: Uuid) -> Result<(), StoreError> {
