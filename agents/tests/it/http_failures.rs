@@ -212,7 +212,8 @@ async fn a_redirect_does_not_carry_a_body_to_another_origin() {
         .route("/echo", any(|body: String| async move { body }));
     let base = serve(router).await;
     let mut worker = Worker::start();
-    let post = |path: &str| json!({ "url": format!("{base}/{path}"), "method": "POST", "body": "for you alone" });
+    let post =
+        |path: &str| json!({ "url": format!("{base}/{path}"), "method": "POST", "body": "for you alone" });
     for path in ["307", "308"] {
         let error = worker.call(post(path)).await.expect_err(path);
         assert_eq!((error.kind, error.retryable), (ErrorKind::Custom, false), "{error:?}");
