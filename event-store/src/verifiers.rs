@@ -1,8 +1,8 @@
 //! Verifiers: what a secret is recognised by. Mutable rows beside the log, because secrets are not in it.
 //!
 //! Owns: the port. Invariants: a row holds a hash, never a secret (a password's argon2 string; of a token only
-//! the SHA-256 by which it is looked up, hashed by the caller); [`Verifiers::mark_used`] is won by one caller.
-//! Deliberately absent: hashing and comparing, expiry on read: the caller does both.
+//! the SHA-256 by which it is looked up, hashed by the caller); [`Verifiers::rotate`] is won by one caller.
+//! Deliberately absent: hashing and comparing, expiry on [`Verifiers::find`]: the caller does both.
 
 use async_trait::async_trait;
 use domain::ids::TenantId;
@@ -101,6 +101,17 @@ impl fmt::Debug for Verifier {
     }
 }
 
+/// What became of a refresh token that was offered for the next tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotation {
+    /// It is used now, and the next tokens are stored.
+    Rotated,
+    /// It was used before: its whole family is deleted.
+    Reused,
+    /// It is not there, or has expired: nothing is changed.
+    Refused,
+}
+
 /// The table of verifiers.
 #[async_trait]
 pub trait Verifiers: Send + Sync {
@@ -110,8 +121,10 @@ pub trait Verifiers: Send + Sync {
     /// The verifier of a kind and lookup, expired or used ones too.
     async fn find(&self, kind: VerifierKind, lookup: &str) -> Result<Option<Verifier>, StoreError>;
 
-    /// Marks it as used. True for the first caller only, however many try at once.
-    async fn mark_used(&self, kind: VerifierKind, lookup: &str, at: Timestamp) -> Result<bool, StoreError>;
+    /// Uses a refresh token up and stores the `next` tokens of its family, as one step: of all who offer the same
+    /// token one gets [`Rotation::Rotated`], and after a [`Rotation::Reused`] or a [`Verifiers::delete_family`]
+    /// nothing of the family is there, nor comes back.
+    async fn rotate(&self, lookup: &str, next: &[Verifier], now: Timestamp) -> Result<Rotation, StoreError>;
 
     /// Deletes all of a family; returns how many there were.
     async fn delete_family(&self, family: Uuid) -> Result<u64, StoreError>;

@@ -48,6 +48,8 @@ pub(crate) struct App {
     pub(crate) openapi: Bytes,
     streams: Arc<Semaphore>,
     evaluations: Arc<Semaphore>,
+    /// One permit per byte of a body.
+    bodies: Arc<Semaphore>,
     in_flight: AtomicU32,
 }
 
@@ -69,6 +71,10 @@ impl App {
             openapi,
             streams: Arc::new(Semaphore::new(config.max_streams as usize)),
             evaluations: Arc::new(Semaphore::new(config.evaluations.max(1) as usize)),
+            // A single body always fits.
+            bodies: Arc::new(Semaphore::new(
+                config.max_body_bytes_in_flight.max(config.max_body_bytes) as usize
+            )),
             in_flight: AtomicU32::new(0),
             log: ports.log,
             blobs: ports.blobs,
@@ -93,6 +99,13 @@ impl App {
     pub(crate) fn stream_place(&self) -> Result<OwnedSemaphorePermit, Failure> {
         self.streams.clone().try_acquire_owned().map_err(|_| {
             Failure::new(status::OVERLOADED, "too many open streams; close some, or try again later")
+        })
+    }
+
+    /// Room for the bytes of a body, until it is read.
+    pub(crate) fn body_room(&self, bytes: u32) -> Result<OwnedSemaphorePermit, Failure> {
+        self.bodies.clone().try_acquire_many_owned(bytes).map_err(|_| {
+            Failure::new(status::OVERLOADED, "too many bytes of bodies at once; try again shortly")
         })
     }
 

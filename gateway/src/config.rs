@@ -11,6 +11,8 @@ pub struct GatewayConfig {
     pub max_body_bytes: u32,
     /// How long a request's body may take to arrive, in milliseconds.
     pub body_timeout_ms: u32,
+    /// The most bytes of all requests' bodies that are being received and read at once; further ones get 503.
+    pub max_body_bytes_in_flight: u32,
     /// The most open connections; further ones wait in the operating system's queue.
     pub max_connections: u32,
     /// The most requests being answered at once; further ones get 503.
@@ -67,6 +69,7 @@ impl Default for GatewayConfig {
         Self {
             max_body_bytes: 1024 * 1024 + 64 * 1024,
             body_timeout_ms: 30_000,
+            max_body_bytes_in_flight: 64 * 1024 * 1024,
             max_connections: 10_000,
             max_in_flight: 4_096,
             max_streams: 4_096,

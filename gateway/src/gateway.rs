@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::config::{GatewayConfig, ms};
 use crate::listener::BoundedListener;
-use crate::{gate, openapi, routes};
+use crate::{gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
 pub struct GatewayPorts {
@@ -96,8 +96,7 @@ impl Gateway {
         let hub_stop = CancellationToken::new();
         let stop_accepting = CancellationToken::new();
         let listener = BoundedListener::new(listener, app.config.max_connections);
-        let serve =
-            axum::serve(listener, router).with_graceful_shutdown(stop_accepting.clone().cancelled_owned());
+        let serve = serving::serve(listener, router, stop_accepting.clone());
         let hub = app.hub.clone();
         let follow = hub.follow(subscription, hub_stop.clone());
 
@@ -112,15 +111,16 @@ impl Gateway {
             tracing::warn!("requests were still under way when the time to drain was over");
         };
         let served = async {
-            let served = serve.await.map_err(GatewayError::Serve);
+            serve.await;
             app.sockets.close();
             app.sockets.wait().await;
-            served
+            Ok(())
         };
         let ended = async {
             tokio::select! {
                 served = served => served,
                 () = drain => Ok(()),
+                never = app.sessions.sweep() => match never {},
             }
         };
         // The hub follows for as long as anybody may wait for news.

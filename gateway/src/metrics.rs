@@ -13,7 +13,7 @@ const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 /// What is counted.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// By route template and method; both come from the router, so there are few.
+    /// By route template and method: both are of a fixed set, so there are few.
     routes: RwLock<HashMap<String, ByMethod>>,
     pub(crate) sockets: Gauge,
     pub(crate) event_streams: Gauge,
@@ -21,7 +21,15 @@ pub(crate) struct Metrics {
     pub(crate) panics: AtomicU64,
 }
 
-type ByMethod = HashMap<Method, Arc<Mutex<Route>>>;
+type ByMethod = HashMap<&'static str, Arc<Mutex<Route>>>;
+
+/// The method as it is counted. Callers may make methods up, and a series is kept for ever: all but the standard
+/// ones are counted together, under the name that OpenTelemetry gives them.
+fn counted_as(method: &Method) -> &'static str {
+    const STANDARD: [&str; 9] =
+        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+    STANDARD.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
+}
 
 #[derive(Debug, Default)]
 struct Route {
@@ -56,7 +64,7 @@ impl Drop for Counted {
 impl Metrics {
     /// Notes an answered request.
     pub(crate) fn answered(&self, method: &Method, route: &str, status: u16, took: Duration) {
-        let series = self.series(method, route);
+        let series = self.series(counted_as(method), route);
         let mut series = series.lock().unwrap_or_else(PoisonError::into_inner);
         *series.statuses.entry(status).or_default() += 1;
         let seconds = took.as_secs_f64();
@@ -67,14 +75,14 @@ impl Metrics {
         series.seconds += seconds;
     }
 
-    fn series(&self, method: &Method, route: &str) -> Arc<Mutex<Route>> {
+    fn series(&self, method: &'static str, route: &str) -> Arc<Mutex<Route>> {
         let known = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(series) = known.get(route).and_then(|methods| methods.get(method)) {
             return series.clone();
         }
         drop(known);
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        routes.entry(route.to_owned()).or_default().entry(method.clone()).or_default().clone()
+        routes.entry(route.to_owned()).or_default().entry(method).or_default().clone()
     }
 
     /// The text for scrapers.
@@ -130,13 +138,13 @@ impl Metrics {
         out
     }
 
-    fn each(&self, mut visit: impl FnMut(&Method, &str, &Route)) {
+    fn each(&self, mut visit: impl FnMut(&str, &str, &Route)) {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let mut names: Vec<_> = routes.iter().collect();
         names.sort_by_key(|(route, _)| *route);
         for (route, methods) in names {
             let mut methods: Vec<_> = methods.iter().collect();
-            methods.sort_by_key(|(method, _)| method.as_str());
+            methods.sort_by_key(|(method, _)| **method);
             for (method, series) in methods {
                 visit(method, route, &series.lock().unwrap_or_else(PoisonError::into_inner));
             }
@@ -148,14 +156,7 @@ fn load(gauge: &Gauge) -> i64 {
     gauge.0.load(Ordering::Relaxed)
 }
 
-fn line(
-    out: &mut String,
-    name: &str,
-    method: &Method,
-    route: &str,
-    more: &str,
-    value: impl std::fmt::Display,
-) {
+fn line(out: &mut String, name: &str, method: &str, route: &str, more: &str, value: impl std::fmt::Display) {
     writeln!(out, "{name}{{method=\"{method}\",route=\"{route}\"{more}}} {value}")
         .expect("writing to a String cannot fail");
 }
@@ -175,5 +176,18 @@ mod tests {
         );
         assert!(text.contains("route=\"/livez\",le=\"0.0025\"} 1\n"));
         assert!(text.contains("route=\"/livez\",le=\"+Inf\"} 2\n"));
+    }
+
+    #[test]
+    fn invented_methods_share_one_series() {
+        let metrics = Metrics::default();
+        for number in 0..100 {
+            let method = Method::from_bytes(format!("X{number}").as_bytes()).expect("a method");
+            metrics.answered(&method, "unmatched", 405, Duration::from_millis(1));
+        }
+        let text = metrics.render();
+        let line = "everline_http_requests_total{method=\"_OTHER\",route=\"unmatched\",status=\"405\"} 100\n";
+        assert!(text.contains(line), "{text}");
+        assert!(!text.contains("X1"));
     }
 }

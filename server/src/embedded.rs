@@ -145,6 +145,8 @@ impl Embedded {
     /// The address is taken, the store cannot be opened or is in use, or ([`ConfigError`]) the store does not fit
     /// the configuration.
     pub async fn start(options: EmbeddedOptions) -> anyhow::Result<Self> {
+        let password = options.admin_password.as_ref().map(Secret::expose);
+        gateway::check_admin(&options.admin_email, password).map_err(refused_or_failed)?;
         let listener = TcpListener::bind(options.listen).await.with_context(|| {
             format!("cannot listen on {}; stop the other program, or choose another port", options.listen)
         })?;
@@ -197,6 +199,9 @@ pub async fn open_stores(
             for file in [log, read_models, admin_key] {
                 create_parent(file)?;
             }
+            for file in [log, read_models] {
+                create_private(file)?;
+            }
             let models_path = read_models;
             let log = SqliteLog::open(log, options).await.map_err(unfit_or_failed)?;
             let models = ReadModels::open(models_path)
@@ -215,6 +220,19 @@ fn unfit_or_failed(error: event_store::StoreError) -> anyhow::Error {
     }
 }
 
+/// An empty database for the owner alone, where there is none: SQLite would make one for everybody. It gives the
+/// files beside a database the mode of the database.
+fn create_private(file: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(file)
+        .map(drop)
+        .with_context(|| format!("cannot create {}", file.display()))
+}
+
 /// The directory of a file, for the owner alone: it holds a key.
 fn create_parent(file: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -228,10 +246,9 @@ fn create_parent(file: &Path) -> anyhow::Result<()> {
     }
 }
 
-async fn ensure_admin(log: &SqliteLog, options: &EmbeddedOptions) -> anyhow::Result<AdminKey> {
-    let password = options.admin_password.as_ref().map(|password| password.expose().to_owned().into());
-    let prepared = gateway::prepare_admin(log, &*options.clock, &options.admin_email, password).await;
-    let prepared = prepared.map_err(|error| match error {
+/// An admin that cannot be is a matter of the configuration.
+fn refused_or_failed(error: gateway::AdminError) -> anyhow::Error {
+    match error {
         gateway::AdminError::Email(_) => {
             ConfigError::single("bootstrap_admin_email", error.to_string()).into()
         }
@@ -239,7 +256,13 @@ async fn ensure_admin(log: &SqliteLog, options: &EmbeddedOptions) -> anyhow::Res
             ConfigError::single("bootstrap_admin_password", error.to_string()).into()
         }
         error => anyhow::Error::new(error).context("cannot create the first admin"),
-    })?;
+    }
+}
+
+async fn ensure_admin(log: &SqliteLog, options: &EmbeddedOptions) -> anyhow::Result<AdminKey> {
+    let password = options.admin_password.as_ref().map(|password| password.expose().to_owned().into());
+    let prepared = gateway::prepare_admin(log, &*options.clock, &options.admin_email, password).await;
+    let prepared = prepared.map_err(refused_or_failed)?;
     let key_file = match &options.storage {
         Storage::Temporary => None,
         Storage::Files { admin_key, .. } => Some(admin_key),
@@ -324,4 +347,42 @@ fn start_parts(
     let gateway = Gateway::new(options.gateway.clone(), ports);
     parts.start("gateway", |stop| async move { gateway.run(listener, stop).await.map_err(Into::into) });
     Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn databases_in_a_directory_for_all_are_for_the_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), mode).unwrap();
+        let storage = EmbeddedOptions::in_directory(directory.path()).storage;
+        let stores = open_stores(&storage, None).await.unwrap();
+        let mut seen = 0;
+        for entry in std::fs::read_dir(directory.path()).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name().to_string_lossy().contains(".db") && !entry.path().ends_with("log.db.lock") {
+                let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+                assert_eq!(mode, 0o600, "{}", entry.path().display());
+                seen += 1;
+            }
+        }
+        assert!(seen >= 4, "both databases, with their write-ahead logs");
+        drop(stores);
+    }
+
+    #[tokio::test]
+    async fn a_start_that_is_refused_for_its_admin_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        for (email, password) in [("nobody", None), ("a@example.test", Some(Secret::new("short")))] {
+            let options = EmbeddedOptions::in_directory(&directory.path().join("data"));
+            let options =
+                EmbeddedOptions { admin_email: email.to_owned(), admin_password: password, ..options };
+            assert!(Embedded::start(options).await.is_err());
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
+    }
 }

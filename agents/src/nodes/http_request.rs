@@ -1,13 +1,14 @@
 //! `http_request`: a call to an HTTP server.
 //!
 //! Owns the client, the redirects and how a failed call is told. Invariants: every hop passes the egress guard;
-//! a redirect to another origin carries nothing of the caller's but content negotiation; errors name an origin,
+//! a redirect to another origin carries nothing of the caller's but content negotiation, no body either; errors name an origin,
 //! never a path, query or userinfo, which may hold secrets. Absent: retries (the engine's), cookies, proxies.
 //!
 //! Read on in [`call`] (configuration to request) and [`answer`] (response to output).
 
 mod answer;
 mod call;
+mod decoding;
 
 use async_trait::async_trait;
 use domain::execution::event::{ErrorKind, NodeError};
@@ -27,6 +28,7 @@ use crate::failure;
 
 use super::{NodeContext, NodeExecutor};
 use call::Call;
+use decoding::Decoding;
 
 /// Redirects that are followed; the next one fails the node.
 const MAX_REDIRECTS: usize = 10;
@@ -42,6 +44,7 @@ const KEPT_ACROSS_ORIGINS: [HeaderName; 7] =
 pub struct HttpRequestExecutor {
     client: Client,
     guard: Guard,
+    decoding: Decoding,
 }
 
 impl HttpRequestExecutor {
@@ -73,7 +76,7 @@ impl HttpRequestExecutor {
                 builder().tls_certs_only(bundled_certificates()).build().map_err(Error::HttpClient)?
             }
         };
-        Ok(Self { client, guard })
+        Ok(Self { client, guard, decoding: Decoding::new() })
     }
 
     async fn send(&self, request: Request) -> Result<Response, NodeError> {
@@ -102,9 +105,11 @@ impl NodeExecutor for HttpRequestExecutor {
             let response = self.send(request).await?;
             let hop = next.and_then(|next| Some((next, redirect_of(&response, &url)?)));
             let Some((next, target)) = hop else {
-                return answer::read(response, &method, &origin_of(&url), max_response_bytes, &secrets).await;
+                let origin = origin_of(&url);
+                let whole = answer::read(response, &method, &origin, max_response_bytes, &secrets).await?;
+                return self.decoding.output(whole, &origin).await;
             };
-            request = redirected(next, response.status(), target?);
+            request = redirected(next, response.status(), target?)?;
         }
         let message = format!("the server redirected more than {MAX_REDIRECTS} times");
         Err(failure::custom(message, json!({ "redirects": MAX_REDIRECTS })))
@@ -124,8 +129,9 @@ fn redirect_of(response: &Response, url: &Url) -> Option<Result<Url, NodeError>>
     }))
 }
 
-/// The request of the next hop, as browsers make it.
-fn redirected(mut request: Request, status: StatusCode, mut target: Url) -> Request {
+/// The request of the next hop, as browsers make it, except that a body stays with the origin it was written for:
+/// what was meant for one server, secrets too, is not another's because the first says so.
+fn redirected(mut request: Request, status: StatusCode, mut target: Url) -> Result<Request, NodeError> {
     let becomes_get = match status {
         StatusCode::SEE_OTHER => request.method() != Method::HEAD,
         StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => request.method() == Method::POST,
@@ -139,6 +145,14 @@ fn redirected(mut request: Request, status: StatusCode, mut target: Url) -> Requ
         }
     }
     if target.origin() != request.url().origin() {
+        if request.body().is_some() {
+            let (from, to) = (origin_of(request.url()), origin_of(&target));
+            let message = format!(
+                "{from} redirected a request with a body to {to}, another origin, which is not given it; set `url` \
+                 to where the request belongs"
+            );
+            return Err(failure::custom(message, json!({ "status": status.as_u16() })));
+        }
         let headers = std::mem::take(request.headers_mut());
         let kept = headers.iter().filter(|(name, _)| KEPT_ACROSS_ORIGINS.contains(name));
         *request.headers_mut() =
@@ -149,7 +163,7 @@ fn redirected(mut request: Request, status: StatusCode, mut target: Url) -> Requ
     let _ = target.set_username("");
     let _ = target.set_password(None);
     *request.url_mut() = target;
-    request
+    Ok(request)
 }
 
 /// What may be told of a URL: scheme, host and port.

@@ -197,3 +197,31 @@ async fn no_error_repeats_a_credential() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_redirect_does_not_carry_a_body_to_another_origin() {
+    let other = serve(Router::new().route("/", any(|body: String| async move { body }))).await;
+    let to = |status: StatusCode, target: String| {
+        move || async move { (status, [(header::LOCATION, target)]).into_response() }
+    };
+    let router = Router::new()
+        .route("/307", any(to(StatusCode::TEMPORARY_REDIRECT, format!("{other}/?key=s3cret"))))
+        .route("/308", any(to(StatusCode::PERMANENT_REDIRECT, format!("{other}/?key=s3cret"))))
+        .route("/303", any(to(StatusCode::SEE_OTHER, format!("{other}/"))))
+        .route("/here", any(to(StatusCode::TEMPORARY_REDIRECT, "/echo".to_owned())))
+        .route("/echo", any(|body: String| async move { body }));
+    let base = serve(router).await;
+    let mut worker = Worker::start();
+    let post =
+        |path: &str| json!({ "url": format!("{base}/{path}"), "method": "POST", "body": "for you alone" });
+    for path in ["307", "308"] {
+        let error = worker.call(post(path)).await.expect_err(path);
+        assert_eq!((error.kind, error.retryable), (ErrorKind::Custom, false), "{error:?}");
+        assert!(error.message.contains("another origin"), "{}", error.message);
+        assert!(!error.message.contains("s3cret"), "{}", error.message);
+        let get = worker.call(json!({ "url": format!("{base}/{path}") })).await.expect("it has no body");
+        assert_eq!(get["body"], Value::Null);
+    }
+    assert_eq!(worker.call(post("303")).await.expect("it became a GET")["body"], Value::Null);
+    assert_eq!(worker.call(post("here")).await.expect("the same origin")["body"], "for you alone");
+}

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uuid::Uuid;
 
 use domain::ids::TenantId;
@@ -10,7 +10,7 @@ use domain::time::Timestamp;
 
 use super::{SqliteLog, failed, limit, read};
 use crate::log::StoreError;
-use crate::verifiers::{Verifier, VerifierKind, Verifiers};
+use crate::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
 
 macro_rules! select_verifiers {
     ($rest:literal) => {
@@ -26,25 +26,7 @@ macro_rules! select_verifiers {
 impl Verifiers for SqliteLog {
     async fn put(&self, verifier: &Verifier) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
-        sqlx::query(
-            "insert or replace into verifiers
-             (kind, lookup, tenant, principal, name, hash, family, created_at, expires_at, used_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(verifier.kind.as_str())
-        .bind(verifier.lookup.as_str())
-        .bind(verifier.tenant.as_str())
-        .bind(verifier.principal.as_str())
-        .bind(verifier.name.as_str())
-        .bind(verifier.hash.as_str())
-        .bind(verifier.family)
-        .bind(verifier.created_at.unix_ms())
-        .bind(verifier.expires_at.map(Timestamp::unix_ms))
-        .bind(verifier.used_at.map(Timestamp::unix_ms))
-        .execute(&mut writer.connection)
-        .await
-        .map_err(failed("store a verifier"))?;
-        Ok(())
+        store(&mut writer.connection, verifier).await
     }
 
     async fn find(&self, kind: VerifierKind, lookup: &str) -> Result<Option<Verifier>, StoreError> {
@@ -57,28 +39,41 @@ impl Verifiers for SqliteLog {
         row.as_ref().map(verifier).transpose()
     }
 
-    async fn mark_used(&self, kind: VerifierKind, lookup: &str, at: Timestamp) -> Result<bool, StoreError> {
+    async fn rotate(&self, lookup: &str, next: &[Verifier], now: Timestamp) -> Result<Rotation, StoreError> {
+        let operation = "rotate a refresh token";
         let mut writer = self.writer.lock().await;
-        // One statement decides who is first.
-        let marked =
-            sqlx::query("update verifiers set used_at = ? where kind = ? and lookup = ? and used_at is null")
-                .bind(at.unix_ms())
-                .bind(kind.as_str())
-                .bind(lookup)
-                .execute(&mut writer.connection)
-                .await
-                .map_err(failed("mark a verifier as used"))?;
-        Ok(marked.rows_affected() == 1)
+        // Everything is read and written in one transaction: between a look and a write of its own, another
+        // refresh or a logout could delete the family, and the write would bring it back.
+        let mut transaction = Self::begin(&mut writer.connection).await?;
+        let found = sqlx::query(select_verifiers!("where kind = ? and lookup = ?"))
+            .bind(VerifierKind::RefreshToken.as_str())
+            .bind(lookup)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed(operation))?;
+        let found = found.as_ref().map(verifier).transpose()?;
+        let Some((found, family)) = found.and_then(|found| found.family.map(|family| (found, family))) else {
+            return Ok(Rotation::Refused);
+        };
+        if found.used_at.is_some() {
+            delete_family(&mut transaction, family).await?;
+            transaction.commit().await.map_err(failed(operation))?;
+            return Ok(Rotation::Reused);
+        }
+        if found.expires_at.is_some_and(|expiry| expiry <= now) {
+            return Ok(Rotation::Refused);
+        }
+        store(&mut transaction, &Verifier { used_at: Some(now), ..found }).await?;
+        for verifier in next {
+            store(&mut transaction, verifier).await?;
+        }
+        transaction.commit().await.map_err(failed(operation))?;
+        Ok(Rotation::Rotated)
     }
 
     async fn delete_family(&self, family: Uuid) -> Result<u64, StoreError> {
         let mut writer = self.writer.lock().await;
-        let deleted = sqlx::query("delete from verifiers where family = ?")
-            .bind(family)
-            .execute(&mut writer.connection)
-            .await
-            .map_err(failed("delete a family of verifiers"))?;
-        Ok(deleted.rows_affected())
+        delete_family(&mut writer.connection, family).await
     }
 
     async fn delete(&self, kind: VerifierKind, lookup: &str) -> Result<bool, StoreError> {
@@ -117,6 +112,37 @@ impl Verifiers for SqliteLog {
         .map_err(failed("forget expired verifiers"))?;
         Ok(deleted.rows_affected())
     }
+}
+
+async fn store(connection: &mut SqliteConnection, verifier: &Verifier) -> Result<(), StoreError> {
+    sqlx::query(
+        "insert or replace into verifiers
+         (kind, lookup, tenant, principal, name, hash, family, created_at, expires_at, used_at)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(verifier.kind.as_str())
+    .bind(verifier.lookup.as_str())
+    .bind(verifier.tenant.as_str())
+    .bind(verifier.principal.as_str())
+    .bind(verifier.name.as_str())
+    .bind(verifier.hash.as_str())
+    .bind(verifier.family)
+    .bind(verifier.created_at.unix_ms())
+    .bind(verifier.expires_at.map(Timestamp::unix_ms))
+    .bind(verifier.used_at.map(Timestamp::unix_ms))
+    .execute(connection)
+    .await
+    .map_err(failed("store a verifier"))?;
+    Ok(())
+}
+
+async fn delete_family(connection: &mut SqliteConnection, family: Uuid) -> Result<u64, StoreError> {
+    let deleted = sqlx::query("delete from verifiers where family = ?")
+        .bind(family)
+        .execute(connection)
+        .await
+        .map_err(failed("delete a family of verifiers"))?;
+    Ok(deleted.rows_affected())
 }
 
 fn verifier(row: &SqliteRow) -> Result<Verifier, StoreError> {

@@ -57,6 +57,20 @@ pub enum AdminError {
     Store(#[from] StoreError),
 }
 
+/// Whether an administrator can have this e-mail and password, asked before there is a store.
+pub fn check_admin(email: &str, password: Option<&str>) -> Result<(), AdminError> {
+    let email = normal_email(email);
+    if email.len() > 254
+        || !email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty())
+    {
+        return Err(AdminError::Email(email.chars().take(64).collect()));
+    }
+    if password.is_some_and(|given| !(8..=password::MAX_PASSWORD_BYTES).contains(&given.len())) {
+        return Err(AdminError::PasswordLength);
+    }
+    Ok(())
+}
+
 /// Prepares the first administrator of the tenant `default`, with an API key, unless the tenant has a user. The
 /// same call at every start is right: once an administrator is stored it answers `None`.
 pub async fn prepare_admin(
@@ -69,15 +83,8 @@ pub async fn prepare_admin(
     if !verifiers.list(VerifierKind::Password, &tenant).await?.is_empty() {
         return Ok(None);
     }
+    check_admin(email, password.as_ref().map(|given| given.as_str()))?;
     let email = normal_email(email);
-    if email.len() > 254
-        || !email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty())
-    {
-        return Err(AdminError::Email(email.chars().take(64).collect()));
-    }
-    if password.as_ref().is_some_and(|given| !(8..=password::MAX_PASSWORD_BYTES).contains(&given.len())) {
-        return Err(AdminError::PasswordLength);
-    }
     let generated_password = password.is_none().then(|| token::fresh(""));
     let secret = password.or_else(|| generated_password.clone()).unwrap_or_default();
     let hash = tokio::task::spawn_blocking(move || password::hash(&secret))

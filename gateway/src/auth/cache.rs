@@ -14,41 +14,56 @@ use super::token::TokenHash;
 
 /// Recognised secrets. Wrong ones are not remembered, so that they cannot push good ones out.
 pub(super) struct PrincipalCache {
-    entries: Mutex<LruCache<TokenHash, (Arc<Principal>, Instant)>>,
+    entries: Mutex<Principals>,
     ttl: Duration,
+}
+
+struct Principals {
+    by_hash: LruCache<TokenHash, (Arc<Principal>, Instant)>,
+    /// How often sessions were forgotten.
+    forgotten: u64,
 }
 
 impl PrincipalCache {
     pub(super) fn new(entries: u32, ttl: Duration) -> Self {
-        Self { entries: Mutex::new(LruCache::new(capacity(entries))), ttl }
-    }
-
-    pub(super) fn get(&self, hash: &TokenHash) -> Option<Arc<Principal>> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        match entries.get(hash) {
-            Some((principal, seen)) if seen.elapsed() < self.ttl => Some(principal.clone()),
-            Some(_) => {
-                entries.pop(hash);
-                None
-            }
-            None => None,
+        Self {
+            entries: Mutex::new(Principals { by_hash: LruCache::new(capacity(entries)), forgotten: 0 }),
+            ttl,
         }
     }
 
-    pub(super) fn put(&self, hash: TokenHash, principal: Arc<Principal>) {
+    /// Whom the secret stands for; if that is not known, what [`PrincipalCache::put`] wants to hear of this moment.
+    pub(super) fn get(&self, hash: &TokenHash) -> Result<Arc<Principal>, u64> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.put(hash, (principal, Instant::now()));
+        match entries.by_hash.get(hash) {
+            Some((principal, seen)) if seen.elapsed() < self.ttl => Ok(principal.clone()),
+            Some(_) => {
+                entries.by_hash.pop(hash);
+                Err(entries.forgotten)
+            }
+            None => Err(entries.forgotten),
+        }
+    }
+
+    /// Remembers what the store said, unless a session was forgotten since `asked_at`: it may be this one.
+    pub(super) fn put(&self, hash: TokenHash, principal: Arc<Principal>, asked_at: u64) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.forgotten == asked_at {
+            entries.by_hash.put(hash, (principal, Instant::now()));
+        }
     }
 
     pub(super) fn forget_family(&self, family: Uuid) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.forgotten += 1;
         let gone: Vec<TokenHash> = entries
+            .by_hash
             .iter()
             .filter(|(_, (principal, _))| principal.family == Some(family))
             .map(|(hash, _)| hash.clone())
             .collect();
         for hash in gone {
-            entries.pop(&hash);
+            entries.by_hash.pop(&hash);
         }
     }
 }

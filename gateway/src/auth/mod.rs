@@ -85,11 +85,11 @@ impl Authenticator {
     pub(crate) async fn recognise(&self, hash: &TokenHash) -> Result<Arc<Principal>, Failure> {
         let now = self.clock.now();
         let principal = match self.principals.get(hash) {
-            Some(principal) => principal,
-            None => {
+            Ok(principal) => principal,
+            Err(asked_at) => {
                 let verifier = self.find(hash).await?.ok_or_else(refuse)?;
                 let principal = Arc::new(self.principal(verifier, hash));
-                self.principals.put(hash.clone(), principal.clone());
+                self.principals.put(hash.clone(), principal.clone(), asked_at);
                 principal
             }
         };

@@ -6,10 +6,12 @@
 use domain::ids::{Slot, new_id};
 use domain::time::{Clock, Timestamp};
 use event_store::log::StoreError;
-use event_store::verifiers::{Verifier, VerifierKind, Verifiers};
+use event_store::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
 use serde::Serialize;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -24,6 +26,12 @@ use super::{Authenticator, Principal};
 
 /// The most bytes of an e-mail address.
 const MAX_EMAIL_BYTES: usize = 254;
+/// How often expired verifiers are deleted.
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How many in one step, while the writer of the log waits.
+const SWEEP_STEP: usize = 500;
+/// The most steps of one time; what is left then is deleted the next time.
+const SWEEP_STEPS: usize = 1_000;
 
 /// What a login or refresh is answered with.
 #[derive(Serialize)]
@@ -50,6 +58,12 @@ pub(crate) struct UserAnswer {
     pub(crate) email: String,
     pub(crate) tenant: String,
     pub(crate) role: &'static str,
+}
+
+/// Tokens that nobody has yet, and by what they will be recognised.
+struct Pair {
+    answer: TokenAnswer,
+    verifiers: [Verifier; 2],
 }
 
 /// Begins, renews and ends sessions.
@@ -96,7 +110,11 @@ impl Sessions {
         self.throttle.succeeded(&email);
         let now = self.clock.now();
         let family = new_id(now, Slot::of_tenant(&verifier.tenant), crate::random::number());
-        Ok(self.issue(&verifier, family, now).await?)
+        let pair = self.pair(&verifier, family, now);
+        for verifier in &pair.verifiers {
+            self.verifiers.put(verifier).await?;
+        }
+        Ok(pair.answer)
     }
 
     /// The next pair of tokens for a refresh token that was not used yet.
@@ -108,16 +126,18 @@ impl Sessions {
         let verifier = found.filter(|verifier| hash.matches(&verifier.lookup)).ok_or_else(refuse)?;
         let family = verifier.family.ok_or_else(refuse)?;
         let now = self.clock.now();
-        if verifier.expires_at.is_some_and(|expiry| expiry <= now) {
-            return Err(refuse());
+        let pair = self.pair(&verifier, family, now);
+        // The store alone decides, in one step: what was found above may be used or deleted by now.
+        match self.verifiers.rotate(hash.hex(), &pair.verifiers, now).await? {
+            Rotation::Rotated => Ok(pair.answer),
+            Rotation::Refused => Err(refuse()),
+            Rotation::Reused => {
+                auth.forget_family(family);
+                tracing::warn!(user.id = %verifier.principal, "a refresh token was used twice; its session is ended");
+                let detail = "the refresh token was used before; the session is ended, log in again";
+                Err(Failure::new(status::REFRESH_TOKEN_REUSED, detail))
+            }
         }
-        if !self.verifiers.mark_used(VerifierKind::RefreshToken, hash.hex(), now).await? {
-            self.end(auth, family).await?;
-            tracing::warn!(user.id = %verifier.principal, "a refresh token was used twice; its session is ended");
-            let detail = "the refresh token was used before; the session is ended, log in again";
-            return Err(Failure::new(status::REFRESH_TOKEN_REUSED, detail));
-        }
-        Ok(self.issue(&verifier, family, now).await?)
     }
 
     /// Ends the caller's session.
@@ -128,13 +148,38 @@ impl Sessions {
         Ok(self.end(auth, family).await?)
     }
 
+    /// Deletes verifiers that have expired, once an hour, until it is dropped. Recognising them checks the expiry
+    /// anyway; this keeps the table from growing with every refresh.
+    pub(crate) async fn sweep(&self) -> Infallible {
+        let mut hours = tokio::time::interval(SWEEP_EVERY);
+        hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            hours.tick().await;
+            for _ in 0..SWEEP_STEPS {
+                match self.verifiers.forget_expired(self.clock.now(), SWEEP_STEP).await {
+                    // A full step may have left some.
+                    Ok(forgotten) if forgotten >= SWEEP_STEP as u64 => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(
+                            error,
+                            "expired tokens could not be deleted; the next try is in an hour"
+                        );
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
     async fn end(&self, auth: &Authenticator, family: Uuid) -> Result<(), StoreError> {
         self.verifiers.delete_family(family).await?;
         auth.forget_family(family);
         Ok(())
     }
 
-    async fn issue(&self, whose: &Verifier, family: Uuid, now: Timestamp) -> Result<TokenAnswer, StoreError> {
+    fn pair(&self, whose: &Verifier, family: Uuid, now: Timestamp) -> Pair {
         let (access_token, refresh_token) = (token::fresh(token::ACCESS), token::fresh(token::REFRESH));
         let verifier = |kind, secret: &str, ttl_ms| Verifier {
             kind,
@@ -148,15 +193,18 @@ impl Sessions {
             expires_at: Some(now.plus_ms(ttl_ms)),
             used_at: None,
         };
-        self.verifiers.put(&verifier(VerifierKind::RefreshToken, &refresh_token, self.refresh_ms)).await?;
-        self.verifiers.put(&verifier(VerifierKind::AccessToken, &access_token, self.access_ms)).await?;
-        Ok(TokenAnswer {
+        let verifiers = [
+            verifier(VerifierKind::RefreshToken, &refresh_token, self.refresh_ms),
+            verifier(VerifierKind::AccessToken, &access_token, self.access_ms),
+        ];
+        let answer = TokenAnswer {
             access_token,
             refresh_token,
             token_type: "Bearer",
             expires_in: self.access_ms / 1000,
             user: UserAnswer::new(&whose.principal, &whose.name, whose.tenant.as_str()),
-        })
+        };
+        Pair { answer, verifiers }
     }
 }
 

@@ -1,6 +1,7 @@
 //! JSON bodies: bounded in bytes, time and depth.
 
-use axum::extract::{FromRequest, Request};
+use axum::body::HttpBody;
+use axum::extract::{FromRequest, MatchedPath, Request};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::{HeaderMap, header};
@@ -13,11 +14,20 @@ use crate::config::ms;
 use crate::failure::Failure;
 use crate::status;
 
+use super::parameters::refuse_query;
+
 /// How much of a body that is too large is read and thrown away, so that its sender, still busy sending, gets
 /// to read the answer.
 const DRAIN_BYTES: usize = 16 * 1024 * 1024;
 /// For how long.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// Below this anybody may send a body, so these bodies get little room and time.
+const OPEN_TO_ANYBODY: &str = "/api/v1/auth/";
+/// The most bytes of such a body: room for the longest e-mail and password, however they are escaped.
+const AUTH_BODY_BYTES: u32 = 8 * 1024;
+/// How long such a body may take to arrive.
+const AUTH_BODY_TIME: Duration = Duration::from_secs(5);
 
 /// A body of JSON; `None` if there was none.
 #[derive(Debug)]
@@ -39,10 +49,15 @@ impl FromRequest<Arc<App>> for JsonBody {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
-        let limit = app.config.max_body_bytes as usize;
+        let (limit, time) = bounds(&request, app);
         let (parts, body) = request.into_parts();
-        let mut chunks = body.into_data_stream();
+        refuse_query(&parts)?;
         let declared = content_length(&parts.headers);
+        // A body of unknown length may become as long as one may be; one that is too long is not kept.
+        let most = body.size_hint().upper().map_or(limit, |bytes| u32::try_from(bytes).unwrap_or(limit));
+        let _room = app.body_room(most.min(limit))?;
+        let limit = limit as usize;
+        let mut chunks = body.into_data_stream();
         let read = async {
             if declared.is_some_and(|length| length > limit as u64) {
                 return Err(too_large(limit));
@@ -68,7 +83,7 @@ impl FromRequest<Arc<App>> for JsonBody {
             }
             Ok(if joined.is_empty() { first } else { joined.freeze() })
         };
-        let bytes = match tokio::time::timeout(ms(app.config.body_timeout_ms), read).await {
+        let bytes = match tokio::time::timeout(time, read).await {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(failure)) => {
                 if failure.code == status::BODY_TOO_LARGE.code && !parts.headers.contains_key(header::EXPECT)
@@ -89,6 +104,17 @@ impl FromRequest<Arc<App>> for JsonBody {
         }
         refuse_other_media(&parts.headers)?;
         parse(&bytes).map(|value| Self(Some(value)))
+    }
+}
+
+/// The most bytes of a request's body, and the time that it may take to arrive.
+fn bounds(request: &Request, app: &App) -> (u32, Duration) {
+    let (bytes, time) = (app.config.max_body_bytes, ms(app.config.body_timeout_ms));
+    match request.extensions().get::<MatchedPath>() {
+        Some(route) if route.as_str().starts_with(OPEN_TO_ANYBODY) => {
+            (bytes.min(AUTH_BODY_BYTES), time.min(AUTH_BODY_TIME))
+        }
+        _ => (bytes, time),
     }
 }
 

@@ -7,16 +7,19 @@ use http::{HeaderMap, HeaderValue, header};
 use crate::failure::Failure;
 use crate::status;
 
-/// The version that the caller has read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The versions that the caller takes, usually the one that it has read.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum IfMatch {
     /// Nothing is said.
     Absent,
     /// Whatever there is.
     Any,
-    /// This version.
-    Version(u64),
+    /// One of these versions; never empty.
+    Versions(Vec<u64>),
 }
+
+/// The most tags of one request: each is looked up.
+const MAX_TAGS: usize = 16;
 
 /// The entity tag of a version.
 pub(crate) fn etag(version: u64) -> HeaderValue {
@@ -24,45 +27,63 @@ pub(crate) fn etag(version: u64) -> HeaderValue {
 }
 
 impl IfMatch {
-    /// The expected version, where the caller must name one.
-    pub(crate) fn required(self) -> Result<Option<u64>, Failure> {
+    /// Refuses its absence, where the caller must name a version.
+    pub(crate) fn required(self) -> Result<Self, Failure> {
         match self {
             Self::Absent => Err(Failure::new(
                 status::PRECONDITION_REQUIRED,
                 "send `If-Match` with the `ETag` that the workflow was read with",
             )),
-            Self::Any | Self::Version(_) => Ok(self.expected()),
+            named => Ok(named),
         }
     }
 
-    /// The expected version, where the caller may name one.
-    pub(crate) fn expected(self) -> Option<u64> {
+    /// The versions that the caller takes; none where any will do.
+    pub(crate) fn versions(&self) -> &[u64] {
         match self {
-            Self::Absent | Self::Any => None,
-            Self::Version(version) => Some(version),
+            Self::Absent | Self::Any => &[],
+            Self::Versions(versions) => versions,
         }
     }
 
     fn parse(headers: &HeaderMap) -> Result<Self, Failure> {
-        let mut values = headers.get_all(header::IF_MATCH).iter();
-        let Some(value) = values.next() else { return Ok(Self::Absent) };
-        let text = value.to_str().unwrap_or_default().trim();
-        if text == "*" {
-            return Ok(Self::Any);
+        if !headers.contains_key(header::IF_MATCH) {
+            return Ok(Self::Absent);
         }
-        if values.next().is_some() || text.contains(',') {
-            return Err(Failure::new(status::INVALID_HEADER, "send one entity tag in If-Match"));
+        let mut versions = Vec::new();
+        for value in headers.get_all(header::IF_MATCH) {
+            let text = value.to_str().unwrap_or_default().trim();
+            if text == "*" {
+                return Ok(Self::Any);
+            }
+            read_tags(text, &mut versions).ok_or_else(|| {
+                let detail = "If-Match takes entity tags in quotes, for instance \"3\"";
+                Failure::new(status::INVALID_HEADER, detail)
+            })?;
         }
-        let quoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        match quoted {
-            // A tag that is none of ours, weak ones too, can match nothing: version 0 is never stored.
-            Some(inner) => Ok(Self::Version(inner.parse().unwrap_or(0))),
-            None if text.starts_with("W/\"") => Ok(Self::Version(0)),
-            None => Err(Failure::new(
-                status::INVALID_HEADER,
-                "If-Match takes an entity tag in quotes, for instance \"3\"",
-            )),
+        if versions.len() > MAX_TAGS {
+            let detail = format!("send at most {MAX_TAGS} entity tags in If-Match");
+            return Err(Failure::new(status::INVALID_HEADER, detail));
         }
+        Ok(Self::Versions(versions))
+    }
+}
+
+/// The tags of a list. One that is none of ours, weak ones too, can match nothing: version 0 is never stored.
+fn read_tags(text: &str, versions: &mut Vec<u64>) -> Option<()> {
+    let mut rest = text;
+    loop {
+        let (weak, quoted) = match rest.strip_prefix("W/") {
+            Some(quoted) => (true, quoted),
+            None => (false, rest),
+        };
+        let (inner, after) = quoted.strip_prefix('"')?.split_once('"')?;
+        versions.push(if weak { 0 } else { inner.parse().unwrap_or(0) });
+        let after = after.trim_start();
+        if after.is_empty() {
+            return Some(());
+        }
+        rest = after.strip_prefix(',')?.trim_start();
     }
 }
 
@@ -86,11 +107,14 @@ mod tests {
 
     #[test]
     fn an_entity_tag_names_a_version_and_a_strange_one_matches_nothing() {
-        assert_eq!(parse("\"3\"").ok(), Some(IfMatch::Version(3)));
-        assert_eq!(parse("\"abc\"").ok(), Some(IfMatch::Version(0)));
-        assert_eq!(parse("W/\"3\"").ok(), Some(IfMatch::Version(0)));
+        assert_eq!(parse("\"3\"").ok(), Some(IfMatch::Versions(vec![3])));
+        assert_eq!(parse("\"abc\"").ok(), Some(IfMatch::Versions(vec![0])));
+        assert_eq!(parse("W/\"3\"").ok(), Some(IfMatch::Versions(vec![0])));
         assert_eq!(parse("*").ok(), Some(IfMatch::Any));
-        assert!(parse("3").is_err());
+        assert_eq!(parse("\"3\", W/\"4\" ,\"a,b\",\"5\"").ok(), Some(IfMatch::Versions(vec![3, 0, 0, 5])));
+        for bad in ["3", "\"3\" \"4\"", "\"3\",", "\"3", ""] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
         assert_eq!(IfMatch::parse(&HeaderMap::new()).ok(), Some(IfMatch::Absent));
         assert!(IfMatch::Absent.required().is_err());
     }

@@ -6,19 +6,20 @@
 
 use axum::extract::FromRequestParts;
 use domain::command::{Command, CommandEnvelope};
-use domain::ids::{Slot, derived_id, new_id};
+use domain::ids::{Slot, derived_id, new_id, parse_id};
 use domain::time::Timestamp;
 use http::HeaderMap;
 use http::request::Parts;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use uuid::Uuid;
 
 use crate::failure::Failure;
 use crate::status;
 
 use super::Caller;
-use super::parameters::original_uri;
+use super::parameters::{original_uri, refuse_query};
 
 /// The header's longest value.
 const MAX_KEY_BYTES: usize = 255;
@@ -41,7 +42,7 @@ pub(crate) struct Write {
 #[derive(Debug, Clone)]
 struct Key {
     text: String,
-    /// Method and path: the same key for another operation is another command.
+    /// Method and path, with ids in one spelling: the same key for another operation is another command.
     operation: String,
 }
 
@@ -132,6 +133,11 @@ impl Writing {
         }
     }
 
+    /// The command's id: the same for every repetition under one key.
+    pub(crate) fn command_id(&self) -> Uuid {
+        self.command_id
+    }
+
     /// Who writes.
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
@@ -154,11 +160,22 @@ impl<S: Send + Sync> FromRequestParts<S> for WriteHeaders {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let caller = Caller::from_request_parts(parts, state).await?;
+        refuse_query(parts)?;
         let key = read_key(&parts.headers)?;
-        let key = key
-            .map(|text| Key { text, operation: format!("{} {}", parts.method, original_uri(parts).path()) });
+        let key = key.map(|text| Key { text, operation: operation(parts) });
         Ok(Self { caller, key })
     }
+}
+
+/// What is done to what. An id may be written in several ways and is the same thing.
+fn operation(parts: &Parts) -> String {
+    let uri = original_uri(parts);
+    let segments = uri.path().split('/').map(|segment| match parse_id(segment) {
+        Some(id) => Cow::Owned(id.to_string()),
+        None => Cow::Borrowed(segment),
+    });
+    let path: Vec<_> = segments.collect();
+    format!("{} {}", parts.method, path.join("/"))
 }
 
 fn read_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
@@ -225,6 +242,19 @@ mod tests {
         let changed = write("key:a", "POST /x", Some("k")).with_body(&json!(2)).create_anywhere(now);
         assert_eq!(changed.command_id, base.command_id);
         assert_ne!(changed.digest, base.digest);
+    }
+
+    #[test]
+    fn an_id_in_upper_case_is_the_same_operation() {
+        let operation = |path: &str| {
+            let (parts, ()) = http::Request::post(path).body(()).expect("a request").into_parts();
+            operation(&parts)
+        };
+        let lower = "/api/v1/workflows/01a1ee56-5e00-7005-8000-00000000000a/publish";
+        let upper = "/api/v1/workflows/01A1EE56-5E00-7005-8000-00000000000A/publish";
+        assert_eq!(operation(lower), format!("POST {lower}"));
+        assert_eq!(operation(upper), operation(lower));
+        assert_ne!(operation("/api/v1/variables/A"), operation("/api/v1/variables/a"));
     }
 
     #[test]

@@ -83,7 +83,10 @@ impl Query {
                 |known: &&str| if known.ends_with('.') { name.starts_with(*known) } else { name == *known };
             if !known.iter().any(fits) {
                 let shown: String = name.chars().take(64).collect();
-                let detail = format!("`{shown}` is not a parameter here; use {}", known.join(", "));
+                let detail = match known {
+                    [] => format!("`{shown}` is not a parameter here; there are none"),
+                    known => format!("`{shown}` is not a parameter here; use {}", known.join(", ")),
+                };
                 return Err(Failure::parameter(&shown, detail));
             }
         }
@@ -165,12 +168,25 @@ impl Query {
     }
 }
 
+/// Refuses every query parameter: what a write is told stands in its body, and one that is overlooked would not do
+/// what was meant.
+pub(super) fn refuse_query(parts: &Parts) -> Result<(), Failure> {
+    let pairs = decode_query(parts.uri.query().unwrap_or_default())?;
+    Query { pairs, uri: Uri::default(), headers: HeaderMap::new() }.only(&[])
+}
+
 fn decode_query(query: &str) -> Result<Vec<(String, String)>, Failure> {
-    let mut pairs = Vec::new();
+    let mut pairs: Vec<(String, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let refuse = || Failure::new(status::INVALID_UTF8, "the query is not percent-encoded UTF-8");
-        pairs.push((decode(key).ok_or_else(refuse)?, decode(value).ok_or_else(refuse)?));
+        let (key, value) = (decode(key).ok_or_else(refuse)?, decode(value).ok_or_else(refuse)?);
+        if pairs.iter().any(|(known, _)| *known == key) {
+            // Which of them was meant is not for us to guess.
+            let shown: String = key.chars().take(64).collect();
+            return Err(Failure::parameter(&shown, format!("`{shown}` is given more than once")));
+        }
+        pairs.push((key, value));
     }
     Ok(pairs)
 }
@@ -216,6 +232,14 @@ mod tests {
         assert!(query.only(&["status", "attr."]).is_err());
         assert!(query.only(&["status", "attr.", "statsu"]).is_ok());
         assert_eq!(query.prefixed("attr.").collect::<Vec<_>>(), vec![("repo", "x")]);
+    }
+
+    #[test]
+    fn a_parameter_that_is_given_twice_is_refused() {
+        let failure = query("status=failed&limit=1&status=completed").expect_err("twice");
+        assert_eq!(failure.code, "invalid_parameter");
+        assert!(failure.detail.contains("`status`"), "{}", failure.detail);
+        assert!(query("attr.a=1&attr.b=1").is_ok());
     }
 
     #[test]

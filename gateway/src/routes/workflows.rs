@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use domain::command::Command;
 use domain::ids::Slot;
-use domain::rejection::Rejection;
+use domain::rejection::{Problem, Rejection};
 use domain::workflow::NAME_CLAIM;
 use domain::workflow::command::WorkflowCommand;
 use domain::workflow::definition::Definition;
@@ -21,10 +21,10 @@ use crate::cursor::Cursor;
 use crate::failure::Failure;
 use crate::large_values::{Unpacker, refuse_reserved};
 use crate::reading::{read_error, wait_until_fresh};
-use crate::request::{Caller, Fields, IfMatch, JsonBody, PathParams, Query, Write, WriteHeaders, etag};
+use crate::request::{Caller, Fields, IfMatch, JsonBody, PathParams, Query, WriteHeaders, Writing, etag};
 use crate::sending::{send, set_position};
 use crate::workflow_answer::{self, WorkflowAnswer};
-use crate::{schemas, status};
+use crate::{precondition, schemas, status};
 
 /// Stores version 1 of a definition, and publishes it unless `draft` is true.
 #[utoipa::path(post, path = "/workflows", tag = "workflows", request_body = schemas::Definition,
@@ -66,12 +66,14 @@ pub(crate) async fn update(
     body: JsonBody,
 ) -> Result<Response, Failure> {
     let id = params.id("id")?;
-    let expected_version = if_match.required()?;
+    let if_match = if_match.required()?;
     let body = body.required()?;
     let write = headers.with_body(&body);
     let (document, publish) = read_definition(body)?;
     let definition = check_in_definition(&app, &write.caller.principal.tenant, &document).await?;
-    change(&app, write, id, WorkflowCommand::Update { definition, publish, expected_version }).await
+    let writing = write.to(id, app.clock.now());
+    let expected_version = precondition::expected_version(&app, &writing, &if_match).await?;
+    change(&app, writing, WorkflowCommand::Update { definition, publish, expected_version }).await
 }
 
 /// Makes a version the one that new executions take: the latest, or the one named.
@@ -81,6 +83,7 @@ pub(crate) async fn update(
 pub(crate) async fn publish(
     State(app): State<Arc<App>>,
     params: PathParams,
+    if_match: IfMatch,
     headers: WriteHeaders,
     body: JsonBody,
 ) -> Result<Response, Failure> {
@@ -90,7 +93,9 @@ pub(crate) async fn publish(
     let mut fields = Fields::open(body)?;
     let version = fields.number("version", 1, u64::MAX);
     fields.finish()?;
-    change(&app, write, id, WorkflowCommand::Publish { version }).await
+    let writing = write.to(id, app.clock.now());
+    precondition::check(&app, &writing, &if_match).await?;
+    change(&app, writing, WorkflowCommand::Publish { version }).await
 }
 
 /// Accepts new executions again.
@@ -99,10 +104,11 @@ pub(crate) async fn publish(
 pub(crate) async fn enable(
     State(app): State<Arc<App>>,
     params: PathParams,
+    if_match: IfMatch,
     headers: WriteHeaders,
     body: JsonBody,
 ) -> Result<Response, Failure> {
-    change_without_body(&app, &params, headers, body, WorkflowCommand::Enable).await
+    change_without_body(&app, (&params, &if_match), headers, body, WorkflowCommand::Enable).await
 }
 
 /// Refuses new executions.
@@ -111,10 +117,11 @@ pub(crate) async fn enable(
 pub(crate) async fn disable(
     State(app): State<Arc<App>>,
     params: PathParams,
+    if_match: IfMatch,
     headers: WriteHeaders,
     body: JsonBody,
 ) -> Result<Response, Failure> {
-    change_without_body(&app, &params, headers, body, WorkflowCommand::Disable).await
+    change_without_body(&app, (&params, &if_match), headers, body, WorkflowCommand::Disable).await
 }
 
 /// Undoes a deletion, if the name is still free.
@@ -123,10 +130,11 @@ pub(crate) async fn disable(
 pub(crate) async fn restore(
     State(app): State<Arc<App>>,
     params: PathParams,
+    if_match: IfMatch,
     headers: WriteHeaders,
     body: JsonBody,
 ) -> Result<Response, Failure> {
-    change_without_body(&app, &params, headers, body, WorkflowCommand::Restore).await
+    change_without_body(&app, (&params, &if_match), headers, body, WorkflowCommand::Restore).await
 }
 
 /// Hides a workflow and frees its name. Running executions go on.
@@ -140,7 +148,7 @@ pub(crate) async fn delete(
     headers: WriteHeaders,
 ) -> Result<Response, Failure> {
     let writing = headers.with_body(&Value::Null).to(params.id("id")?, app.clock.now());
-    let expected_version = if_match.expected();
+    let expected_version = precondition::expected_version(&app, &writing, &if_match).await?;
     let reply = send(&app, &writing, Command::Workflow(WorkflowCommand::Delete { expected_version })).await?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -150,7 +158,7 @@ pub(crate) async fn delete(
 
 async fn change_without_body(
     app: &App,
-    params: &PathParams,
+    (params, if_match): (&PathParams, &IfMatch),
     headers: WriteHeaders,
     body: JsonBody,
     command: WorkflowCommand,
@@ -159,11 +167,12 @@ async fn change_without_body(
     let body = body.or_empty();
     let write = headers.with_body(&body);
     Fields::open(body)?.finish()?;
-    change(app, write, id, command).await
+    let writing = write.to(id, app.clock.now());
+    precondition::check(app, &writing, if_match).await?;
+    change(app, writing, command).await
 }
 
-async fn change(app: &App, write: Write, id: Uuid, command: WorkflowCommand) -> Result<Response, Failure> {
-    let writing = write.to(id, app.clock.now());
+async fn change(app: &App, writing: Writing, command: WorkflowCommand) -> Result<Response, Failure> {
     let reply = send(app, &writing, Command::Workflow(command)).await?;
     let answer = workflow_answer::changed(app, &reply, &writing.caller().principal.tenant).await?;
     let mut response = answer_json(StatusCode::OK, &answer)?;
@@ -199,10 +208,7 @@ async fn check_in_definition(
 }
 
 /// Parses a definition; a large one off the async threads.
-async fn parse_definition(
-    app: &App,
-    document: &Value,
-) -> Result<Result<(), Vec<domain::rejection::Problem>>, Failure> {
+async fn parse_definition(app: &App, document: &Value) -> Result<Result<(), Vec<Problem>>, Failure> {
     let turn = app.evaluation_turn().await?;
     let document = document.clone();
     let parsed = tokio::task::spawn_blocking(move || {
@@ -359,9 +365,10 @@ pub(crate) async fn validate(
 ) -> Result<Response, Failure> {
     // Here what is wrong with a definition is the answer, not a failure.
     let mut document = body.required()?;
-    if let Some(fields) = document.as_object_mut() {
-        fields.remove("draft");
+    let draft = document.as_object_mut().and_then(|fields| fields.remove("draft"));
+    let mut errors = parse_definition(&app, &document).await?.err().unwrap_or_default();
+    if draft.is_some_and(|draft| !draft.is_boolean() && !draft.is_null()) {
+        errors.push(Problem::new("/draft", "wrong_type", "expected true or false"));
     }
-    let errors = parse_definition(&app, &document).await?.err().unwrap_or_default();
     answer_json(StatusCode::OK, &json!({ "valid": errors.is_empty(), "errors": errors }))
 }

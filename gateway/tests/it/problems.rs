@@ -1,8 +1,10 @@
 //! Bad requests, each with its status, code and pointers; the process lives.
 
+use gateway::GatewayConfig;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::harness::{Harness, echo, text};
 
@@ -194,4 +196,95 @@ async fn health_and_metrics_answer_without_a_key() {
     );
     let docs = h.bare(Method::GET, "/docs").send().await.expect("an answer");
     assert!(docs.headers()["content-type"].to_str().expect("text").starts_with("text/html"));
+}
+
+#[tokio::test]
+async fn a_connection_that_sends_no_whole_head_is_closed_and_others_are_answered() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let h = Harness::start().await;
+    let address = h.address;
+    let slow = ["", "GET", "PRI * HT", "GET /livez HTTP/1.1\r\nhost: x\r\nx-a: "].map(|start| async move {
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+        stream.write_all(start.as_bytes()).await.expect("sent");
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(15), stream.read_to_end(&mut rest)).await;
+        assert!(read.is_ok(), "{start:?} is still connected");
+    });
+    let other = async { assert_eq!(h.get("/livez").await.status(), StatusCode::OK) };
+    tokio::join!(futures::future::join_all(slow), other);
+}
+
+#[tokio::test]
+async fn a_body_for_a_session_is_small() {
+    let h = Harness::start().await;
+    let body = json!({"email": "a@example.test", "password": "x".repeat(8 * 1024)});
+    problem(h.bare(Method::POST, "/api/v1/auth/login").json(&body), 413, "body_too_large").await;
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_room_for_all_are_refused_until_there_is_room() {
+    let config =
+        GatewayConfig { max_body_bytes: 1024, max_body_bytes_in_flight: 1024, ..GatewayConfig::default() };
+    let h = Harness::with(config).await;
+    // A body of unknown length that does not come to its end.
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(1);
+    let body = reqwest::Body::wrap_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
+    let first = tokio::spawn(h.request(Method::POST, "/api/v1/workflows").body(body).send());
+    let evaluate = || {
+        let body = json!({"expression": "1 + 1"});
+        h.request(Method::POST, "/api/v1/expressions/evaluate").json(&body)
+    };
+    let mut refused = None;
+    for _ in 0..100 {
+        let answer = evaluate().send().await.expect("an answer");
+        if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+            assert!(answer.headers().contains_key("retry-after"));
+            refused = Some(answer);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(refused.is_some(), "the room is taken");
+    drop(sender);
+    assert_eq!(first.await.expect("no panic").expect("an answer").status(), StatusCode::BAD_REQUEST);
+    assert_eq!(evaluate().send().await.expect("an answer").status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_stale_if_match_is_refused_by_every_change_of_a_workflow() {
+    let h = Harness::start().await;
+    let etag = |response: &reqwest::Response| response.headers()["etag"].to_str().expect("ASCII").to_owned();
+    let created = h.post("/api/v1/workflows", &echo("guarded")).await;
+    let stale = etag(&created);
+    let path = format!("/api/v1/workflows/{}", text(&created.json().await.expect("JSON"), "id"));
+    let change = |verb: &str, tags: &str| {
+        h.request(Method::POST, &format!("{path}/{verb}")).header("if-match", tags).json(&json!({}))
+    };
+    let disabled = change("disable", &stale).header("idempotency-key", "k").send().await.expect("an answer");
+    assert_eq!(disabled.status(), StatusCode::OK);
+    let again = change("disable", &stale).header("idempotency-key", "k").send().await.expect("an answer");
+    assert_eq!(again.status(), StatusCode::OK, "a repetition is answered what the first was");
+    for verb in ["publish", "enable", "disable", "restore"] {
+        problem(change(verb, &stale), 412, "version_mismatch").await;
+    }
+    let list = format!("{stale}, {}", etag(&disabled));
+    let enabled = change("enable", &list).send().await.expect("an answer");
+    assert_eq!(enabled.status(), StatusCode::OK);
+    let put = |tags: &str| h.request(Method::PUT, &path).header("if-match", tags).json(&echo("guarded"));
+    problem(put(&list), 412, "version_mismatch").await;
+    let list = format!("{list}, {}", etag(&enabled));
+    assert_eq!(put(&list).send().await.expect("an answer").status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn parameters_of_a_write_and_parameters_given_twice_are_refused() {
+    let h = Harness::start().await;
+    let create = h.request(Method::POST, "/api/v1/workflows?draft=true").json(&echo("parameters"));
+    problem(create, 400, "invalid_parameter").await;
+    problem(h.request(Method::GET, "/api/v1/workflows?limit=1&limit=2"), 400, "invalid_parameter").await;
+    let mut definition = echo("parameters");
+    definition["draft"] = json!("yes");
+    let answer = h.post("/api/v1/workflows/validate", &definition).await;
+    let answer: Value = answer.json().await.expect("JSON");
+    assert_eq!((&answer["valid"], &answer["errors"][0]["pointer"]), (&json!(false), &json!("/draft")));
 }

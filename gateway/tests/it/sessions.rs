@@ -55,6 +55,39 @@ async fn a_refresh_token_used_twice_ends_its_session() {
 }
 
 #[tokio::test]
+async fn after_parallel_refreshes_with_one_token_nothing_of_the_session_is_alive() {
+    let h = Harness::start().await;
+    for _ in 0..10 {
+        let (_, session) = h.auth("login", json!({"email": EMAIL, "password": PASSWORD})).await;
+        let refresh = || h.auth("refresh", json!({"refresh_token": session["refresh_token"]}));
+        let answers = futures::future::join_all((0..4).map(|_| refresh())).await;
+        let won: Vec<_> = answers.iter().filter(|(status, _)| *status == StatusCode::OK).collect();
+        assert_eq!(won.len(), 1);
+        let renewed = &won[0].1;
+        assert_eq!(h.me(&text(renewed, "access_token")).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(h.me(&text(&session, "access_token")).await, StatusCode::UNAUTHORIZED);
+        let (status, _) = h.auth("refresh", json!({"refresh_token": renewed["refresh_token"]})).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_during_the_logout_does_not_bring_the_session_back() {
+    let h = Harness::start().await;
+    for _ in 0..10 {
+        let (_, session) = h.auth("login", json!({"email": EMAIL, "password": PASSWORD})).await;
+        let access = text(&session, "access_token");
+        let logout = h.bare(Method::POST, "/api/v1/auth/logout").bearer_auth(&access).send();
+        let refresh = h.auth("refresh", json!({"refresh_token": session["refresh_token"]}));
+        let ((status, renewed), logout) = tokio::join!(refresh, logout);
+        assert_eq!(logout.expect("an answer").status(), StatusCode::NO_CONTENT);
+        if status == StatusCode::OK {
+            assert_eq!(h.me(&text(&renewed, "access_token")).await, StatusCode::UNAUTHORIZED);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_password_and_an_unknown_email_look_the_same_and_are_throttled() {
     let config = gateway::GatewayConfig { login_failures_per_minute: 2, ..Default::default() };
     let h = Harness::with(config).await;

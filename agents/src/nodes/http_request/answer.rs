@@ -1,36 +1,40 @@
-//! From a response to an output, or to the failure that a status of 400 or more is.
+//! From a response to its whole body, or to the failure that a status of 400 or more is.
 //!
-//! The body becomes JSON if the content type says JSON and it is; else text in its charset; else, if it is not
-//! text, `{"base64": "…"}`; nothing becomes null. It is cut off where it passes the limit, which is counted after
-//! decompression, so a small body cannot unfold without end.
+//! A body is cut off where it passes the limit, which is counted after decompression, so a small body cannot unfold
+//! without end. What it becomes is [`super::decoding`]'s to say.
 
 use bytes::{Bytes, BytesMut};
 use domain::execution::event::{ErrorKind, NodeError};
-use futures::FutureExt;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::failure;
 
-use super::call::{Secrets, base64_of};
+use super::call::Secrets;
 use super::failed_call;
 
 /// How much of a failed response's body is told, in bytes.
 const EXCERPT_BYTES: usize = 2 * 1024;
 /// How much of it is read, so that a secret at the cut is still recognised.
 const EXCERPT_READ_BYTES: usize = 2 * EXCERPT_BYTES;
-/// Bodies longer than this are parsed away from the threads that serve other attempts, in bytes.
-const OFF_THREAD_BYTES: usize = 1024 * 1024;
 
-/// The output of the node, or why it failed.
+/// A response that has arrived.
+pub(super) struct Whole {
+    pub(super) status: u16,
+    pub(super) headers: Map<String, Value>,
+    pub(super) content_type: String,
+    pub(super) content: Bytes,
+}
+
+/// The whole response, or why the node failed.
 pub(super) async fn read(
     mut response: Response,
     method: &Method,
     origin: &str,
     max_bytes: usize,
     secrets: &Secrets,
-) -> Result<Value, NodeError> {
+) -> Result<Whole, NodeError> {
     let status = response.status();
     if status.is_client_error() || status.is_server_error() || status.as_u16() >= 600 {
         return Err(refused(response, method, origin, secrets).await);
@@ -51,14 +55,7 @@ pub(super) async fn read(
         Collected::Cut(_) => return Err(too_large()),
     };
     let content_type = text_header(response.headers(), &CONTENT_TYPE).unwrap_or_default();
-    let body = if content.len() > OFF_THREAD_BYTES {
-        tokio::task::spawn_blocking(move || decode(content, &content_type))
-            .await
-            .map_err(|_| failure::custom("the response could not be decoded", Value::Null))?
-    } else {
-        decode(content, &content_type)
-    };
-    Ok(json!({ "status": status.as_u16(), "headers": headers(response.headers()), "body": body }))
+    Ok(Whole { status: status.as_u16(), headers: headers(response.headers()), content_type, content })
 }
 
 /// A status of 400 or more.
@@ -126,90 +123,4 @@ fn headers(headers: &HeaderMap) -> Map<String, Value> {
 
 fn text_header(headers: &HeaderMap, name: &reqwest::header::HeaderName) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.trim().to_owned())
-}
-
-fn decode(content: Bytes, content_type: &str) -> Value {
-    if content.is_empty() {
-        return Value::Null;
-    }
-    let bare = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
-    // A body that is not the JSON it claims to be is still worth more as text than a failed node: the request
-    // may have had its effect.
-    if says_json(content_type)
-        && let Ok(value) = serde_json::from_slice(bare)
-    {
-        return value;
-    }
-    let text = match charset(content_type) {
-        Some(charset) if !charset.eq_ignore_ascii_case("utf-8") => in_charset(bare, &charset),
-        _ => std::str::from_utf8(bare).ok().map(str::to_owned),
-    };
-    text.map_or_else(|| json!({ "base64": base64_of(&content) }), Value::String)
-}
-
-/// `application/json`, `text/json` and `…+json`.
-fn says_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || essence == "text/json" || essence.ends_with("+json")
-}
-
-fn charset(content_type: &str) -> Option<String> {
-    content_type.split(';').skip(1).find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_owned())
-    })
-}
-
-/// Text in another charset; none where it holds what the charset does not, or the charset is not known.
-fn in_charset(content: &[u8], charset: &str) -> Option<String> {
-    // The client brings the tables; the body is in memory, so the future is ready at once.
-    let response = Response::from(http::Response::new(content.to_vec()));
-    let text = response.text_with_charset(charset).now_or_never()?.ok()?;
-    (!text.contains(char::REPLACEMENT_CHARACTER)).then_some(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_json_body_is_parsed_whatever_the_json_type_is_called() {
-        for content_type in
-            ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"]
-        {
-            assert_eq!(
-                decode(Bytes::from_static(b"{\"a\":1}"), content_type),
-                json!({"a": 1}),
-                "{content_type}"
-            );
-        }
-        assert_eq!(decode(Bytes::from_static(b"{\"a\":1}"), "text/plain"), json!("{\"a\":1}"));
-    }
-
-    #[test]
-    fn a_body_that_is_not_the_json_it_claims_to_be_is_text() {
-        assert_eq!(decode(Bytes::from_static(b"OK"), "application/json"), json!("OK"));
-    }
-
-    #[test]
-    fn text_is_read_in_its_charset() {
-        assert_eq!(
-            decode(Bytes::from_static(b"caf\xe9"), "text/plain; charset=\"iso-8859-1\""),
-            json!("café")
-        );
-        assert_eq!(decode(Bytes::from_static(b"\xef\xbb\xbfcaf\xc3\xa9"), "text/plain"), json!("café"));
-    }
-
-    #[test]
-    fn bytes_that_are_not_text_are_base64() {
-        let encoded = json!({"base64": "/wD+"});
-        for content_type in ["", "image/png", "text/plain; charset=utf-8", "text/plain; charset=unheard-of"] {
-            assert_eq!(decode(Bytes::from_static(b"\xff\x00\xfe"), content_type), encoded, "{content_type}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_null() {
-        assert_eq!(decode(Bytes::new(), "application/json"), Value::Null);
-    }
 }

@@ -7,7 +7,7 @@ use domain::blob::{INLINE_LIMIT, claim_check};
 use domain::ids::{Partition, TenantId};
 use domain::time::Timestamp;
 use event_store::log::{COMMAND_RETENTION_MS, WakeupCursor};
-use event_store::verifiers::{Verifier, VerifierKind, Verifiers};
+use event_store::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
 use event_store::{Checkpoints, Log, LogReader};
 
 use crate::support::{Owner, Store, append, at, ending, stream, tenant, wakeup};
@@ -149,17 +149,53 @@ fn token(lookup: &str, expires: Option<i64>) -> Verifier {
     }
 }
 
-pub(crate) async fn a_verifier_is_used_once(store: impl Store) {
+pub(crate) async fn a_refresh_token_is_rotated_once_and_its_reuse_ends_the_family(store: impl Store) {
     let log = store.open().await;
     log.put(&token("t1", Some(5))).await.unwrap();
     assert_eq!(log.find(VerifierKind::RefreshToken, "t1").await.unwrap(), Some(token("t1", Some(5))));
-    let mark = || log.mark_used(VerifierKind::RefreshToken, "t1", at(1));
-    let (a, b, c) = tokio::join!(mark(), mark(), mark());
-    let won = [a.unwrap(), b.unwrap(), c.unwrap()].into_iter().filter(|won| *won).count();
-    assert_eq!(won, 1);
-    assert_eq!(log.find(VerifierKind::RefreshToken, "t1").await.unwrap().unwrap().used_at, Some(at(1)));
-    assert!(!log.mark_used(VerifierKind::RefreshToken, "unknown", at(1)).await.unwrap());
-    assert!(!log.mark_used(VerifierKind::AccessToken, "t1", at(1)).await.unwrap());
+    let access = Verifier { kind: VerifierKind::AccessToken, ..token("a2", Some(6)) };
+    let next = [token("t2", Some(6)), access];
+    assert_eq!(log.rotate("unknown", &next, at(1)).await.unwrap(), Rotation::Refused);
+    assert_eq!(log.rotate("t1", &next, at(5)).await.unwrap(), Rotation::Refused, "it has expired");
+    assert_eq!(log.find(VerifierKind::RefreshToken, "t2").await.unwrap(), None);
+
+    assert_eq!(log.rotate("t1", &next, at(1)).await.unwrap(), Rotation::Rotated);
+    let used = Verifier { used_at: Some(at(1)), ..token("t1", Some(5)) };
+    assert_eq!(log.find(VerifierKind::RefreshToken, "t1").await.unwrap(), Some(used));
+    assert_eq!(log.find(VerifierKind::AccessToken, "a2").await.unwrap().as_ref(), Some(&next[1]));
+    assert_eq!(log.rotate("t1", &[token("t3", None)], at(9)).await.unwrap(), Rotation::Reused);
+    for (kind, lookup) in [
+        (VerifierKind::RefreshToken, "t1"),
+        (VerifierKind::RefreshToken, "t2"),
+        (VerifierKind::AccessToken, "a2"),
+        (VerifierKind::RefreshToken, "t3"),
+    ] {
+        assert_eq!(log.find(kind, lookup).await.unwrap(), None, "{lookup}");
+    }
+}
+
+pub(crate) async fn parallel_rotations_and_a_logout_leave_nothing_of_the_family(store: impl Store) {
+    let log = store.open().await;
+    let family = Uuid::from_u128(5);
+    for round in 0..20 {
+        let first = format!("first-{round}");
+        log.put(&token(&first, None)).await.unwrap();
+        let next = |name: &str| [token(&format!("{name}-{round}"), None)];
+        let (a, b, c) = (next("a"), next("b"), next("c"));
+        let (a, b, c) = tokio::join!(
+            log.rotate(&first, &a, at(1)),
+            log.rotate(&first, &b, at(1)),
+            log.rotate(&first, &c, at(1))
+        );
+        assert_eq!([a, b, c].map(Result::unwrap).iter().filter(|r| **r == Rotation::Rotated).count(), 1);
+        assert_eq!(log.list(VerifierKind::RefreshToken, &tenant("a")).await.unwrap(), []);
+
+        log.put(&token(&first, None)).await.unwrap();
+        let next = next("d");
+        let (_, deleted) = tokio::join!(log.rotate(&first, &next, at(1)), log.delete_family(family));
+        assert!(deleted.unwrap() > 0);
+        assert_eq!(log.list(VerifierKind::RefreshToken, &tenant("a")).await.unwrap(), []);
+    }
 }
 
 pub(crate) async fn verifiers_are_replaced_listed_and_deleted(store: impl Store) {
