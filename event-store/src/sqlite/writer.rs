@@ -72,16 +72,16 @@ impl WriterLock {
     }
 
     /// Notes how a write went.
-    pub(super) fn note(&self, writer: &mut Writer, outcome: Result<(), &StoreError>) {
-        let failure = match outcome {
-            Ok(()) => None,
-            Err(error @ StoreError::Database { source, .. }) => {
+    pub(super) fn note(&self, writer: &mut Writer, error: Option<&StoreError>) {
+        let failure = match error {
+            None => None,
+            Some(error @ StoreError::Database { source, .. }) => {
                 writer.in_doubt = true;
                 writer.tails = None;
                 Some(format!("{error}: {source}"))
             }
             // Damage and misuse concern what was asked, not whether the database takes writes.
-            Err(_) => return,
+            Some(_) => return,
         };
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
@@ -149,7 +149,7 @@ impl SqliteLog {
     pub async fn try_write(&self) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
         let outcome = try_write(&mut writer.connection).await;
-        self.writer.note(&mut writer, outcome.as_ref().map(|()| ()));
+        self.writer.note(&mut writer, outcome.as_ref().err());
         outcome
     }
 }
