@@ -48,7 +48,7 @@ impl Log for SqliteLog {
         }
         let mut writer = self.writer.lock().await;
         let taken = take_over(&mut writer, partition).await;
-        self.writer.note(&mut writer, taken.as_ref().err());
+        self.writer.note(&mut writer, taken.as_ref());
         taken
     }
 
@@ -57,8 +57,8 @@ impl Log for SqliteLog {
         let mut writer = self.writer.lock().await;
         let outcome = append_after_tails(&mut writer, &batch).await;
         match &outcome {
-            Ok(_) => self.writer.note(&mut writer, None),
-            Err(AppendError::Store(error)) => self.writer.note(&mut writer, Some(error)),
+            Ok(_) => self.writer.note(&mut writer, Ok(())),
+            Err(AppendError::Store(error)) => self.writer.note(&mut writer, Err::<(), _>(error)),
             // Nothing was to be written, which says nothing about whether it could be.
             Err(_) => {}
         }
@@ -72,7 +72,7 @@ impl Log for SqliteLog {
             insert::insert(connection, statements, insert::BLOBS, &[(tenant, blob)], insert::bind_blob)
                 .await
                 .map_err(failed("store a large value"));
-        self.writer.note(&mut writer, written.as_ref().err());
+        self.writer.note(&mut writer, written.as_ref());
         written
     }
 
@@ -98,7 +98,7 @@ impl Log for SqliteLog {
         let forgotten = wakeups::forget_past(&mut writer.connection, partition, until, now, limit).await;
         // Forgetting gives room back: that it works does not mean that a write would.
         if let Err(error) = &forgotten {
-            self.writer.note(&mut writer, Some(error));
+            self.writer.note(&mut writer, Err::<(), _>(error));
         }
         forgotten
     }

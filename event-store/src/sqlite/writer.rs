@@ -72,16 +72,16 @@ impl WriterLock {
     }
 
     /// Notes how a write went.
-    pub(super) fn note(&self, writer: &mut Writer, error: Option<&StoreError>) {
-        let failure = match error {
-            None => None,
-            Some(error @ StoreError::Database { source, .. }) => {
+    pub(super) fn note<T>(&self, writer: &mut Writer, outcome: Result<T, &StoreError>) {
+        let failure = match outcome {
+            Ok(_) => None,
+            Err(error @ StoreError::Database { source, .. }) => {
                 writer.in_doubt = true;
                 writer.tails = None;
                 Some(format!("{error}: {source}"))
             }
             // Damage and misuse concern what was asked, not whether the database takes writes.
-            Some(_) => return,
+            Err(_) => return,
         };
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
@@ -149,7 +149,7 @@ impl SqliteLog {
     pub async fn try_write(&self) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
         let outcome = try_write(&mut writer.connection).await;
-        self.writer.note(&mut writer, outcome.as_ref().err());
+        self.writer.note(&mut writer, outcome.as_ref());
         outcome
     }
 }
@@ -206,4 +206,71 @@ fn tail(row: &SqliteRow) -> Result<(i64, Tail), StoreError> {
         recorded_at: Timestamp::from_unix_ms(committed_at.unwrap_or(i64::MIN)),
     };
     Ok((partition, tail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Append, AppendError, Batch, Committed, Log, LogReader};
+    use crate::sqlite::SqliteOptions;
+    use domain::ids::{Partition, TenantId};
+    use std::sync::Arc;
+    use uuid::Uuid;
+
+    /// Has the database take every commit back by itself, as it does when a disk turns out to be full.
+    async fn fill_disk(log: &SqliteLog) {
+        let mut writer = log.writer.quiet().await;
+        writer.connection.lock_handle().await.unwrap().set_commit_hook(|| false);
+    }
+
+    async fn append(log: &SqliteLog, epoch: u64, command: u128) -> Result<Committed, AppendError> {
+        let head = crate::PartitionHead { partition: Partition(0), epoch, offset: 0 };
+        let append = Append {
+            partition: Partition(0),
+            command_id: Uuid::from_u128(command),
+            digest: None,
+            answer: "{}".into(),
+            decided_at: Timestamp::from_unix_ms(0),
+            tenant: TenantId::default_tenant(),
+            streams: Vec::new(),
+            claims: Vec::new(),
+            wakeups: Vec::new(),
+            blobs: Vec::new(),
+        };
+        log.append(Arc::new(Batch { heads: vec![head], appends: vec![append] })).await
+    }
+
+    async fn known(log: &SqliteLog, command: u128) -> bool {
+        log.command_answer(Partition(0), Uuid::from_u128(command)).await.unwrap().is_some()
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_the_database_takes_back_does_not_stop_the_next() {
+        let log = SqliteLog::open_temporary(SqliteOptions::default()).await.unwrap();
+        let epoch = log.take_over(Partition(0)).await.unwrap().epoch;
+        append(&log, epoch, 1).await.unwrap();
+        for command in [2, 4] {
+            fill_disk(&log).await;
+            append(&log, epoch, command).await.unwrap_err();
+            assert!(log.last_write_failed().is_some_and(|reason| reason.contains("commit an append")));
+            append(&log, epoch, command + 1).await.unwrap();
+            assert_eq!(log.last_write_failed(), None);
+        }
+        for (command, expected) in [(1, true), (2, false), (3, true), (4, false), (5, true)] {
+            assert_eq!(known(&log, command).await, expected, "command {command}");
+        }
+        fill_disk(&log).await;
+        log.try_write().await.unwrap_err();
+        assert!(log.last_write_failed().is_some());
+        assert_eq!(log.take_over(Partition(0)).await.unwrap().epoch, epoch + 1);
+    }
+
+    #[tokio::test]
+    async fn others_reading_does_not_keep_the_owner_from_it() {
+        let options = SqliteOptions { readers: 1, ..SqliteOptions::default() };
+        let log = Arc::new(SqliteLog::open_temporary(options).await.unwrap());
+        let _busy = log.readers.acquire().await.unwrap();
+        assert_eq!(log.heads().await.unwrap().len(), 16);
+        log.reader().heads().await.unwrap_err();
+    }
 }

@@ -38,7 +38,7 @@ fn is_full(error: &AppendError) -> bool {
     matches!(error, AppendError::Store(StoreError::Database { source, .. }) if source.to_string().contains("full"))
 }
 
-/// SQLite takes back the statement or all of the transaction, depending on the statement: one row and many.
+/// One row and many: SQLite takes more back or less. How a commit fails is in the tests of the writer itself.
 #[tokio::test]
 async fn an_append_without_room_leaves_no_trace_and_the_next_one_goes_in() {
     for events in [1, 16, 600] {
