@@ -82,7 +82,8 @@ impl EverlineProcess {
     /// `kill -TERM`, and waits for its graceful end.
     pub async fn stop(mut self) -> Result<()> {
         let pid = self.child.id().context("the process has ended already")?;
-        let sent = Command::new("kill").arg("-TERM").arg(pid.to_string()).status().await?;
+        // The shell's own `kill`: a bare machine has no program of that name.
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await?;
         anyhow::ensure!(sent.success(), "the process cannot be signalled");
         let status = tokio::time::timeout(STOP_PATIENCE, self.child.wait())
             .await

@@ -152,8 +152,9 @@ async fn dev(directory: &Path) -> (Child, String) {
 }
 
 async fn terminate(child: &mut Child) -> Option<i32> {
-    let id = child.id().unwrap().to_string();
-    assert!(Command::new("kill").arg(&id).status().await.unwrap().success());
+    // The shell's own `kill`: a bare machine has no program of that name.
+    let kill = format!("kill -TERM {}", child.id().unwrap());
+    assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
     within("the end", child.wait()).await.unwrap().code()
 }
 
