@@ -53,12 +53,18 @@ impl SqliteLog {
         &self.path
     }
 
-    /// Waits for what is being written and closes the readers; their next call fails. Dropping does as much,
-    /// without waiting.
+    /// Waits for what is being written, closes the readers, whose next call fails, and moves what is in the
+    /// write-ahead log into the file, so that the file alone is the whole log. Dropping closes without that.
     pub async fn close(&self) {
-        let _quiet = self.writer.quiet().await;
+        let mut quiet = self.writer.quiet().await;
         self.own.close().await;
         self.readers.close().await;
+        if let Err(error) =
+            sqlx::query("pragma wal_checkpoint(truncate)").execute(&mut quiet.connection).await
+        {
+            // Nothing is lost: the next start reads the write-ahead log.
+            tracing::warn!(error = %error, "the write-ahead log could not be moved into {}", self.path.display());
+        }
     }
 
     /// Begins a transaction that has the write lock from the start.

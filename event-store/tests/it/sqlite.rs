@@ -149,3 +149,17 @@ async fn a_temporary_log_goes_with_its_owner() {
     drop(log);
     assert!(!path.exists());
 }
+
+#[tokio::test]
+async fn after_a_clean_close_the_file_alone_is_the_whole_log() {
+    let store = SqliteStore::create();
+    let mut owner = Owner::of(&store).await;
+    owner.append(vec![append(stream(1), 0, 5)]).await.unwrap();
+    owner.log.close().await;
+    let copy = tempfile::tempdir().unwrap();
+    let file = copy.path().join("log.db");
+    std::fs::copy(owner.log.path(), &file).unwrap();
+    let copied = SqliteLog::open(&file, SqliteOptions::default()).await.unwrap();
+    let heads = copied.heads().await.unwrap();
+    assert_eq!(heads.iter().map(|head| head.offset).sum::<u64>(), 5);
+}
