@@ -138,7 +138,7 @@ impl Writer {
     async fn own_all(log: &SqliteLog) -> Result<Self> {
         let mut heads = Vec::new();
         for partition in 0..log.partitions() {
-            heads.push(log.take_over(Partition(partition)).await?);
+            heads.push(log.take_over(Partition(partition), uuid::Uuid::nil()).await?);
         }
         Ok(Self {
             heads,

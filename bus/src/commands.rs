@@ -5,8 +5,10 @@ use serde_json::Value;
 use std::sync::Arc;
 
 use domain::command::CommandEnvelope;
-use domain::ids::Position;
+use domain::ids::{Partition, Position};
 use domain::rejection::Rejection;
+
+use crate::error::BusError;
 
 /// A command that was carried out; durable when this is seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,4 +53,14 @@ pub trait Commands: Send + Sync {
 pub trait CommandHandler: Send + Sync {
     /// Decides a command and answers when it is durable.
     async fn handle(&self, command: CommandEnvelope) -> Result<CommandReply, CommandError>;
+}
+
+/// Where an owner takes the commands of its partitions, if they come over a network.
+#[async_trait]
+pub trait CommandDoors: Send + Sync {
+    /// Takes the commands of a partition from now on.
+    async fn open(&self, partition: Partition, handler: Arc<dyn CommandHandler>) -> Result<(), BusError>;
+
+    /// Takes no more commands of a partition; those that have come in are still answered.
+    async fn close(&self, partition: Partition);
 }

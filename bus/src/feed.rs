@@ -9,7 +9,8 @@ use std::sync::Arc;
 use domain::event::RecordedEvent;
 use domain::ids::Partition;
 
-/// Events of one partition that became durable together.
+/// Events of one partition that became durable together. Without events it is a sign of life of the owner, which
+/// says where the partition ends: at the offset before `first_offset`.
 #[derive(Debug, Clone)]
 pub struct CommittedBatch {
     /// The partition.

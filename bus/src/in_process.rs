@@ -10,7 +10,7 @@ use domain::node_type::NodeType;
 
 use crate::commands::{CommandError, CommandHandler, CommandReply, Commands};
 use crate::feed::{CommitFeed, CommittedBatch, FeedMessage, FeedSubscription};
-use crate::tasks::{Beat, Task, TaskQueue, TaskRef};
+use crate::tasks::{Beat, Task, TaskQueue, TaskRef, Waiting};
 
 /// Batches that a feed subscriber may be behind before it is sent to the log.
 const FEED_CAPACITY: usize = 1_024;
@@ -98,7 +98,7 @@ impl CommitFeed for InProcessFeed {
 /// What waits, and what must not be delivered any more. One lock for both: between a publish and a cancel of the
 /// same task there is no order in which the task stays.
 #[derive(Default)]
-struct Waiting {
+struct Lists {
     ready: VecDeque<Task>,
     cancelled: Cancelled,
 }
@@ -128,7 +128,7 @@ impl Cancelled {
 
 /// The task queue as a list. Its length is bounded by the owner's release window.
 pub struct InProcessTasks {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Lists>,
     arrived: Notify,
     beats: mpsc::Sender<Beat>,
     beat_receiver: AsyncMutex<mpsc::Receiver<Beat>>,
@@ -148,7 +148,7 @@ impl InProcessTasks {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, Lists> {
         // Nothing under the lock panics but for want of memory, and then the process ends.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -183,6 +183,10 @@ impl TaskQueue for InProcessTasks {
             waiting.ready.push_back(task);
         }
         self.arrived.notify_one();
+    }
+
+    async fn is_waiting(&self, task: &TaskRef) -> Waiting {
+        if self.waiting().ready.iter().any(|ready| ready.task == *task) { Waiting::Yes } else { Waiting::No }
     }
 
     async fn pull(&self, types: &[NodeType]) -> Option<Task> {

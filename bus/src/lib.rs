@@ -14,10 +14,15 @@
 pub mod commands;
 #[cfg(feature = "contract")]
 pub mod contract;
+pub mod error;
+pub mod events;
 pub mod feed;
 pub mod in_process;
+pub mod nats;
 pub mod tasks;
 
-pub use commands::{CommandError, CommandHandler, CommandReply, Commands};
+pub use commands::{CommandDoors, CommandError, CommandHandler, CommandReply, Commands};
+pub use error::BusError;
+pub use events::EventPublisher;
 pub use feed::{CommitFeed, CommittedBatch, FeedMessage, FeedSubscription};
-pub use tasks::{Beat, Task, TaskQueue, TaskRef};
+pub use tasks::{Beat, Task, TaskQueue, TaskRef, Waiting};

@@ -49,13 +49,28 @@ pub struct Beat {
     pub worker: Arc<str>,
 }
 
+/// Whether a task is still in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// It will be delivered.
+    Yes,
+    /// It was delivered, or is lost.
+    No,
+    /// The queue does not answer.
+    Unknown,
+}
+
 /// The queue between owners and workers. Delivery is at least once; there is no order.
 #[async_trait]
 pub trait TaskQueue: Send + Sync {
     /// Hands a ready task to the workers. The owner bounds how many are out.
     async fn publish(&self, task: Task);
 
-    /// Takes the next task of one of the types; waits until there is one. `None` when the bus is shut
+    /// Whether a task that was published waits in the queue still, not yet with a worker. A queue that has lost it says
+    /// [`Waiting::No`].
+    async fn is_waiting(&self, task: &TaskRef) -> Waiting;
+
+    /// Takes the next task of one of the types, and gives its first sign of life; waits until there is one. `None` when the bus is shut
     /// down. Cancel-safe.
     async fn pull(&self, types: &[NodeType]) -> Option<Task>;
 

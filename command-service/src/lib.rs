@@ -30,4 +30,4 @@ mod timers;
 
 pub use config::CommandServiceConfig;
 pub use error::CommandServiceError;
-pub use service::CommandService;
+pub use service::{ClusterPorts, CommandService, CommandServicePorts, RelayPorts};

@@ -8,12 +8,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use bus::tasks::{TaskQueue, TaskRef};
-use bus::{CommandError, CommandHandler, CommandReply, CommitFeed};
+use bus::{CommandDoors, CommandError, CommandHandler, CommandReply, CommitFeed, EventPublisher};
 use domain::command::{Command, CommandEnvelope};
 use domain::execution::command::ExecutionCommand;
 use domain::ids::Partition;
 use domain::time::{Clock, Timestamp};
-use event_store::{Log, LogReader, StoreError};
+use event_store::{Checkpoints, Log, LogReader, Ownership, StoreError};
 
 use crate::aftermath::Aftermath;
 use crate::committer::{Committer, by_number, first_generations};
@@ -28,6 +28,52 @@ use crate::timers::Timers;
 
 /// Appends that may wait for the committer.
 const PENDING_CAPACITY: usize = 1_024;
+
+/// What the command-service needs from the rest of the process.
+pub struct CommandServicePorts {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// Where commits are announced.
+    pub feed: Arc<dyn CommitFeed>,
+    /// The way to the workers.
+    pub tasks: Arc<dyn TaskQueue>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// With whom partitions are shared; `None`: this process owns all of them for as long as it runs.
+    pub cluster: Option<ClusterPorts>,
+    /// Where events are published for subscribers outside; `None`: nowhere.
+    pub relay: Option<RelayPorts>,
+}
+
+impl CommandServicePorts {
+    /// For a process that shares nothing.
+    pub fn alone(
+        log: Arc<dyn Log>,
+        feed: Arc<dyn CommitFeed>,
+        tasks: Arc<dyn TaskQueue>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { log, feed, tasks, clock, cluster: None, relay: None }
+    }
+}
+
+/// Sharing partitions with other processes.
+pub struct ClusterPorts {
+    /// This process's name, for people.
+    pub name: String,
+    /// Who owns what.
+    pub ownership: Arc<dyn Ownership>,
+    /// Where commands come in.
+    pub doors: Arc<dyn CommandDoors>,
+}
+
+/// Publishing events for subscribers outside.
+pub struct RelayPorts {
+    /// Where to.
+    pub events: Arc<dyn EventPublisher>,
+    /// How far it is.
+    pub checkpoints: Arc<dyn Checkpoints>,
+}
 
 /// The command-service before it runs.
 pub struct CommandService {
@@ -82,13 +128,8 @@ fn attempt_reported(envelope: &CommandEnvelope) -> Option<TaskRef> {
 
 impl CommandService {
     /// A service over a log. Commands are accepted at once and decided when it runs.
-    pub fn new(
-        config: CommandServiceConfig,
-        log: Arc<dyn Log>,
-        feed: Arc<dyn CommitFeed>,
-        tasks: Arc<dyn TaskQueue>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn new(config: CommandServiceConfig, ports: CommandServicePorts) -> Self {
+        let CommandServicePorts { log, feed, tasks, clock, .. } = ports;
         let dispatcher = Arc::new(Dispatcher::new(config.clone(), tasks));
         let (partitions, inboxes) =
             (0..log.partitions()).map(|_| mpsc::channel(config.queue_capacity.max(1))).unzip();
@@ -107,7 +148,10 @@ impl CommandService {
         let mut heads = Vec::new();
         for number in 0..self.log.partitions() {
             heads.push(
-                self.log.take_over(Partition(number)).await.map_err(start("take its partitions over"))?,
+                self.log
+                    .take_over(Partition(number), uuid::Uuid::nil())
+                    .await
+                    .map_err(start("take its partitions over"))?,
             );
         }
         let timers =

@@ -1,5 +1,6 @@
 //! The envelope in which a command travels, whatever the aggregate.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -10,7 +11,7 @@ use crate::variables::command::VariablesCommand;
 use crate::workflow::command::WorkflowCommand;
 
 /// A command to one aggregate. The same `id` twice has one effect and the same answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CommandEnvelope {
     /// The command's id: fresh, derived from an idempotency key, or derived from what caused it.
     pub id: Uuid,
@@ -33,7 +34,8 @@ pub struct CommandEnvelope {
 }
 
 /// A command of any aggregate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// To a workflow.
     Workflow(WorkflowCommand),

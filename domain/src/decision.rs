@@ -80,7 +80,7 @@ pub enum ClaimOp {
 }
 
 /// A time at which the aggregate must be looked at again. Insert-only; a stale one is refused by `decide`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Wakeup {
     /// When.
     pub due_at: Timestamp,

@@ -15,7 +15,10 @@ pub mod blobs;
 pub mod chain;
 pub mod checkpoints;
 pub mod log;
+pub mod ownership;
+pub mod postgres;
 pub mod sqlite;
+pub mod store;
 pub mod verifiers;
 
 pub use blobs::Blobs;
@@ -24,3 +27,5 @@ pub use log::{
     Append, AppendAnswer, AppendError, Batch, Committed, Log, LogReader, Loser, PartitionHead, Refusal,
     StoreError, StreamAppend,
 };
+pub use ownership::Ownership;
+pub use store::{Store, StoreHealth};

@@ -309,8 +309,9 @@ pub struct ChainReport {
 /// The log: the reader's face, appends, and the owner's tables.
 #[async_trait]
 pub trait Log: LogReader {
-    /// Takes a partition over: raises its epoch and returns the head. The previous owner is fenced from now on.
-    async fn take_over(&self, partition: Partition) -> Result<PartitionHead, StoreError>;
+    /// Takes a partition over for a node: raises its epoch and returns the head. The previous owner is fenced from
+    /// now on.
+    async fn take_over(&self, partition: Partition, node: Uuid) -> Result<PartitionHead, StoreError>;
 
     /// Writes a batch durably, whole, or refuses it whole naming every loser.
     ///

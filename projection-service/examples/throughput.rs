@@ -114,7 +114,7 @@ async fn from_log() -> Result<(), Failure> {
     let log = SqliteLog::open_temporary(SqliteOptions::default()).await?;
     let mut heads = BTreeMap::new();
     for partition in (0..PARTITIONS).map(Partition) {
-        heads.insert(partition, log.take_over(partition).await?);
+        heads.insert(partition, log.take_over(partition, uuid::Uuid::nil()).await?);
     }
     let numbers: Vec<u64> = (0..FROM_LOG as u64).collect();
     for chunk in numbers.chunks(100) {

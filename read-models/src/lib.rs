@@ -29,5 +29,5 @@ pub use error::ReadModelError;
 pub use executions::ExecutionFilter;
 pub use positions::{Advance, MAIN_PROJECTION};
 pub use rows::{ExecutionRow, Page, ParkedStream, WorkflowRow, WorkflowVersionRow};
-pub use store::ReadModels;
+pub use store::{PostgresOptions, ReadModels};
 pub use write::WriteTx;

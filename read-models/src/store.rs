@@ -49,6 +49,33 @@ pub(crate) struct Inner {
     temporary: Option<PathBuf>,
 }
 
+/// How read models on Postgres are opened.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// `postgres://user:password@host:port/database?sslmode=…`. Never shown: it holds a password.
+    pub url: String,
+    /// Connections that queries share.
+    pub connections: u32,
+    /// The URL leads through a pooler in transaction mode, such as PgBouncer: nothing of a session is relied on.
+    pub pooled: bool,
+    /// What the server shows as the name of the connections, for people.
+    pub application_name: String,
+}
+
+impl PostgresOptions {
+    /// Defaults for a URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), connections: 6, pooled: false, application_name: "everline".to_owned() }
+    }
+}
+
+/// Without the URL: it holds a password.
+impl std::fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresOptions").field("pooled", &self.pooled).finish_non_exhaustive()
+    }
+}
+
 impl ReadModels {
     /// Opens or creates the database at `path` and brings its schema up to date.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, ReadModelError> {
@@ -89,6 +116,11 @@ impl ReadModels {
         };
         models.poll_checkpoints().await?;
         Ok(models)
+    }
+
+    /// Opens the read models on Postgres, in a schema of their own, creating and migrating it as needed.
+    pub async fn open_postgres(_options: PostgresOptions) -> Result<Self, ReadModelError> {
+        Err(ReadModelError::database("SKELETON")(sqlx::Error::PoolClosed))
     }
 
     /// Closes the connections after the statements under way. Later calls fail.

@@ -14,7 +14,7 @@ use agents::{AgentsConfig, EgressConfig, WorkerRuntime};
 use anyhow::Context;
 use bus::in_process::{InProcessCommands, InProcessFeed, InProcessTasks};
 use bus::{Commands, CommitFeed, TaskQueue};
-use command_service::{CommandService, CommandServiceConfig};
+use command_service::{CommandService, CommandServiceConfig, CommandServicePorts};
 use domain::time::Clock;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
 use event_store::{Blobs, Log, LogReader};
@@ -309,10 +309,12 @@ fn start_parts(
 
     let command_service = CommandService::new(
         options.command_service.clone(),
-        log.clone() as Arc<dyn Log>,
-        feed.clone(),
-        tasks.clone(),
-        options.clock.clone(),
+        CommandServicePorts::alone(
+            log.clone() as Arc<dyn Log>,
+            feed.clone(),
+            tasks.clone(),
+            options.clock.clone(),
+        ),
     );
     commands.serve(command_service.handler());
     parts.start("command-service", |stop| async move { command_service.run(stop).await.map_err(Into::into) });

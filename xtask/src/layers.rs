@@ -25,11 +25,12 @@ const TABLE: &[(&str, Imports)] = &[
     ("gateway", Imports::Only(SERVICE_IMPORTS)),
     ("server", Imports::Any),
     ("testkit", Imports::Any),
+    ("test-services", Imports::Only(&[])),
     ("bench", Imports::Any),
     ("xtask", Imports::Only(&[])),
 ];
 /// What tests may use besides, in every crate but the domain.
-const TESTS_MAY_IMPORT: &str = "testkit";
+const TESTS_MAY_IMPORT: &[&str] = &["testkit", "test-services"];
 /// The crate that is SQL, and who may write SQL. `bench` compares the log with a bare insert.
 const SQL: (&str, &[&str]) = ("sqlx", &["event-store", "read-models", "bench"]);
 /// What would give the domain I/O, a clock, randomness or async.
@@ -107,7 +108,7 @@ fn refuse(edge: &Edge, crates: &BTreeSet<String>) -> Option<String> {
         Imports::Any => return None,
         Imports::Only(allowed) => allowed,
     };
-    let for_tests = edge.dev && from != "domain" && to == TESTS_MAY_IMPORT;
+    let for_tests = edge.dev && from != "domain" && TESTS_MAY_IMPORT.contains(&to.as_str());
     if allowed.contains(&to) || for_tests {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use command_service::{CommandService, CommandServiceConfig};
+use command_service::{CommandService, CommandServiceConfig, CommandServicePorts};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -98,8 +98,8 @@ impl LogReader for FaultyLog {
 
 #[async_trait]
 impl Log for FaultyLog {
-    async fn take_over(&self, partition: Partition) -> Result<PartitionHead, StoreError> {
-        self.inner.take_over(partition).await
+    async fn take_over(&self, partition: Partition, node: uuid::Uuid) -> Result<PartitionHead, StoreError> {
+        self.inner.take_over(partition, node).await
     }
     async fn append(&self, batch: Arc<Batch>) -> Result<Committed, AppendError> {
         let _open = self.gate.read().await;
@@ -181,7 +181,10 @@ impl Rig {
         });
         let (clock, tasks) = (Arc::new(HeldClock::default()), Arc::new(InProcessTasks::new()));
         let feed = Arc::new(InProcessFeed::new());
-        let service = CommandService::new(config, log.clone(), feed, tasks.clone(), clock.clone());
+        let service = CommandService::new(
+            config,
+            CommandServicePorts::alone(log.clone(), feed, tasks.clone(), clock.clone()),
+        );
         let (handler, shutdown) = (service.handler(), CancellationToken::new());
         tokio::spawn(service.run(shutdown.clone()));
         Arc::new(Self { log, clock, handler, tasks, shutdown, _folder: folder })
@@ -374,10 +377,12 @@ async fn an_unreadable_stream_does_not_keep_its_neighbours_from_being_picked_up(
     let tasks = Arc::new(InProcessTasks::new());
     let service = CommandService::new(
         CommandServiceConfig::default(),
-        Arc::new(log),
-        Arc::new(InProcessFeed::new()),
-        tasks.clone(),
-        Arc::new(WallClock),
+        CommandServicePorts::alone(
+            Arc::new(log),
+            Arc::new(InProcessFeed::new()),
+            tasks.clone(),
+            Arc::new(WallClock),
+        ),
     );
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(service.run(shutdown.clone()));

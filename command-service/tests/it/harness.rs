@@ -1,6 +1,6 @@
 //! A running command-service on a log in a folder, and the commands that tests send to it.
 
-use command_service::{CommandService, CommandServiceConfig, CommandServiceError};
+use command_service::{CommandService, CommandServiceConfig, CommandServiceError, CommandServicePorts};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -59,8 +59,10 @@ impl Service {
         let log = SqliteLog::open(&folder.join("log.db"), SqliteOptions::default()).await.expect("a log");
         let log = Arc::new(log);
         let (feed, tasks) = (Arc::new(InProcessFeed::new()), Arc::new(InProcessTasks::new()));
-        let service =
-            CommandService::new(config, log.clone(), feed.clone(), tasks.clone(), Arc::new(WallClock));
+        let service = CommandService::new(
+            config,
+            CommandServicePorts::alone(log.clone(), feed.clone(), tasks.clone(), Arc::new(WallClock)),
+        );
         let handler = service.handler();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(service.run(shutdown.clone()));
@@ -168,7 +170,10 @@ impl Service {
 
     /// Takes a partition over as another process would.
     pub(crate) async fn steal(&self, stream: Uuid) {
-        self.log.take_over(Partition::of(stream, self.log.partitions())).await.expect("a new epoch");
+        self.log
+            .take_over(Partition::of(stream, self.log.partitions()), uuid::Uuid::nil())
+            .await
+            .expect("a new epoch");
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can be asked of an execution, by callers, workers and timers.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -9,7 +10,8 @@ use crate::decision::{NodeRun, Wakeup};
 use super::event::{NodeError, Trigger};
 
 /// A command to an execution.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ExecutionCommand {
     /// Starts it.
     Start(StartExecution),
@@ -49,7 +51,7 @@ pub enum ExecutionCommand {
 }
 
 /// What a start needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StartExecution {
     /// The workflow.
     pub workflow_id: Uuid,

@@ -1,9 +1,11 @@
 //! What can be asked of a tenant's variables.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A command to a tenant's variables.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum VariablesCommand {
     /// Gives a variable a value.
     Set {

@@ -1,9 +1,11 @@
 //! What can be asked of a workflow.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A command to a workflow. `expected_version` is the stream version of the caller's read (`If-Match`).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WorkflowCommand {
     /// Stores version 1 of a definition.
     Create {

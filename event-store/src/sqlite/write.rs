@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use uuid::Uuid;
 
 use domain::blob::Blob;
 use domain::decision::ClaimOp;
@@ -41,7 +42,8 @@ struct Change {
 
 #[async_trait]
 impl Log for SqliteLog {
-    async fn take_over(&self, partition: Partition) -> Result<PartitionHead, StoreError> {
+    // Only one process has the file: who it is makes no difference.
+    async fn take_over(&self, partition: Partition, _node: Uuid) -> Result<PartitionHead, StoreError> {
         if partition.0 >= self.partitions {
             let reason = format!("partition {partition} is not one of its {}", self.partitions);
             return Err(StoreError::Unfit { path: self.path.display().to_string(), reason });

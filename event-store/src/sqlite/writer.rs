@@ -247,7 +247,7 @@ mod tests {
     #[tokio::test]
     async fn a_commit_that_the_database_takes_back_does_not_stop_the_next() {
         let log = SqliteLog::open_temporary(SqliteOptions::default()).await.unwrap();
-        let epoch = log.take_over(Partition(0)).await.unwrap().epoch;
+        let epoch = log.take_over(Partition(0), uuid::Uuid::nil()).await.unwrap().epoch;
         append(&log, epoch, 1).await.unwrap();
         for command in [2, 4] {
             fill_disk(&log).await;
@@ -262,7 +262,7 @@ mod tests {
         fill_disk(&log).await;
         log.try_write().await.unwrap_err();
         assert!(log.last_write_failed().is_some());
-        assert_eq!(log.take_over(Partition(0)).await.unwrap().epoch, epoch + 1);
+        assert_eq!(log.take_over(Partition(0), uuid::Uuid::nil()).await.unwrap().epoch, epoch + 1);
     }
 
     #[tokio::test]

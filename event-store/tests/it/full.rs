@@ -20,7 +20,7 @@ async fn small(store: &SqliteStore, max_pages: Option<u32>) -> Owner<SqliteLog> 
     let log = Arc::new(store.open_with(options).await.unwrap());
     let mut heads = std::collections::BTreeMap::new();
     for partition in (0..PARTITIONS).map(Partition) {
-        heads.insert(partition, log.take_over(partition).await.unwrap());
+        heads.insert(partition, log.take_over(partition, uuid::Uuid::nil()).await.unwrap());
     }
     Owner { log, heads }
 }
@@ -90,7 +90,7 @@ async fn other_writes_go_on_after_an_append_without_room() {
     };
     owner.log.put(&verifier).await.unwrap();
     assert_eq!(owner.log.find(VerifierKind::Password, "a@example.org").await.unwrap(), Some(verifier));
-    owner.log.take_over(Partition(0)).await.unwrap();
+    owner.log.take_over(Partition(0), uuid::Uuid::nil()).await.unwrap();
 }
 
 #[tokio::test]

@@ -143,7 +143,7 @@ async fn readers_see_what_the_owner_sees() {
 async fn a_temporary_log_goes_with_its_owner() {
     let log = SqliteLog::open_temporary(SqliteOptions::default()).await.unwrap();
     let path = log.path().to_owned();
-    log.take_over(Partition(0)).await.unwrap();
+    log.take_over(Partition(0), uuid::Uuid::nil()).await.unwrap();
     assert!(path.exists());
     log.close().await;
     drop(log);

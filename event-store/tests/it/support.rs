@@ -44,7 +44,7 @@ impl<L: Log> Owner<L> {
         let log = Arc::new(store.open().await);
         let mut heads = BTreeMap::new();
         for partition in (0..PARTITIONS).map(Partition) {
-            heads.insert(partition, log.take_over(partition).await.unwrap());
+            heads.insert(partition, log.take_over(partition, uuid::Uuid::nil()).await.unwrap());
         }
         Self { log, heads }
     }

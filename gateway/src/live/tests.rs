@@ -26,7 +26,10 @@ impl Bench {
     async fn new() -> Self {
         let log = Arc::new(SqliteLog::open_temporary(SqliteOptions::default()).await.expect("a log"));
         let stream = new_id(Timestamp::from_unix_ms(1), Slot::from_bits(3), 1);
-        let head = log.take_over(Partition::of(stream, log.partitions())).await.expect("taken over");
+        let head = log
+            .take_over(Partition::of(stream, log.partitions()), uuid::Uuid::nil())
+            .await
+            .expect("taken over");
         Self { log, hub: Arc::default(), stream, head, version: 0 }
     }
 

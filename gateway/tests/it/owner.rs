@@ -36,7 +36,7 @@ impl Owner {
     pub(crate) async fn new(log: Arc<SqliteLog>, feed: Arc<dyn CommitFeed>, clock: Arc<dyn Clock>) -> Self {
         let mut heads = HashMap::new();
         for number in 0..log.partitions() {
-            let head = log.take_over(Partition(number)).await.expect("taken over");
+            let head = log.take_over(Partition(number), uuid::Uuid::nil()).await.expect("taken over");
             heads.insert(head.partition, head);
         }
         Self {

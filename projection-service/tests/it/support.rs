@@ -149,7 +149,7 @@ impl World {
         let log = Arc::new(SqliteLog::open_temporary(options).await.unwrap());
         let mut heads = BTreeMap::new();
         for partition in (0..PARTITIONS).map(Partition) {
-            heads.insert(partition, log.take_over(partition).await.unwrap());
+            heads.insert(partition, log.take_over(partition, uuid::Uuid::nil()).await.unwrap());
         }
         let feed = Arc::new(TestFeed(broadcast::Sender::new(64)));
         Self { log, feed, models: ReadModels::open_temporary().await.unwrap(), heads }

@@ -254,7 +254,7 @@ pub(crate) async fn an_older_epoch_is_fenced(store: impl Store) {
     let mut owner = Owner::of(&store).await;
     let stream = stream(1);
     owner.append(vec![append(stream, 0, 1)]).await.unwrap();
-    let head = owner.log.take_over(Partition(1)).await.unwrap();
+    let head = owner.log.take_over(Partition(1), uuid::Uuid::nil()).await.unwrap();
     assert_eq!((head.epoch, head.offset), (owner.heads[&Partition(1)].epoch + 1, 1));
     let outcome = owner.append(vec![append(crate::support::stream(0), 0, 1), append(stream, 1, 1)]).await;
     let fenced = matches!(outcome, Err(AppendError::Fenced { partition: Partition(1), offered, current })
@@ -334,7 +334,7 @@ pub(crate) async fn a_cancelled_append_leaves_the_log_whole(store: impl Store) {
         }
         drop(appending);
         // Whatever became of it, the next owner goes on from what the log has.
-        let head = owner.log.take_over(Partition(1)).await.unwrap();
+        let head = owner.log.take_over(Partition(1), uuid::Uuid::nil()).await.unwrap();
         assert!(head.offset == written || head.offset == written + 600, "{head:?} after {written}");
         owner.heads.insert(Partition(1), head);
         owner.append(vec![append(stream(1), 0, 1)]).await.unwrap();

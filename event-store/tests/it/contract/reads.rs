@@ -131,5 +131,5 @@ pub(crate) async fn what_is_not_there_reads_as_nothing(store: impl Store) {
     assert_eq!(owner.log.read_partition(Partition(1), 99, 10).await.unwrap(), []);
     assert_eq!(owner.log.command_answer(Partition(1), stream(1)).await.unwrap(), None);
     assert_eq!(owner.log.claim_holder(&tenant("a"), "kind", "key").await.unwrap(), None);
-    assert!(owner.log.take_over(Partition(PARTITIONS)).await.is_err());
+    assert!(owner.log.take_over(Partition(PARTITIONS), uuid::Uuid::nil()).await.is_err());
 }

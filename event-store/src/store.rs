@@ -1,0 +1,83 @@
+//! A store as its users see it: every port of one database, whichever database it is.
+
+use async_trait::async_trait;
+use std::sync::Arc;
+
+use crate::blobs::Blobs;
+use crate::checkpoints::Checkpoints;
+use crate::log::{Log, LogReader, StoreError};
+use crate::ownership::Ownership;
+use crate::postgres::{self, PostgresOptions};
+use crate::sqlite::SqliteLog;
+use crate::verifiers::Verifiers;
+
+/// The ports of one open database. Cheap to clone; all clones share its connections.
+#[derive(Clone)]
+pub struct Store {
+    /// For the owner of partitions.
+    pub log: Arc<dyn Log>,
+    /// For everybody else, with connections apart from the owner's.
+    pub reader: Arc<dyn LogReader>,
+    /// Large values.
+    pub blobs: Arc<dyn Blobs>,
+    /// What secrets are recognised by.
+    pub verifiers: Arc<dyn Verifiers>,
+    /// How far readers without tables of their own are.
+    pub checkpoints: Arc<dyn Checkpoints>,
+    /// Who owns what; `None` where only one process can have the store.
+    pub ownership: Option<Arc<dyn Ownership>>,
+    /// Whether it works, and its end.
+    pub health: Arc<dyn StoreHealth>,
+}
+
+/// What operating a store needs beside its contents.
+#[async_trait]
+pub trait StoreHealth: Send + Sync {
+    /// Why it refuses writes, as far as that is known: cheap, and tried only if the last write failed.
+    async fn refuses_writes(&self) -> Option<String>;
+
+    /// Closes it. What is under way is finished; later calls fail.
+    async fn close(&self);
+}
+
+impl Store {
+    /// A store on an embedded log.
+    pub fn sqlite(log: Arc<SqliteLog>) -> Self {
+        Self {
+            log: log.clone(),
+            reader: Arc::new(log.reader()),
+            blobs: Arc::new(log.reader()),
+            verifiers: log.clone(),
+            checkpoints: log.clone(),
+            ownership: None,
+            health: log,
+        }
+    }
+
+    /// Opens a store on Postgres, creating and migrating its schema as needed; several processes may do so at once.
+    ///
+    /// # Errors
+    /// It cannot be reached, is of a newer version, or has another number of partitions.
+    pub async fn postgres(options: PostgresOptions) -> Result<Self, StoreError> {
+        postgres::open(options).await
+    }
+}
+
+/// How long a trial write may take.
+const TRIAL: std::time::Duration = std::time::Duration::from_secs(2);
+
+#[async_trait]
+impl StoreHealth for SqliteLog {
+    /// Tried here, since nobody sends commands to a process that is not ready: it would stay so.
+    async fn refuses_writes(&self) -> Option<String> {
+        let reason = self.last_write_failed()?;
+        match tokio::time::timeout(TRIAL, self.try_write()).await {
+            Ok(_) => self.last_write_failed(),
+            Err(_) => Some(reason),
+        }
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+}
