@@ -108,7 +108,7 @@ fn refuse(edge: &Edge, crates: &BTreeSet<String>) -> Option<String> {
         Imports::Any => return None,
         Imports::Only(allowed) => allowed,
     };
-    let for_tests = edge.dev && from != "domain" && TESTS_MAY_IMPORT.contains(&to.as_str());
+    let for_tests = edge.dev && from != "domain" && TESTS_MAY_IMPORT.contains(&to);
     if allowed.contains(&to) || for_tests {
         return None;
     }
