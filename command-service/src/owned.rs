@@ -116,11 +116,13 @@ impl Owned {
     pub(crate) fn submit(&self, submitted: Submitted) -> Result<(), CommandError> {
         let seats = self.seats();
         let partition = Partition::of(submitted.envelope.stream, seats.len() as u16);
-        let inbox = seats.get(usize::from(partition.0)).and_then(|seat| seat.inbox.as_ref());
-        match inbox.map(|inbox| inbox.try_send(submitted)) {
-            Some(Ok(())) => Ok(()),
-            Some(Err(mpsc::error::TrySendError::Full(_))) => Err(CommandError::Overloaded),
-            Some(Err(mpsc::error::TrySendError::Closed(_))) | None => Err(CommandError::NotOwner),
+        let Some(inbox) = seats.get(usize::from(partition.0)).and_then(|seat| seat.inbox.as_ref()) else {
+            return Err(CommandError::NotOwner);
+        };
+        match inbox.try_send(submitted) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(CommandError::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(CommandError::NotOwner),
         }
     }
 

@@ -182,8 +182,10 @@ impl Manager {
             .membership
             .nodes
             .iter()
-            .filter(|node| !node.draining && !(self.draining && node.node == self.node))
+            .filter(|node| !node.draining)
             .map(|node| node.node)
+            // What the database has of ourselves may be older than our own decision.
+            .filter(|node| *node != self.node || !self.draining)
             .collect();
         for owner in &seen.membership.owners {
             let ours = assigned(owner.partition, &nodes) == Some(self.node);
