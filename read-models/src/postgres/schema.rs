@@ -2,7 +2,7 @@
 //!
 //! Not sqlx's migrator: it takes a lock of the session, which a pooler in transaction mode gives to somebody else.
 
-use super::{Lock, PgPools};
+use super::{Lock, PgPools, PgTx};
 use crate::ReadModelError;
 use crate::sql::{Columns, Statement};
 use crate::store::PostgresOptions;
@@ -40,13 +40,19 @@ fn newest() -> i64 {
 impl PgPools {
     /// Brings the schema up to date. One process does it, the others wait for it.
     pub(super) async fn migrate(&self) -> Result<(), ReadModelError> {
-        if self.refuse_newer().await? == Some(newest()) {
+        let found = self.schema_version().await?;
+        refuse_newer(found)?;
+        if found == Some(newest()) {
             return Ok(());
         }
         let failed = || ReadModelError::database("migrate the schema");
         let mut tx = self.begin_locked(Lock::Schema).await.map_err(failed())?;
-        // Again, under the lock: another process may have done it.
-        let found = self.refuse_newer().await?;
+        // A crash that takes rows along is mended by the projection; one that takes the tables is not.
+        tx.run_raw("set local synchronous_commit = on".to_owned()).await.map_err(failed())?;
+        // Again, under the lock: another process may have done it. On the same connection: all others of a pooler may
+        // be waiting for this lock.
+        let found = tx.schema_version().await?;
+        refuse_newer(found)?;
         if found.is_none() {
             // Somebody with more rights may have made the schema: `if not exists` would ask for those rights.
             let create = "do $$ begin if to_regnamespace('everline_read') is null then \
@@ -65,19 +71,20 @@ impl PgPools {
         tx.commit().await.map_err(failed())
     }
 
-    async fn refuse_newer(&self) -> Result<Option<i64>, ReadModelError> {
-        let found = self.schema_version().await?;
-        match found {
-            Some(version) if version > newest() => {
-                Err(ReadModelError::Migration(MigrateError::VersionMissing(version)))
-            }
-            _ => Ok(found),
-        }
-    }
-
     async fn schema_version(&self) -> Result<Option<i64>, ReadModelError> {
+        let mut tx = self.begin_read().await.map_err(ReadModelError::database("read its schema"))?;
+        tx.schema_version().await
+    }
+}
+
+impl PgTx {
+    async fn schema_version(&mut self) -> Result<Option<i64>, ReadModelError> {
         let failed = || ReadModelError::database("read the version of its schema");
-        let exists = Statement::new("select to_regclass('everline_read.schema_versions') is not null");
+        // Not `to_regclass`: in a transaction that has waited for a lock it may answer out of a cache from before.
+        let exists = Statement::new(
+            "select exists (select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+             where n.nspname = 'everline_read' and c.relname = 'schema_versions')",
+        );
         let row = self.fetch_all(exists).await.map_err(failed())?.pop();
         if !row.map_or(Ok(false), |row| Columns::of(&row, "pg_class").take::<bool>())? {
             return Ok(None);
@@ -85,5 +92,14 @@ impl PgPools {
         let version = Statement::new("select max(version) from everline_read.schema_versions");
         let row = self.fetch_all(version).await.map_err(failed())?.pop();
         row.map_or(Ok(None), |row| Columns::of(&row, "schema_versions").take())
+    }
+}
+
+fn refuse_newer(found: Option<i64>) -> Result<(), ReadModelError> {
+    match found {
+        Some(version) if version > newest() => {
+            Err(ReadModelError::Migration(MigrateError::VersionMissing(version)))
+        }
+        _ => Ok(()),
     }
 }
