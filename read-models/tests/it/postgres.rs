@@ -265,12 +265,13 @@ async fn read_models_go_on_after_their_server_was_away() {
     write(&models, &[view(1)]).await;
     server.stop_immediately().await.unwrap();
 
-    let away = models.execution(&tenant(), id(1)).await.unwrap_err();
-    assert!(away.is_outage() && away.is_transient(), "{away:?}");
-    let away = models.begin().await.err().unwrap();
-    assert!(away.is_outage(), "{away:?}");
-    let unreachable = inspect_postgres(&PostgresOptions::new(&url)).await.unwrap_err();
-    assert!(unreachable.is_outage(), "{unreachable:?}");
+    let options = PostgresOptions::new(&url);
+    let (tenant_id, read) = (tenant(), id(1));
+    let (read, begun, inspected) =
+        tokio::join!(models.execution(&tenant_id, read), models.begin(), inspect_postgres(&options));
+    for away in [read.unwrap_err(), begun.err().unwrap(), inspected.unwrap_err()] {
+        assert!(away.is_outage() && away.is_transient(), "{away:?}");
+    }
 
     server.start_again().await.unwrap();
     write(&models, &[view(2)]).await;
