@@ -6,6 +6,7 @@
 //! Checkpoints beyond the end of the log end it: they are of another log, or of a later state of this one. A
 //! database that is away does not: it is waited for.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -101,7 +102,7 @@ impl Follower {
     /// How long to wait before the next try; the error itself if there should be none.
     fn pause_after(&mut self, error: ProjectionError) -> Result<Duration, ProjectionError> {
         if error.is_lost_race() {
-            tracing::info!(%error, "the projection goes on from the checkpoints of another writer");
+            tracing::info!(%error, "the projection goes on from the checkpoints that it finds");
             return Ok(self.config.min_backoff);
         }
         let failures = self.progress.failures.fetch_add(1, Ordering::Relaxed) + 1;
@@ -188,7 +189,7 @@ impl Follower {
         }
     }
 
-    /// Finds partitions whose log has gone on while the feed said nothing of them.
+    /// Finds partitions whose log has gone on while the feed said nothing of them, and read models that went back.
     async fn compare_with_heads(&mut self) -> Result<(), ProjectionError> {
         self.next_check = Instant::now() + self.config.silence;
         let heads = self.log.heads().await?;
@@ -203,6 +204,22 @@ impl Follower {
             }
         }
         self.checked = positions;
+        self.refuse_gone_back().await
+    }
+
+    /// A crash of the read models' server may take the last commits along. Were nothing new to happen in their
+    /// partitions, nobody else would notice.
+    async fn refuse_gone_back(&mut self) -> Result<(), ProjectionError> {
+        if !self.intake.is_empty() {
+            return Ok(());
+        }
+        let stored: HashMap<Partition, u64> = self.projector.checkpoints().await?.into_iter().collect();
+        for (partition, projected) in self.intake.positions() {
+            let stored = stored.get(&partition).copied().unwrap_or(0);
+            if stored < projected {
+                return Err(ProjectionError::WentBack { partition, projected, stored });
+            }
+        }
         Ok(())
     }
 

@@ -121,13 +121,17 @@ impl PgPools {
 
     async fn begin_locked(&self, lock: Lock) -> Result<PgTx, sqlx::Error> {
         let begin = if self.pooled {
-            concat!("begin; set local synchronous_commit = off; ", local_settings!())
+            concat!(
+                "begin isolation level read committed; set local synchronous_commit = off; ",
+                local_settings!()
+            )
         } else {
-            "begin; set local synchronous_commit = off"
+            "begin isolation level read committed; set local synchronous_commit = off"
         };
         let mut tx = PgTx { tx: begin_with(&self.writers, begin).await?, pooled: self.pooled };
-        // A statement of its own: what comes after it sees what the last holder has committed. And not in the
-        // `begin`: sqlx would not roll back a transaction whose beginning has failed.
+        // A statement of its own: what comes after it sees what the last holder has committed (read committed takes
+        // a snapshot per statement). And not in the `begin`: sqlx would not roll back a transaction whose beginning
+        // has failed.
         tx.lock(lock).await?;
         Ok(tx)
     }

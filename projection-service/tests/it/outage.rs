@@ -49,6 +49,27 @@ async fn a_projection_waits_for_its_server_however_often_it_fails_and_then_goes_
 }
 
 #[tokio::test]
+async fn what_a_crash_of_the_server_took_along_is_projected_again_though_nothing_new_happens() {
+    let mut world = World::on(Backend::Postgres).await;
+    let Place::Server(options) = &world.place else { unreachable!("it is on Postgres") };
+    let mut server = PgConnection::connect(&options.url).await.unwrap();
+    let config = ProjectionConfig { silence: Duration::from_millis(20), ..ProjectionConfig::default() };
+    let running = world.start(config);
+    world.commit(execution(fresh_id(0), 3)).await;
+    world.commit(execution(fresh_id(2), 3)).await;
+    world.settled().await;
+    let rows = world.rows().await;
+
+    let took_along = "with rows as (delete from everline_read.executions where partition = 2) \
+                      update everline_read.checkpoints set last_offset = 0 where partition = 2";
+    sqlx::query(took_along).execute(&mut server).await.unwrap();
+    while world.rows().await != rows {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_rebuild_waits_for_the_end_of_a_long_read_while_the_projection_and_readers_go_on() {
     let mut world = World::on(Backend::Postgres).await;
     let Place::Server(options) = &world.place else { unreachable!("it is on Postgres") };
