@@ -1,7 +1,7 @@
 //! The JSON API of JetStream, over [`Requests`].
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::errors::ErrorCode;
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -22,7 +22,9 @@ const NO_MESSAGE_FOUND: ErrorCode = ErrorCode::NO_MESSAGE_FOUND;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
     /// It is not there: the server runs without it, or the stream or consumer that was asked does not exist.
-    #[error("JetStream does not answer; start nats-server with JetStream (`-js`, or `jetstream {{}}` in its configuration)")]
+    #[error(
+        "JetStream does not answer; start nats-server with JetStream (`-js`, or `jetstream {{}}` in its configuration)"
+    )]
     NoJetStream,
     /// It was not reached.
     #[error("JetStream was not reached")]
@@ -104,7 +106,11 @@ pub(super) struct StoredHeaders(String);
 impl StoredHeaders {
     /// The value of a header.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| *key == name).map(|(_, value)| value.trim())
+        self.0
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.trim())
     }
 }
 
@@ -120,7 +126,11 @@ async fn headers(requests: &Requests, stream: &str, query: Value) -> Result<Opti
 }
 
 /// The headers of the message with a number; `None` if the stream does not hold it.
-pub(super) async fn headers_at(requests: &Requests, stream: &str, seq: u64) -> Result<Option<StoredHeaders>, ApiError> {
+pub(super) async fn headers_at(
+    requests: &Requests,
+    stream: &str,
+    seq: u64,
+) -> Result<Option<StoredHeaders>, ApiError> {
     headers(requests, stream, json!({ "seq": seq })).await
 }
 

@@ -32,7 +32,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const ROUND_TRIP: Duration = Duration::from_secs(2);
 /// How long handing a message to the client may take. It takes that long only where the connection is gone and the
 /// client's queue is full.
-pub(super) const HAND_OVER: Duration = Duration::from_secs(1);
+pub(super) const HAND_OVER: Duration = Duration::from_secs(2);
 /// Messages that a subscription may hold before the client drops some.
 const SUBSCRIPTION_CAPACITY: usize = 16_384;
 /// The oldest server that does what is needed.
@@ -54,8 +54,10 @@ impl Endpoint {
         // The parser's own words could repeat the URL: they are not passed on.
         let refuse = |reason: &str| BusError {
             operation: "read the URL of NATS".to_owned(),
-            source: format!("{reason}; expected `nats://[user:password@]host:port`, several separated by commas")
-                .into(),
+            source: format!(
+                "{reason}; expected `nats://[user:password@]host:port`, several separated by commas"
+            )
+            .into(),
         };
         let mut endpoint = Self { addresses: Vec::new(), user: None, token: None, shown: String::new() };
         for url in urls.split(',').map(str::trim).filter(|url| !url.is_empty()) {
@@ -147,7 +149,11 @@ fn decoded(text: &str) -> String {
 
 fn backoff(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
-    if attempts <= 1 { Duration::ZERO } else { (Duration::from_millis(20) * 2u32.pow(doublings)).min(LONGEST_BACKOFF) }
+    if attempts <= 1 {
+        Duration::ZERO
+    } else {
+        (Duration::from_millis(20) * 2u32.pow(doublings)).min(LONGEST_BACKOFF)
+    }
 }
 
 /// What the client reported of a connection.
@@ -226,7 +232,8 @@ impl Link {
     pub(super) async fn open_once(endpoint: &Endpoint, name: &str) -> Result<Self, BusError> {
         let link = Self::try_open(endpoint, name, Echo::No, Comeback::Never).await;
         let link = link.map_err(|error| endpoint.failure(&error))?;
-        let nowhere = tokio::time::timeout(ROUND_TRIP, link.client.set_server_pool("nats://127.0.0.1:0")).await;
+        let nowhere =
+            tokio::time::timeout(ROUND_TRIP, link.client.set_server_pool("nats://127.0.0.1:0")).await;
         let operation = || format!("connect to NATS at {}", endpoint.shown);
         nowhere.map_err(BusError::of(operation()))?.map_err(BusError::of(operation()))?;
         Ok(link)
@@ -279,7 +286,8 @@ impl Link {
     pub(super) async fn round_trip(&self) -> Result<(), BusError> {
         let inbox = self.client.new_inbox();
         let asked = async {
-            let mut answer = self.client.subscribe(inbox.clone()).await.map_err(|_| "it takes no subscription")?;
+            let mut answer =
+                self.client.subscribe(inbox.clone()).await.map_err(|_| "it takes no subscription")?;
             self.client.publish(inbox, bytes::Bytes::new()).await.map_err(|_| "it takes no message")?;
             answer.next().await.map(drop).ok_or("the connection is closed")
         };
@@ -314,7 +322,8 @@ impl Link {
         let (major, minor, _) = OLDEST;
         Err(BusError {
             operation: format!("use NATS at {}", endpoint.shown),
-            source: format!("nats-server {} is too old; install {major}.{minor} or later", self.version()).into(),
+            source: format!("nats-server {} is too old; install {major}.{minor} or later", self.version())
+                .into(),
         })
     }
 }

@@ -67,10 +67,12 @@ impl CommandDoors for NatsDoors {
         }
         let link = &self.shared.link;
         let operation = || format!("take the commands of partition {partition}");
-        let subscribed = tokio::time::timeout(HAND_OVER, link.client.subscribe(subjects::command(partition))).await;
+        let subscribed =
+            tokio::time::timeout(HAND_OVER, link.client.subscribe(subjects::command(partition))).await;
         let subscriber = subscribed.map_err(BusError::of(operation()))?.map_err(BusError::of(operation()))?;
         // Without a connection the subscription is made as soon as there is one, and until then nobody asks.
-        if link.connected() && let Err(error) = link.round_trip().await
+        if link.connected()
+            && let Err(error) = link.round_trip().await
             && link.connected()
         {
             return Err(error);
@@ -126,7 +128,12 @@ async fn serve(
 }
 
 impl Shared {
-    async fn take(self: &Arc<Self>, handler: &Arc<dyn CommandHandler>, message: Message, under_way: &TaskTracker) {
+    async fn take(
+        self: &Arc<Self>,
+        handler: &Arc<dyn CommandHandler>,
+        message: Message,
+        under_way: &TaskTracker,
+    ) {
         let Some(reply) = message.reply.as_ref().map(ToString::to_string) else {
             return;
         };

@@ -40,7 +40,14 @@ impl NatsFeed {
         let (queue, batches) = mpsc::channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         lifetime.spawn(publish(link.clone(), batches, dropped.clone(), lifetime.stop.clone()));
-        Self { local: InProcessFeed::new(), queue, dropped, link, lifetime, listening: AtomicBool::new(false) }
+        Self {
+            local: InProcessFeed::new(),
+            queue,
+            dropped,
+            link,
+            lifetime,
+            listening: AtomicBool::new(false),
+        }
     }
 }
 
@@ -102,7 +109,10 @@ async fn publish(
         }
         let missing = dropped.swap(0, Ordering::Relaxed);
         if missing > 0 {
-            tracing::debug!(batches = missing, "batches of the commit feed were dropped; their readers page the log");
+            tracing::debug!(
+                batches = missing,
+                "batches of the commit feed were dropped; their readers page the log"
+            );
         }
     }
 }

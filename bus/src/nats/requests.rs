@@ -112,7 +112,12 @@ impl Requests {
 
     /// Sends a request; what comes back awaits the answer. Requests that are sent one after the other reach the server
     /// in that order.
-    pub(super) async fn send(&self, subject: String, headers: HeaderMap, body: Bytes) -> Result<Answer, AskError> {
+    pub(super) async fn send(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, AskError> {
         if !self.link.connected() {
             return Err(AskError::NotConnected);
         }

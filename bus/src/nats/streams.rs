@@ -3,11 +3,9 @@
 //! Old servers drop fields that they do not know without a word, and a stream of the same name may have been made by
 //! somebody else. So nothing is believed before it is read back and compared, field by field.
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
-use async_nats::jetstream::errors::ErrorCode;
-use async_nats::jetstream::stream::{
-    Compression, Config, DiscardPolicy, Info, RetentionPolicy, StorageType,
-};
+use async_nats::jetstream::stream::{Compression, Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
 use serde_json::json;
 use std::time::Duration;
 
@@ -120,7 +118,8 @@ pub(super) async fn ensure_stream(requests: &Requests, wanted: &Config) -> Resul
         return Err(BusError { operation: operation(), source: source.into() });
     }
     // What we do not set stays as it is, the placement for instance.
-    let updated = Config { placement: held.placement.clone(), metadata: held.metadata.clone(), ..wanted.clone() };
+    let updated =
+        Config { placement: held.placement.clone(), metadata: held.metadata.clone(), ..wanted.clone() };
     let update = call::<Info>(requests, &format!("STREAM.UPDATE.{name}"), &updated).await;
     update.map_err(|error| refusal(operation(), wanted, error))?;
     let held = info(requests, name).await.map_err(BusError::of(operation()))?;
@@ -129,7 +128,10 @@ pub(super) async fn ensure_stream(requests: &Requests, wanted: &Config) -> Resul
         tracing::info!(nats.stream = %name, "the configuration of a stream was brought up to date");
         return Ok(());
     }
-    let source = format!("the server keeps another {} than asked; remove the stream, or correct it", differing.join(", "));
+    let source = format!(
+        "the server keeps another {} than asked; remove the stream, or correct it",
+        differing.join(", ")
+    );
     Err(BusError { operation: operation(), source: source.into() })
 }
 

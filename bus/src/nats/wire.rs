@@ -33,7 +33,9 @@ const VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WireError {
     /// Written by another version of Everline.
-    #[error("the message has wire version {0} and this Everline reads version {VERSION}; run the same version everywhere")]
+    #[error(
+        "the message has wire version {0} and this Everline reads version {VERSION}; run the same version everywhere"
+    )]
     Version(u32),
     /// Not what the version says.
     #[error("the message does not decode")]
