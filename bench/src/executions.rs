@@ -93,7 +93,7 @@ impl Nodes {
 
 pub(crate) async fn run(options: &Options, dir: &Path) -> Result<Report> {
     let target = Target::start().await?;
-    let server = Arc::new(Server::start(options.server.server.as_deref(), &dir.join("server")).await?);
+    let server = Arc::new(Server::start(&options.server, &dir.join("server")).await?);
     let (mut rows, mut failures) = (Vec::new(), 0);
     for nodes in &options.nodes {
         let mut client = server.client().await?;
@@ -110,7 +110,7 @@ pub(crate) async fn run(options: &Options, dir: &Path) -> Result<Report> {
     }
     Ok(Report {
         scenario: "executions",
-        parameters: json!({"seconds": options.seconds, "in_flight": options.in_flight,
+        parameters: json!({"backend": options.server.backend.name(), "seconds": options.seconds, "in_flight": options.in_flight,
             "nodes": options.nodes.iter().map(|nodes| nodes.name()).collect::<Vec<_>>()}),
         notes: vec![
             format!(

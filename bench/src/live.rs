@@ -80,7 +80,7 @@ pub(crate) async fn run(options: &Options, dir: &Path) -> Result<Report> {
     if options.rate == 0 || options.subscribers == 0 {
         bail!("at least one subscriber and one signal per second are needed");
     }
-    let server = Server::start(options.server.server.as_deref(), &dir.join("server")).await?;
+    let server = Server::start(&options.server, &dir.join("server")).await?;
     let execution = start_execution(&server).await?;
     let signals = u64::from(options.rate) * u64::from(options.seconds);
     let mut subscribers = JoinSet::new();

@@ -4,6 +4,7 @@
 //!   append       the log against a bare insert of the same rows, in this process
 //!   executions   a load generator ──HTTP──► `everline dev`, a process of its own ──► a local target
 //!   live         signals ──HTTP──► `everline dev` ──WebSocket──► many subscribers
+//!   relay        executions ──HTTP──► `everline serve all` ──relay──► EVERLINE_EVENTS ──► a subscriber on NATS
 //! ```
 //!
 //! Invariants: a run measures the program that users run, durably (`synchronous=full`), with the load generator
@@ -15,7 +16,9 @@ mod executions;
 mod http;
 mod live;
 mod process;
+mod relay;
 mod report;
+mod services;
 mod target;
 
 use anyhow::{Context, Result};
@@ -24,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use report::Report;
+use services::Backend;
 
 #[derive(Parser)]
 #[command(about = "Benchmarks of Everline; the figures are explained in docs/benchmarks.md")]
@@ -46,6 +50,8 @@ enum Scenario {
     Executions(executions::Options),
     /// Time from a commit to WebSocket clients.
     Live(live::Options),
+    /// Time from an event to a subscriber on NATS.
+    Relay(relay::Options),
 }
 
 /// Which server is measured.
@@ -54,6 +60,9 @@ struct ServerOptions {
     /// The `everline` program. Default: the release build, made now if need be.
     #[arg(long)]
     server: Option<PathBuf>,
+    /// What it stores in and talks over.
+    #[arg(long, value_enum, default_value_t = Backend::Embedded)]
+    backend: Backend,
 }
 
 #[tokio::main]
@@ -79,6 +88,7 @@ async fn run(arguments: Arguments) -> Result<u64> {
         Scenario::Append(options) => append::run(&options, dir.path()).await?,
         Scenario::Executions(options) => executions::run(&options, dir.path()).await?,
         Scenario::Live(options) => live::run(&options, dir.path()).await?,
+        Scenario::Relay(options) => relay::run(&options, dir.path()).await?,
     };
     println!("{report}");
     if let Some(path) = arguments.json {

@@ -1,4 +1,5 @@
-//! The server under test: `everline dev` as a process of its own, on a data folder and port of its own.
+//! The server under test: `everline dev`, or `everline serve all` on Postgres and NATS, as a process of its own, on a
+//! data folder and port of its own.
 
 use anyhow::{Context, Result, bail};
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +8,9 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 
+use crate::ServerOptions;
 use crate::http::Client;
+use crate::services::Services;
 
 /// How long the server may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,22 +26,28 @@ pub(crate) struct Server {
     /// Resident memory when it was ready and had done nothing.
     pub(crate) idle_mib: f64,
     child: Child,
+    services: Option<Services>,
 }
 
 impl Server {
     /// Starts the given program, or the release build.
-    pub(crate) async fn start(program: Option<&Path>, data_dir: &Path) -> Result<Self> {
-        let program = match program {
-            Some(program) => program.to_path_buf(),
+    pub(crate) async fn start(options: &ServerOptions, data_dir: &Path) -> Result<Self> {
+        let program = match &options.server {
+            Some(program) => program.clone(),
             None => build().await?,
         };
+        let services = Services::start(options.backend).await?;
         // Free now; that somebody takes it within milliseconds is shown by a start that fails.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let started = Instant::now();
+        let role: &[&str] = if services.is_some() { &["serve", "all"] } else { &["dev"] };
+        let environment = services.as_ref().map(Services::environment).unwrap_or_default();
         let mut child = Command::new(&program)
-            .args(["dev", "--port", &port.to_string(), "--data-dir"])
+            .args(role)
+            .args(["--port", &port.to_string(), "--data-dir"])
             .arg(data_dir)
+            .envs(environment)
             .env("EVERLINE_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -57,7 +66,8 @@ impl Server {
         let ready_after = started.elapsed();
         let key = std::fs::read_to_string(data_dir.join("admin.key"))
             .context("the server has written no admin.key")?;
-        let mut server = Self { address, key: key.trim().to_owned(), ready_after, idle_mib: 0.0, child };
+        let mut server =
+            Self { address, key: key.trim().to_owned(), ready_after, idle_mib: 0.0, child, services };
         tokio::time::sleep(Duration::from_secs(1)).await;
         server.idle_mib = server.memory_mib("VmRSS:").unwrap_or_default();
         Ok(server)
@@ -67,7 +77,12 @@ impl Server {
         Client::connect(self.address, &self.key).await
     }
 
-    /// Processor time used so far, in seconds; 0 where there is no /proc.
+    /// Postgres and NATS, if it runs on them.
+    pub(crate) fn services(&self) -> Option<&Services> {
+        self.services.as_ref()
+    }
+
+    /// Processor time used so far, in seconds, without that of Postgres and NATS; 0 where there is no /proc.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         self.child.id().map_or(0.0, |id| cpu_seconds(&format!("/proc/{id}/stat")).unwrap_or_default())
     }

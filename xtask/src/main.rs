@@ -11,6 +11,7 @@
 
 mod error_pages;
 mod layers;
+mod services;
 mod suite;
 mod tools;
 
@@ -71,8 +72,9 @@ const KILL_TESTS: &str = "crash::";
 
 /// Runs the server's crash tests on the release build. A filter that matches nothing is a failure.
 fn kill_test(settings: &[(&str, &str)]) -> Result<bool> {
+    let servers = services::ready()?;
     let mut cargo = tools::cargo(&["test", "--release", "--package", "server", "--test", "it", KILL_TESTS]);
-    cargo.args(["--", "--nocapture"]).envs(settings.iter().copied()).current_dir(workspace()?);
+    cargo.envs(servers).args(["--", "--nocapture"]).envs(settings.iter().copied()).current_dir(workspace()?);
     let counts = suite::count_tests(&mut cargo)?;
     if counts.passed + counts.failed == 0 {
         println!("no test of the server has `{KILL_TESTS}` in its name");

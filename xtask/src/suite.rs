@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::{layers, succeeds, tools, workspace};
+use crate::{layers, services, succeeds, tools, workspace};
 
 /// How many tests passed and failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,6 +21,7 @@ pub(crate) struct Counts {
 /// Runs everything. True if nothing failed.
 pub(crate) fn run() -> Result<bool> {
     tools::ready()?;
+    let servers = services::ready()?;
     let root = workspace()?;
     let scratch = Scratch::new()?;
     let mut failures = Vec::new();
@@ -42,7 +43,7 @@ pub(crate) fn run() -> Result<bool> {
     }
     step("tests, doc tests among them");
     let mut tests = tools::cargo(&["test", "--workspace", "--no-fail-fast"]);
-    tests.current_dir(&root).env("TMPDIR", &scratch.0);
+    tests.current_dir(&root).env("TMPDIR", &scratch.0).envs(servers);
     let mut counts = count_tests(&mut tests)?;
 
     drop(scratch);

@@ -9,12 +9,11 @@ use crate::succeeds;
 /// The packages that give a Debian machine a C compiler; SQLite, ring and mimalloc are partly C.
 const C_COMPILER_PACKAGES: &[&str] = &["gcc", "libc6-dev"];
 
-/// Finds or installs everything that the tests use.
+/// Finds or installs everything that building and checking need.
 pub(crate) fn ready() -> Result<()> {
     c_compiler()?;
     component("rustfmt", "fmt")?;
-    component("clippy", "clippy")?;
-    services()
+    component("clippy", "clippy")
 }
 
 /// The toolchain's cargo, with arguments.
@@ -24,33 +23,36 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Servers that tests talk to. This release has none: the log is embedded and the bus is in-process.
-/// Postgres and NATS will be found or fetched here, one function each.
-fn services() -> Result<()> {
-    Ok(())
-}
-
 /// Usually there: Rust links with `cc`, so without it this program would not exist, unless another linker is
 /// configured. `.ci/run` therefore looks for it before anything is built.
 fn c_compiler() -> Result<()> {
     if runs(Command::new("cc").arg("--version")) {
         return Ok(());
     }
-    let install = format!("apt-get install -y {}", C_COMPILER_PACKAGES.join(" "));
-    if !is_root() || !runs(Command::new("apt-get").arg("--version")) {
-        bail!(
-            "there is no C compiler `cc`, which SQLite and ring need; install one, on Debian with: {install}"
-        );
+    install(C_COMPILER_PACKAGES, "a C compiler, which SQLite and ring need")?;
+    if !runs(Command::new("cc").arg("--version")) {
+        bail!("a C compiler was installed, but there is still no `cc`");
     }
-    println!("xtask: no C compiler, so: {install}");
+    Ok(())
+}
+
+/// Installs Debian packages, where this process may; else says what to do.
+pub(crate) fn install(packages: &[&str], what: &str) -> Result<()> {
+    let by_hand = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
+    if !is_root() || !runs(Command::new("apt-get").arg("--version")) {
+        bail!("there is no {what}; install it, on Debian as root with: {by_hand}");
+    }
+    println!("xtask: no {what}, so: {by_hand}");
     let mut apt = Command::new("apt-get");
-    apt.args(["install", "-y", "--no-install-recommends"]).args(C_COMPILER_PACKAGES);
-    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    apt.args(["install", "-y", "--no-install-recommends"]).args(packages);
+    // Services that packages bring are not started: on a machine without a service manager they cannot be, and tests
+    // start their own.
+    apt.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
     // The lists of a fresh image are empty, so a first failure may only mean that.
     let installed =
         succeeds(&mut apt)? || (succeeds(Command::new("apt-get").arg("update"))? && succeeds(&mut apt)?);
-    if !installed || !runs(Command::new("cc").arg("--version")) {
-        bail!("the C compiler could not be installed; try by hand: {install}");
+    if !installed {
+        bail!("{what} could not be installed; try by hand: {by_hand}");
     }
     Ok(())
 }
@@ -69,19 +71,19 @@ fn component(name: &str, subcommand: &str) -> Result<()> {
 }
 
 /// Whether a command starts and succeeds; its output is of no interest.
-fn runs(command: &mut Command) -> bool {
+pub(crate) fn runs(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }
 
 /// Whether this process may install packages: on Linux the owner of its own entry in /proc is its user.
 #[cfg(unix)]
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(Path::new("/proc/self")).is_ok_and(|entry| entry.uid() == 0)
 }
 
 #[cfg(not(unix))]
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     false
 }

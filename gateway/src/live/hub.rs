@@ -145,10 +145,12 @@ impl Hub {
             match message {
                 Some(FeedMessage::Batch(batch)) => {
                     let next = batch.first_offset + batch.events.len() as u64;
-                    let known = expected.insert(batch.partition, next);
-                    if known.is_some_and(|known| known != batch.first_offset) {
+                    let known = expected.entry(batch.partition).or_insert(batch.first_offset);
+                    if batch.first_offset > *known {
                         self.lag();
                     }
+                    // A message that was overtaken, such as an owner's sign of life, takes nothing back.
+                    *known = next.max(*known);
                     self.route(&batch);
                 }
                 Some(FeedMessage::Lagged) => {

