@@ -44,7 +44,7 @@ mod variables;
 mod workflow_answer;
 mod ws;
 
-pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, prepare_admin};
+pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare_admin};
 pub use config::GatewayConfig;
 pub use gate::PUBLIC;
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};

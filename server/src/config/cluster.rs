@@ -31,7 +31,12 @@ impl Default for PostgresConfig {
 
 impl PostgresConfig {
     /// How the log at `url` is opened.
-    pub fn log(&self, url: &PostgresUrl, partitions: Option<u16>, name: &str) -> event_store::postgres::PostgresOptions {
+    pub fn log(
+        &self,
+        url: &PostgresUrl,
+        partitions: Option<u16>,
+        name: &str,
+    ) -> event_store::postgres::PostgresOptions {
         event_store::postgres::PostgresOptions {
             partitions,
             own_connections: self.connections.get(),

@@ -117,7 +117,8 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         (DatabaseUrl::Postgres(_), DatabaseUrl::Sqlite(_)) => refuse(
             "the log is on Postgres and the read models would be in a file; use postgres://, or leave this out for the same database",
         ),
-        (DatabaseUrl::Sqlite(_), DatabaseUrl::Sqlite(_)) | (DatabaseUrl::Postgres(_), DatabaseUrl::Postgres(_)) => Ok(()),
+        (DatabaseUrl::Sqlite(_), DatabaseUrl::Sqlite(_))
+        | (DatabaseUrl::Postgres(_), DatabaseUrl::Postgres(_)) => Ok(()),
     }
 }
 

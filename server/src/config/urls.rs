@@ -94,7 +94,9 @@ impl PostgresUrl {
         }
         let database = url.path().trim_start_matches('/');
         if database.is_empty() || database.contains('/') {
-            return Err("the database is missing; write postgres://user:password@host:port/database".to_owned());
+            return Err(
+                "the database is missing; write postgres://user:password@host:port/database".to_owned()
+            );
         }
         let host = url.host_str().filter(|host| !host.is_empty()).map(str::to_owned).or(socket);
         let host = host.ok_or("the host is missing; write postgres://user:password@host:port/database")?;
@@ -145,7 +147,8 @@ impl NatsUrl {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let shown = text.split(',').map(|server| Self::server(server.trim())).collect::<Result<Vec<_>, _>>()?;
+        let shown =
+            text.split(',').map(|server| Self::server(server.trim())).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { whole: Secret::new(text), shown: shown.join(",") })
     }
 

@@ -33,7 +33,11 @@ impl<'de> Deserialize<'de> for Partitions {
 }
 
 /// A whole number within bounds.
-pub(super) fn ranged<'de, D: Deserializer<'de>>(deserializer: D, least: u16, most: u16) -> Result<u16, D::Error> {
+pub(super) fn ranged<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    least: u16,
+    most: u16,
+) -> Result<u16, D::Error> {
     let value = i64::deserialize(deserializer)?;
     match u16::try_from(value) {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
