@@ -100,7 +100,12 @@ async fn a_configuration_that_cannot_be_used_exits_with_64() {
         ("serve all", "EVERLINE_NO_SUCH_THING", "1", "unknown key `no_such_thing`"),
         ("serve all", "EVERLINE_LOG", "a=b=c", "not a log filter"),
         ("serve gateway", "UNRELATED", "", "database_url: `everline serve gateway` needs Postgres"),
-        ("serve agents", "EVERLINE_DATABASE_URL", "postgres://u:hunter2@h/d", "nats_url: `everline serve agents`"),
+        (
+            "serve agents",
+            "EVERLINE_DATABASE_URL",
+            "postgres://u:hunter2@h/d",
+            "nats_url: `everline serve agents`",
+        ),
         ("serve vector", "UNRELATED", "", "later release"),
         ("cluster nodes", "UNRELATED", "", "an embedded store has one process"),
         ("dev --config nowhere.toml", "UNRELATED", "", "cannot be read"),
@@ -158,11 +163,9 @@ async fn a_store_is_only_created_where_that_is_asked_for() {
 
     let done = output(everline(directory.path(), &["migrate", "--data-dir", "meant", "--create"])).await;
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
-    let done = output(everline(
-        directory.path(),
-        &["projection", "lag", "--data-dir", "meant", "--output", "json"],
-    ))
-    .await;
+    let done =
+        output(everline(directory.path(), &["projection", "lag", "--data-dir", "meant", "--output", "json"]))
+            .await;
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     assert_eq!(text(&done.stdout).lines().count(), 16);
     let first: Value = serde_json::from_str(text(&done.stdout).lines().next().unwrap()).unwrap();
