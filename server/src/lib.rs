@@ -24,6 +24,7 @@ pub mod secret;
 
 pub mod cli;
 pub mod client;
+pub mod doctor;
 pub mod exit;
 pub mod logs;
 pub mod output;

@@ -5,6 +5,7 @@
 //!   run        apply, start, follow, print; --local in-process  (Embedded or Client)
 //!   workflow execution events variable: requests to a server   (Client)
 //!   store      migrate, projection, log, cluster: on the databases themselves
+//!   doctor     doctor: looks at everything, changes nothing
 //!   health     health: what a running process says of itself
 //!   settings   config default
 //! ```
@@ -15,6 +16,7 @@
 
 mod apply;
 mod connection;
+mod doctor;
 mod events;
 mod execution;
 mod follow;
@@ -76,6 +78,10 @@ enum Command {
     Log(store::LogArgs),
     /// The nodes of a cluster on Postgres, and who owns which partition.
     Cluster(store::ClusterArgs),
+    /// Look at all that a server needs: configuration, disk, databases, NATS, nodes, clocks.
+    ///
+    /// Nothing is changed. Exit code 0 if all is well or there are warnings only, 1 if something is broken.
+    Doctor(store::StoreArgs),
     /// Ask a running process whether it is ready; for health checks of containers. Exit code 0 if it is, else 1.
     Health(health::HealthArgs),
     /// The configuration: print a file with every key.
@@ -101,6 +107,7 @@ impl Cli {
             Command::Projection(args) => store::projection(args, output).await,
             Command::Log(args) => store::log(args, output).await,
             Command::Cluster(args) => store::cluster(args, output).await,
+            Command::Doctor(args) => doctor::run(args, output).await,
             Command::Health(args) => health::run(args, output).await,
             Command::Config(args) => settings::run(args, output),
         }

@@ -98,7 +98,7 @@ enum ClusterCommand {
 }
 
 impl StoreArgs {
-    fn load(self) -> Result<Config, Failure> {
+    pub(super) fn load(self) -> Result<Config, Failure> {
         let config = ServerArgs { config: self.config, data_dir: self.data_dir, port: None }.load()?;
         logs::start_for_client()?;
         Ok(config)
