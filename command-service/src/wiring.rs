@@ -5,7 +5,7 @@ use futures::future::{Fuse, FusedFuture};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,7 +23,7 @@ use crate::fact_source::FactSource;
 use crate::owned::Owned;
 use crate::relay::{Relay, RelayControl, RelayInput};
 use crate::service::RelayPorts;
-use crate::tenancy::Household;
+use crate::tenancy::{Household, RECOVERIES};
 use crate::timers::Timers;
 
 /// Appends that may wait for the committer.
@@ -156,6 +156,7 @@ pub(crate) fn start(
         committer: committer_sender,
         deciding,
         relay: relay_sender,
+        recoveries: Arc::new(Semaphore::new(RECOVERIES)),
         listen,
     };
     (Running { committer, committer_abort, helpers, relay, stop }, household, lost)
