@@ -186,7 +186,7 @@ async fn the_doctor_names_what_is_well_and_what_weakens_promises() {
         ("nodes", "warning", "0 live"),
         ("partitions", "ok", "0 of 16"),
         ("nats", "warning", "NATS 2.9.10"),
-        ("streams", "ok", "EVERLINE_EVENTS"),
+        ("streams", "ok", "EVERLINE_TASKS is not there yet"),
     ] {
         let found = states(&out).into_iter().find(|(found, _, _)| found == check);
         let (_, found, detail) = found.unwrap_or_else(|| panic!("nothing about {check}: {out}"));
