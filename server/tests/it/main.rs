@@ -15,4 +15,5 @@ mod harness;
 mod idempotency;
 mod live_streams;
 mod read_models;
+mod roles;
 mod supervision;
