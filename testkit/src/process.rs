@@ -69,6 +69,81 @@ impl EverlineProcess {
         Ok(Self { child, url, key: key.trim().to_owned(), ready_after: begun.elapsed() })
     }
 
+    /// Starts the program with arguments, waits for `/readyz` on the port among them.
+    pub async fn spawn(
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        data_dir: &Path,
+    ) -> Result<Self> {
+        let begun = Instant::now();
+        let log_file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(data_dir.join("process.log"))
+            .context("the process's log file cannot be opened")?;
+        let mut command = Command::new(program);
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EVERLINE_"))
+        {
+            command.env_remove(name);
+        }
+        let mut child = command
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(data_dir)
+            .env("EVERLINE_LOG_FORMAT", "json")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log_file)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{} cannot be started", program.display()))?;
+        let port =
+            arguments.iter().skip_while(|argument| **argument != "--port").nth(1).context("no port")?;
+        let url = format!("http://127.0.0.1:{port}");
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .timeout(Duration::from_secs(2))
+            .build()?;
+        loop {
+            if let Ok(answer) = http.get(format!("{url}/readyz")).send().await
+                && answer.status().is_success()
+            {
+                return Ok(Self { child, url, key: String::new(), ready_after: begun.elapsed() });
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("the process ended with {status}");
+            }
+            anyhow::ensure!(begun.elapsed() < START_PATIENCE, "the process is not ready in time");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Stop.
+    pub async fn pause(&self) -> Result<()> {
+        self.signal("STOP").await
+    }
+
+    /// Cont.
+    pub async fn resume(&self) -> Result<()> {
+        self.signal("CONT").await
+    }
+
+    async fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.child.id().context("the process has ended already")?;
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().await?;
+        anyhow::ensure!(sent.success(), "the process cannot be signalled");
+        Ok(())
+    }
+
     /// The operating system's id of the process.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
