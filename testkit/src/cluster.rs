@@ -27,6 +27,8 @@ const ADMIN_EMAIL: &str = "admin@example.test";
 const ADMIN_PASSWORD: &str = "a password for tests only";
 /// How long the gateway has to accept the admin.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long to look whether a process has ended.
+const A_MOMENT: Duration = Duration::from_millis(5);
 /// How long a connection of the test itself to the store may take to come.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -235,10 +237,10 @@ impl Cluster {
     }
 
     /// Fails if a process has ended that nobody has ended.
-    pub fn ensure_all_alive(&mut self) -> Result<()> {
+    pub async fn ensure_all_alive(&mut self) -> Result<()> {
         for member in &mut self.members {
             if let Some(process) = &mut member.process
-                && process.has_ended()?
+                && tokio::time::timeout(A_MOMENT, process.ended()).await.is_ok()
             {
                 bail!("{} has ended by itself; see {}", member.name, member.log().display());
             }
@@ -249,10 +251,8 @@ impl Cluster {
     /// Whether a member says that it is ready.
     pub async fn is_ready(&self, member: usize) -> bool {
         let url = format!("{}/readyz", self.members[member].url());
-        match client().and_then(|client| Ok(client.get(url))) {
-            Ok(request) => request.send().await.is_ok_and(|answer| answer.status().is_success()),
-            Err(_) => false,
-        }
+        let Ok(client) = client() else { return false };
+        client.get(url).send().await.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// The store, opened by the test itself.

@@ -74,7 +74,7 @@ async fn nothing_of_an_owner_that_wakes_up_after_it_was_replaced_gets_into_the_l
 
 /// Every acknowledged signal is in the log once, epochs never go back, and all the rest is sound.
 async fn check(cluster: &mut Cluster, store: &Store, probes: &Probed) {
-    cluster.ensure_all_alive().expect("nothing ends by itself");
+    cluster.ensure_all_alive().await.expect("nothing ends by itself");
     let models = cluster.read_models().await.expect("the read models");
     caught_up(&*store.reader, &models).await;
     cluster.stop_all().await.expect("graceful ends");
@@ -123,12 +123,12 @@ async fn busiest_owner(cluster: &Cluster, store: &Store) -> (usize, BTreeSet<Par
     }
 }
 
-/// The partitions of a member. A node's name ends in its process id.
+/// The partitions of a member. The name of a node is `<host>:<process id>:<something>`.
 async fn owned_by(store: &Store, cluster: &Cluster, member: usize) -> BTreeSet<Partition> {
     let pid = cluster.members()[member].pid().expect("a process").to_string();
     let membership =
         store.ownership.as_ref().expect("several processes").membership().await.expect("members");
-    let is_it = |name: &str| name.split(|c: char| !c.is_ascii_digit()).any(|part| part == pid);
+    let is_it = |name: &str| name.rsplit(':').nth(1) == Some(&*pid);
     let nodes: HashSet<_> =
         membership.nodes.iter().filter(|node| is_it(&node.name)).map(|node| node.node).collect();
     let owners = membership.owners.iter();

@@ -47,7 +47,7 @@ async fn whatever_is_killed_nothing_acknowledged_is_lost_and_nothing_happens_twi
         let away = Duration::from_millis(chance.below(AWAY_MS));
         println!("kill {kill}: {victim:?} for {away:?}, {} executions accepted", load.accepted());
         kill_and_start(&mut cluster, victim, away).await;
-        cluster.ensure_all_alive().expect("nobody ends because another has");
+        cluster.ensure_all_alive().await.expect("nobody ends because another has");
     }
     let acknowledged = load.finish().await;
     assert_eq!(acknowledged.len(), executions);

@@ -59,7 +59,7 @@ async fn an_open_transaction_and_a_dump_that_does_not_end_delay_no_reader() {
     assert!(is_open(&cluster, "psql").await, "the transaction is still open");
     drop((transaction, dump));
 
-    cluster.ensure_all_alive().expect("nothing ends by itself");
+    cluster.ensure_all_alive().await.expect("nothing ends by itself");
     let store = cluster.store().await.expect("the store");
     let models = cluster.read_models().await.expect("the read models");
     caught_up(&*store.reader, &models).await;

@@ -59,7 +59,7 @@ async fn caught_up(log: &dyn LogReader, models: &ReadModels) {
 /// What must be true at the end of every test: every process is well and ends well, `EVERLINE_EVENTS` has every event of
 /// the log and in order, the log is sound and has what was acknowledged, and the read models equal a rebuild.
 async fn check_what_is_left(cluster: &mut Cluster, acknowledged: &HashMap<usize, String>) {
-    cluster.ensure_all_alive().expect("nothing ends by itself");
+    cluster.ensure_all_alive().await.expect("nothing ends by itself");
     let store = cluster.store().await.expect("the store");
     let models = cluster.read_models().await.expect("the read models");
     let published = Published::until_complete(&cluster.nats.url(), &*store.reader, CATCH_UP).await;

@@ -63,7 +63,7 @@ async fn the_same_command_through_two_gateways_has_one_effect_also_after_its_own
         }
         cluster.start_again(owner).await.expect("a start after a kill");
     }
-    cluster.ensure_all_alive().expect("nothing ends by itself");
+    cluster.ensure_all_alive().await.expect("nothing ends by itself");
     let store = cluster.store().await.expect("the store");
     assert_eq!(starts(&*store.reader).await, COMMANDS);
     testkit::audit(&*store.reader).await.expect("a sound log");

@@ -38,7 +38,7 @@ async fn workflows_end_alike_with_the_same_events_embedded_and_on_a_cluster() {
     }
     let statuses: Vec<_> = on_five.iter().map(|told| (&*told.name, told.status.as_str().unwrap())).collect();
     println!("{statuses:?}");
-    cluster.ensure_all_alive().unwrap();
+    cluster.ensure_all_alive().await.unwrap();
     cluster.stop_all().await.unwrap();
 }
 
