@@ -64,7 +64,7 @@ fn everything(target: &str) -> Vec<(Value, Value)> {
         {"id": "large", "type": "condition", "config": {"expression": "size(input.text) > 65536"}},
         {"id": "left", "type": "transform", "config": {"output": {"text": "{{ input.text }}"}}},
         {"id": "right", "type": "transform", "config": {"output": "{{ size(input.text) }}"}},
-        {"id": "rest", "type": "delay", "config": {"duration_ms": 400}},
+        {"id": "rest", "type": "delay", "config": {"duration_ms": 1000}},
         {"id": "call", "type": "http_request", "config": {"method": "POST", "url": target, "body": "{{ input }}"}},
         {"id": "refused", "type": "http_request", "on_error": "continue",
          "config": {"method": "GET", "url": "http://127.0.0.1:1/"}},
