@@ -2,6 +2,7 @@
 //!
 //! Invariant: a page of a partition has no gap; one that had is reported as damage, never handed out.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use std::future::Future;
 use uuid::Uuid;
@@ -10,9 +11,10 @@ use domain::blob::BlobRef;
 use domain::event::RecordedEvent;
 use domain::ids::{Partition, TenantId, birth_bucket};
 
-use crate::log::{AppendAnswer, PartitionHead, StoreError};
+use crate::log::{AppendAnswer, ChainReport, LogReader, PartitionHead, StoreError};
 use crate::rows::{self, StoredRow, failed, integer, limit};
 use crate::verifiers::{Verifier, VerifierKind};
+use crate::verify;
 
 /// What is bound to a statement that reads.
 #[derive(Debug, Clone, Copy)]
@@ -89,8 +91,74 @@ pub(crate) const FIRST_MOVE: &str = "
 pub(crate) const NEXT_MOVE: &str =
     "update checkpoints set last_offset = $4 where reader = $1 and partition = $2 and last_offset = $3";
 
+/// What reads the log, with connections that it shares with nobody of another kind. All of them read alike.
+pub(crate) trait Reads: Send + Sync {
+    /// The connections.
+    type Connections: Queries;
+
+    /// The connections.
+    fn connections(&self) -> &Self::Connections;
+
+    /// How many partitions the log has.
+    fn partition_count(&self) -> u16;
+}
+
+#[async_trait]
+impl<T: Reads> LogReader for T {
+    fn partitions(&self) -> u16 {
+        self.partition_count()
+    }
+
+    async fn read_stream(
+        &self,
+        stream: Uuid,
+        after_version: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        events_of_stream(self.connections(), stream, after_version, limit).await
+    }
+
+    async fn read_partition(
+        &self,
+        partition: Partition,
+        after_offset: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        events_of_partition(self.connections(), partition, after_offset, limit).await
+    }
+
+    async fn heads(&self) -> Result<Vec<PartitionHead>, StoreError> {
+        heads(self.connections()).await
+    }
+
+    async fn claim_holder(
+        &self,
+        tenant: &TenantId,
+        kind: &str,
+        key: &str,
+    ) -> Result<Option<Uuid>, StoreError> {
+        claim_holder(self.connections(), tenant, kind, key).await
+    }
+
+    async fn command_answer(
+        &self,
+        partition: Partition,
+        command_id: Uuid,
+    ) -> Result<Option<AppendAnswer>, StoreError> {
+        command_answer(self.connections(), partition, command_id).await
+    }
+
+    async fn read_blob(&self, tenant: &TenantId, reference: &BlobRef) -> Result<Option<Bytes>, StoreError> {
+        read_blob(self.connections(), tenant, reference).await
+    }
+
+    async fn verify_chain(&self, partition: Partition) -> Result<ChainReport, StoreError> {
+        verify::chain(self.connections(), partition).await
+    }
+}
+
 /// Events of a stream.
-pub(crate) async fn stream(
+async fn events_of_stream(
     queries: &impl Queries,
     stream: Uuid,
     after_version: u64,
@@ -104,7 +172,7 @@ pub(crate) async fn stream(
 }
 
 /// Events of a partition after an offset, without a gap.
-pub(crate) async fn partition(
+async fn events_of_partition(
     queries: &impl Queries,
     partition: Partition,
     after_offset: u64,
@@ -132,7 +200,7 @@ pub(crate) async fn events_after(
 }
 
 /// The heads of all partitions.
-pub(crate) async fn heads(queries: &impl Queries) -> Result<Vec<PartitionHead>, StoreError> {
+async fn heads(queries: &impl Queries) -> Result<Vec<PartitionHead>, StoreError> {
     let text = "select p.partition, p.epoch,
         coalesce((select c.head from commits c where c.partition = p.partition order by c.head desc limit 1), 0)
         from partitions p order by p.partition";
@@ -140,7 +208,7 @@ pub(crate) async fn heads(queries: &impl Queries) -> Result<Vec<PartitionHead>, 
 }
 
 /// The stream that holds a name.
-pub(crate) async fn claim_holder(
+async fn claim_holder(
     queries: &impl Queries,
     tenant: &TenantId,
     kind: &str,
@@ -153,7 +221,7 @@ pub(crate) async fn claim_holder(
 }
 
 /// The answer to a command.
-pub(crate) async fn command_answer(
+async fn command_answer(
     queries: &impl Queries,
     partition: Partition,
     command_id: Uuid,
@@ -166,7 +234,7 @@ pub(crate) async fn command_answer(
 }
 
 /// The content of a claim check.
-pub(crate) async fn blob(
+async fn read_blob(
     queries: &impl Queries,
     tenant: &TenantId,
     reference: &BlobRef,

@@ -5,35 +5,25 @@ use bytes::Bytes;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 use std::sync::Arc;
-use uuid::Uuid;
 
 use domain::blob::{Blob, BlobRef};
-use domain::event::RecordedEvent;
-use domain::ids::{Partition, TenantId};
+use domain::ids::TenantId;
 
 use super::SqliteLog;
 use crate::blobs::Blobs;
-use crate::log::{AppendAnswer, ChainReport, Log, LogReader, PartitionHead, StoreError};
-use crate::queries::{self, Queries, Value};
+use crate::log::{Log, LogReader, StoreError};
+use crate::queries::{Queries, Reads, Value};
 use crate::rows::failed;
-use crate::verify;
-
-/// What reads the log, with connections that it shares with nobody of another kind. All of them read alike.
-pub trait Reads: Send + Sync {
-    /// What is read.
-    fn log(&self) -> &SqliteLog;
-
-    /// The connections.
-    fn pool(&self) -> &SqlitePool;
-}
 
 impl Reads for SqliteLog {
-    fn log(&self) -> &SqliteLog {
-        self
+    type Connections = SqlitePool;
+
+    fn connections(&self) -> &SqlitePool {
+        &self.own
     }
 
-    fn pool(&self) -> &SqlitePool {
-        &self.own
+    fn partition_count(&self) -> u16 {
+        self.partitions
     }
 }
 
@@ -49,12 +39,14 @@ impl SqliteLog {
 }
 
 impl Reads for SqliteReader {
-    fn log(&self) -> &SqliteLog {
-        &self.0
+    type Connections = SqlitePool;
+
+    fn connections(&self) -> &SqlitePool {
+        &self.0.readers
     }
 
-    fn pool(&self) -> &SqlitePool {
-        &self.0.readers
+    fn partition_count(&self) -> u16 {
+        self.0.partitions
     }
 }
 
@@ -88,59 +80,5 @@ impl Queries for SqlitePool {
             };
         }
         query.fetch_all(self).await.map_err(failed(operation))
-    }
-}
-
-#[async_trait]
-impl<T: Reads> LogReader for T {
-    fn partitions(&self) -> u16 {
-        self.log().partitions
-    }
-
-    async fn read_stream(
-        &self,
-        stream: Uuid,
-        after_version: u64,
-        limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
-        queries::stream(self.pool(), stream, after_version, limit).await
-    }
-
-    async fn read_partition(
-        &self,
-        partition: Partition,
-        after_offset: u64,
-        limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
-        queries::partition(self.pool(), partition, after_offset, limit).await
-    }
-
-    async fn heads(&self) -> Result<Vec<PartitionHead>, StoreError> {
-        queries::heads(self.pool()).await
-    }
-
-    async fn claim_holder(
-        &self,
-        tenant: &TenantId,
-        kind: &str,
-        key: &str,
-    ) -> Result<Option<Uuid>, StoreError> {
-        queries::claim_holder(self.pool(), tenant, kind, key).await
-    }
-
-    async fn command_answer(
-        &self,
-        partition: Partition,
-        command_id: Uuid,
-    ) -> Result<Option<AppendAnswer>, StoreError> {
-        queries::command_answer(self.pool(), partition, command_id).await
-    }
-
-    async fn read_blob(&self, tenant: &TenantId, reference: &BlobRef) -> Result<Option<Bytes>, StoreError> {
-        queries::blob(self.pool(), tenant, reference).await
-    }
-
-    async fn verify_chain(&self, partition: Partition) -> Result<ChainReport, StoreError> {
-        verify::chain(self.pool(), partition).await
     }
 }
