@@ -1,13 +1,14 @@
 //! The bus inside one process: channels, all bounded.
 
 use async_trait::async_trait;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Mutex as AsyncMutex, Notify, broadcast, mpsc};
 
 use domain::command::CommandEnvelope;
 use domain::node_type::NodeType;
 
+use crate::cancelled::Cancelled;
 use crate::commands::{CommandError, CommandHandler, CommandReply, Commands};
 use crate::feed::{CommitFeed, CommittedBatch, FeedMessage, FeedSubscription};
 use crate::tasks::{Beat, Task, TaskQueue, TaskRef, Waiting};
@@ -18,9 +19,6 @@ const FEED_CAPACITY: usize = 1_024;
 const BEAT_CAPACITY: usize = 4_096;
 /// Requests to stop that a worker may be behind.
 const CANCEL_CAPACITY: usize = 4_096;
-/// Cancelled tasks that are remembered, for a publish that is overtaken by its cancel. Far more than an owner has
-/// out at a time.
-const CANCELLED_CAPACITY: usize = 4_096;
 
 /// Commands by a direct call. The handler is set once, when the command-service is up.
 #[derive(Clone, Default)]
@@ -55,13 +53,19 @@ impl Commands for InProcessCommands {
 /// The commit feed as a broadcast channel.
 #[derive(Clone)]
 pub struct InProcessFeed {
-    sender: broadcast::Sender<Arc<CommittedBatch>>,
+    sender: broadcast::Sender<FeedMessage>,
 }
 
 impl InProcessFeed {
     /// A feed without subscribers.
     pub fn new() -> Self {
         Self { sender: broadcast::Sender::new(FEED_CAPACITY) }
+    }
+
+    /// Hands a message to every subscriber.
+    pub(crate) fn send(&self, message: FeedMessage) {
+        // No subscriber is not an error: the log has the events.
+        let _ = self.sender.send(message);
     }
 }
 
@@ -71,13 +75,13 @@ impl Default for InProcessFeed {
     }
 }
 
-struct InProcessSubscription(broadcast::Receiver<Arc<CommittedBatch>>);
+struct InProcessSubscription(broadcast::Receiver<FeedMessage>);
 
 #[async_trait]
 impl FeedSubscription for InProcessSubscription {
     async fn next(&mut self) -> Option<FeedMessage> {
         match self.0.recv().await {
-            Ok(batch) => Some(FeedMessage::Batch(batch)),
+            Ok(message) => Some(message),
             Err(broadcast::error::RecvError::Lagged(_)) => Some(FeedMessage::Lagged),
             Err(broadcast::error::RecvError::Closed) => None,
         }
@@ -86,8 +90,7 @@ impl FeedSubscription for InProcessSubscription {
 
 impl CommitFeed for InProcessFeed {
     fn publish(&self, batch: CommittedBatch) {
-        // No subscriber is not an error: the log has the events.
-        let _ = self.sender.send(Arc::new(batch));
+        self.send(FeedMessage::Batch(Arc::new(batch)));
     }
 
     fn subscribe(&self) -> Box<dyn FeedSubscription> {
@@ -101,29 +104,6 @@ impl CommitFeed for InProcessFeed {
 struct Lists {
     ready: VecDeque<Task>,
     cancelled: Cancelled,
-}
-
-/// The last cancelled tasks. One that is forgotten is delivered if it is published after all, which a worker
-/// survives: its result is stale and refused.
-#[derive(Default)]
-struct Cancelled {
-    known: HashSet<TaskRef>,
-    /// The oldest first.
-    order: VecDeque<TaskRef>,
-}
-
-impl Cancelled {
-    fn remember(&mut self, task: TaskRef) {
-        if !self.known.insert(task.clone()) {
-            return;
-        }
-        self.order.push_back(task);
-        if self.order.len() > CANCELLED_CAPACITY
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
 }
 
 /// The task queue as a list. Its length is bounded by the owner's release window.
@@ -177,7 +157,7 @@ impl TaskQueue for InProcessTasks {
         {
             let mut waiting = self.waiting();
             // A cancelled attempt is never wanted again: the next one has a higher number.
-            if waiting.cancelled.known.contains(&task.task) {
+            if waiting.cancelled.contains(&task.task) {
                 return;
             }
             waiting.ready.push_back(task);
@@ -222,29 +202,5 @@ impl TaskQueue for InProcessTasks {
 
     fn cancellations(&self) -> broadcast::Receiver<TaskRef> {
         self.cancellations.subscribe()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use domain::decision::NodeRun;
-    use uuid::Uuid;
-
-    #[test]
-    fn the_memory_of_cancelled_tasks_is_bounded_and_keeps_the_last() {
-        let task = |number: u32| TaskRef {
-            execution: Uuid::nil(),
-            node: NodeRun { node_id: "a".to_owned(), run: 1, attempt: number },
-        };
-        let queue = InProcessTasks::new();
-        for number in 0..=CANCELLED_CAPACITY as u32 {
-            queue.cancel(task(number));
-            queue.cancel(task(number));
-        }
-        let waiting = queue.waiting();
-        let cancelled = &waiting.cancelled;
-        assert_eq!((cancelled.known.len(), cancelled.order.len()), (CANCELLED_CAPACITY, CANCELLED_CAPACITY));
-        assert!(!cancelled.known.contains(&task(0)) && cancelled.known.contains(&task(1)));
     }
 }

@@ -11,6 +11,7 @@
 //! answered or time out and may be sent again with the same id; a feed with a gap sends its reader to the
 //! log; a task that is lost is released again by its owner. Deliberately absent: storage of any kind.
 
+mod cancelled;
 pub mod commands;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -19,6 +20,7 @@ pub mod events;
 pub mod feed;
 pub mod in_process;
 pub mod nats;
+pub mod routed;
 pub mod tasks;
 
 pub use commands::{CommandDoors, CommandError, CommandHandler, CommandReply, Commands};

@@ -23,6 +23,18 @@ pub enum ProjectionError {
         /// The one in the database.
         found: u64,
     },
+    /// The read models have lost what was committed: their server crashed, and they are not made to survive that.
+    #[error(
+        "the read models have gone back in partition {partition}, from offset {projected} to {stored}, as after a crash of their server; starting from their checkpoints"
+    )]
+    WentBack {
+        /// The partition.
+        partition: Partition,
+        /// The last offset that was committed.
+        projected: u64,
+        /// The last offset that is there.
+        stored: u64,
+    },
     /// The log skipped or repeated an offset.
     #[error(
         "the log gave offset {found} of partition {partition} where {expected} comes next; check the log with `everline audit verify`"
@@ -50,15 +62,34 @@ pub enum ProjectionError {
 }
 
 impl ProjectionError {
-    /// Whether another writer of the same tables was faster. Nothing is wrong then: the work is done.
+    /// Whether another writer of the same tables was faster, or the tables are not where they were. Nothing is wrong
+    /// then: their checkpoints say what is to be done.
     pub fn is_lost_race(&self) -> bool {
-        matches!(self, Self::Exchanged { .. } | Self::Models(ReadModelError::Conflict { .. }))
+        matches!(
+            self,
+            Self::Exchanged { .. } | Self::WentBack { .. } | Self::Models(ReadModelError::Conflict { .. })
+        )
+    }
+
+    /// Whether a database cannot be worked with at present. That is waited out, however long it lasts.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Log(StoreError::Database { source, .. }) => read_models::is_outage(source),
+            Self::Models(error) => error.is_outage(),
+            Self::Log(_)
+            | Self::Exchanged { .. }
+            | Self::WentBack { .. }
+            | Self::Damaged { .. }
+            | Self::AheadOfLog { .. } => false,
+        }
     }
 
     /// Whether starting again from the checkpoints may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Log(StoreError::Database { .. } | StoreError::Io { .. }) | Self::Exchanged { .. } => true,
+            Self::Log(StoreError::Database { .. } | StoreError::Io { .. })
+            | Self::Exchanged { .. }
+            | Self::WentBack { .. } => true,
             Self::Log(_) | Self::Damaged { .. } | Self::AheadOfLog { .. } => false,
             Self::Models(error) => error.is_transient(),
         }

@@ -25,6 +25,11 @@ impl Projector {
         self.cache.clear();
         // The generation first: should the tables be exchanged between the two reads, the next batch is refused.
         self.generation = self.models.generation(MAIN_PROJECTION).await?;
+        self.checkpoints().await
+    }
+
+    /// Where the live tables are.
+    pub(crate) async fn checkpoints(&self) -> Result<Vec<(domain::ids::Partition, u64)>, ProjectionError> {
         Ok(self.models.checkpoints(MAIN_PROJECTION).await?)
     }
 

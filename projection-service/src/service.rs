@@ -3,8 +3,10 @@
 //! Start-up, normal running and every recovery are the same path: read the checkpoints, be behind everywhere,
 //! page the log until nothing is left, take the feed where it follows on. The feed is subscribed to before the
 //! first page is read, so that nothing falls between the two. Whatever fails, the next round begins there again.
-//! Checkpoints beyond the end of the log end it: they are of another log, or of a later state of this one.
+//! Checkpoints beyond the end of the log end it: they are of another log, or of a later state of this one. A
+//! database that is away does not: it is waited for.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -49,7 +51,8 @@ impl ProjectionService {
     }
 
     /// Runs until `shutdown`; the batch under way is finished. Fails when something is wrong that another try
-    /// does not mend, such as read models that are ahead of the log, or after `max_failures` in a row.
+    /// does not mend, such as read models that are ahead of the log, or after `max_failures` in a row that were not
+    /// for a database that is away.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ProjectionError> {
         let mut follower = Follower {
             subscription: Some(self.feed.subscribe()),
@@ -57,6 +60,7 @@ impl ProjectionService {
             intake: Intake::new(self.log.partitions(), &[], &self.config),
             progress: self.progress,
             log: self.log,
+            defects: 0,
             last_commit: None,
             next_check: Instant::now(),
             checked: Vec::new(),
@@ -86,6 +90,8 @@ struct Follower {
     projector: Projector,
     intake: Intake,
     progress: Arc<Progress>,
+    /// Failures in a row, without those for a database that was away.
+    defects: u32,
     last_commit: Option<Instant>,
     next_check: Instant,
     /// The positions at the last comparison with the log's heads.
@@ -94,14 +100,17 @@ struct Follower {
 
 impl Follower {
     /// How long to wait before the next try; the error itself if there should be none.
-    fn pause_after(&self, error: ProjectionError) -> Result<Duration, ProjectionError> {
+    fn pause_after(&mut self, error: ProjectionError) -> Result<Duration, ProjectionError> {
         if error.is_lost_race() {
-            tracing::info!(%error, "the projection goes on from the checkpoints of another writer");
+            tracing::info!(%error, "the projection goes on from the checkpoints that it finds");
             return Ok(self.config.min_backoff);
         }
         let failures = self.progress.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if !error.is_transient() || failures > u64::from(self.config.max_failures) {
-            return Err(error);
+        if !error.is_outage() {
+            self.defects += 1;
+            if !error.is_transient() || self.defects > self.config.max_failures {
+                return Err(error);
+            }
         }
         let pause = backoff(&self.config, failures);
         tracing::warn!(
@@ -133,6 +142,9 @@ impl Follower {
             } else if self.intake.is_full() || (!self.intake.is_empty() && self.due() <= Instant::now()) {
                 self.commit().await?;
             } else {
+                if self.intake.is_empty() {
+                    self.note_success();
+                }
                 self.wait(shutdown).await;
             }
         }
@@ -177,7 +189,7 @@ impl Follower {
         }
     }
 
-    /// Finds partitions whose log has gone on while the feed said nothing of them.
+    /// Finds partitions whose log has gone on while the feed said nothing of them, and read models that went back.
     async fn compare_with_heads(&mut self) -> Result<(), ProjectionError> {
         self.next_check = Instant::now() + self.config.silence;
         let heads = self.log.heads().await?;
@@ -192,6 +204,22 @@ impl Follower {
             }
         }
         self.checked = positions;
+        self.refuse_gone_back().await
+    }
+
+    /// A crash of the read models' server may take the last commits along. Were nothing new to happen in their
+    /// partitions, nobody else would notice.
+    async fn refuse_gone_back(&mut self) -> Result<(), ProjectionError> {
+        if !self.intake.is_empty() {
+            return Ok(());
+        }
+        let stored: HashMap<Partition, u64> = self.projector.checkpoints().await?.into_iter().collect();
+        for (partition, projected) in self.intake.positions() {
+            let stored = stored.get(&partition).copied().unwrap_or(0);
+            if stored < projected {
+                return Err(ProjectionError::WentBack { partition, projected, stored });
+            }
+        }
         Ok(())
     }
 
@@ -211,8 +239,14 @@ impl Follower {
         progress.batches.fetch_add(1, Ordering::Relaxed);
         progress.parked.fetch_add(trouble.parked, Ordering::Relaxed);
         progress.skipped.fetch_add(trouble.skipped, Ordering::Relaxed);
-        progress.failures.store(0, Ordering::Relaxed);
+        self.note_success();
         Ok(())
+    }
+
+    /// Everything known is projected, or at least one batch more: whatever failed before is over.
+    fn note_success(&mut self) {
+        self.defects = 0;
+        self.progress.failures.store(0, Ordering::Relaxed);
     }
 }
 

@@ -1,0 +1,324 @@
+//! Tasks on their way into the stream, and where they are in it.
+//!
+//! A task that was handed over is published until the stream has it, it is cancelled, or its deadline has passed: the
+//! server may be away for an hour meanwhile. It is known until a worker gives its first sign of life, so what is known
+//! is what waits. One that is published again while it is still here waits once.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::stream::Config;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use domain::time::Timestamp;
+
+use super::TASK_HEADER;
+use crate::cancelled::Cancelled;
+use crate::nats::api::{ApiError, stored};
+use crate::nats::requests::{AskError, Requests};
+use crate::nats::streams::ensure_stream;
+use crate::nats::subjects::{self, TASKS_STREAM};
+use crate::nats::wire::{encode_task, task_name};
+use crate::tasks::{Task, TaskRef, Waiting};
+
+/// Tasks that may wait to be published. Owners bound what they have out to far less.
+const QUEUE: usize = 65_536;
+/// Stored tasks that are remembered although no worker gave a sign of life.
+const STORED: usize = 65_536;
+/// Copies of one task in the stream that are remembered.
+const COPIES: usize = 8;
+/// Publishes that are not acknowledged yet.
+const WINDOW: usize = 256;
+/// How long an acknowledgement may take.
+const ACK: Duration = Duration::from_secs(5);
+/// The first pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often a connection that is gone is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// One task: in the queue, on its way, in the stream, or several of these.
+#[derive(Default)]
+struct Entry {
+    queued: Option<Arc<Task>>,
+    sending: bool,
+    /// Its numbers in the stream.
+    stored: Vec<u64>,
+    /// Too large for the bus: nobody will ever get it, and to publish it again would not help.
+    undeliverable: bool,
+}
+
+impl Entry {
+    fn is_idle(&self) -> bool {
+        self.queued.is_none() && !self.sending
+    }
+}
+
+#[derive(Default)]
+struct Lists {
+    entries: HashMap<TaskRef, Entry>,
+    queue: VecDeque<TaskRef>,
+    /// In the order in which they were stored; bounds what is remembered of lost ones.
+    stored: VecDeque<TaskRef>,
+    cancelled: Cancelled,
+}
+
+/// What was published by this process and is with no worker yet.
+#[derive(Default)]
+pub(super) struct Outbox {
+    lists: Mutex<Lists>,
+    arrived: Notify,
+}
+
+impl Outbox {
+    fn lists(&self) -> MutexGuard<'_, Lists> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a task to publish.
+    pub(super) fn add(&self, task: Task) {
+        {
+            let mut lists = self.lists();
+            let lists = &mut *lists;
+            // A cancelled attempt is never wanted again: the next one has a higher number.
+            if lists.cancelled.contains(&task.task) {
+                return;
+            }
+            let full = lists.queue.len() >= QUEUE;
+            let entry = lists.entries.entry(task.task.clone()).or_default();
+            if !entry.is_idle() || entry.undeliverable {
+                return;
+            }
+            if full {
+                tracing::error!(
+                    execution.id = %task.task.execution,
+                    "a task was dropped because {QUEUE} wait to be published; NATS must come back"
+                );
+                return;
+            }
+            lists.queue.push_back(task.task.clone());
+            entry.queued = Some(Arc::new(task));
+        }
+        self.arrived.notify_one();
+    }
+
+    /// Where a task is: its numbers in the stream, or the answer to whether it waits.
+    pub(super) fn whereabouts(&self, task: &TaskRef) -> Result<Vec<u64>, Waiting> {
+        match self.lists().entries.get(task) {
+            None => Err(Waiting::No),
+            Some(entry) if !entry.is_idle() || entry.undeliverable => Err(Waiting::Yes),
+            Some(entry) if entry.stored.is_empty() => Err(Waiting::No),
+            Some(entry) => Ok(entry.stored.clone()),
+        }
+    }
+
+    /// Notes that the stream does not hold these any more.
+    pub(super) fn forget(&self, task: &TaskRef, gone: &[u64]) {
+        let mut lists = self.lists();
+        if let Some(entry) = lists.entries.get_mut(task) {
+            entry.stored.retain(|seq| !gone.contains(seq));
+            if entry.is_idle() && entry.stored.is_empty() {
+                lists.entries.remove(task);
+            }
+        }
+    }
+
+    /// Notes that a worker has it.
+    pub(super) fn delivered(&self, task: &TaskRef) {
+        let mut lists = self.lists();
+        if lists.entries.get(task).is_some_and(|entry| entry.is_idle() && !entry.undeliverable) {
+            lists.entries.remove(task);
+        }
+    }
+
+    /// Notes that it is not wanted any more; the answer is where it is in the stream.
+    pub(super) fn cancel(&self, task: &TaskRef) -> Vec<u64> {
+        let mut lists = self.lists();
+        lists.cancelled.remember(task.clone());
+        let Some(entry) = lists.entries.get_mut(task) else {
+            return Vec::new();
+        };
+        entry.queued = None;
+        let stored = entry.stored.clone();
+        if entry.is_idle() && stored.is_empty() {
+            lists.entries.remove(task);
+        }
+        stored
+    }
+
+    /// Whether it is known to be cancelled.
+    pub(super) fn is_cancelled(&self, task: &TaskRef) -> bool {
+        self.lists().cancelled.contains(task)
+    }
+
+    /// Whether nothing is left to publish.
+    pub(super) fn is_empty(&self) -> bool {
+        let lists = self.lists();
+        lists.queue.is_empty() && lists.entries.values().all(Entry::is_idle)
+    }
+
+    /// The next task to publish.
+    fn next(&self, now: Timestamp) -> Option<Arc<Task>> {
+        let mut lists = self.lists();
+        loop {
+            let name = lists.queue.pop_front()?;
+            let Some(entry) = lists.entries.get_mut(&name) else { continue };
+            match entry.queued.take() {
+                Some(task) if task.deadline > now => {
+                    entry.sending = true;
+                    return Some(task);
+                }
+                // Cancelled, or past its deadline: the owner has written that already.
+                _ if entry.is_idle() && entry.stored.is_empty() => {
+                    lists.entries.remove(&name);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Notes what became of a publish. The answer is a number in the stream to take out again.
+    fn settle(&self, task: Arc<Task>, outcome: Outcome) -> Option<u64> {
+        let mut lists = self.lists();
+        let lists = &mut *lists;
+        let name = &task.task;
+        let cancelled = lists.cancelled.contains(name);
+        let entry = lists.entries.get_mut(name)?;
+        entry.sending = false;
+        match outcome {
+            Outcome::Stored(seq) => {
+                entry.stored.push(seq);
+                if entry.stored.len() > COPIES {
+                    entry.stored.remove(0);
+                }
+                lists.stored.push_back(name.clone());
+                if lists.stored.len() > STORED
+                    && let Some(oldest) = lists.stored.pop_front()
+                    && lists.entries.get(&oldest).is_some_and(Entry::is_idle)
+                {
+                    lists.entries.remove(&oldest);
+                }
+                return cancelled.then_some(seq);
+            }
+            Outcome::Undeliverable => entry.undeliverable = true,
+            Outcome::Failed if cancelled => {
+                lists.entries.remove(name);
+            }
+            Outcome::Failed => {
+                lists.queue.push_front(name.clone());
+                entry.queued = Some(task);
+            }
+        }
+        None
+    }
+}
+
+enum Outcome {
+    Stored(u64),
+    Failed,
+    Undeliverable,
+}
+
+/// Publishes what is handed over until told to stop.
+pub(super) async fn publish(
+    outbox: Arc<Outbox>,
+    requests: Arc<Requests>,
+    stream: Arc<Config>,
+    stop: CancellationToken,
+) {
+    let mut sending = FuturesUnordered::new();
+    let mut pause = Duration::ZERO;
+    let mut not_before = Instant::now();
+    loop {
+        let ready = requests.link().connected() && Instant::now() >= not_before;
+        while ready && sending.len() < WINDOW {
+            match outbox.next(now()) {
+                Some(task) => sending.push(send(requests.clone(), task)),
+                None => break,
+            }
+        }
+        tokio::select! {
+            Some((task, result)) = sending.next(), if !sending.is_empty() => {
+                let (outcome, wait) = judge(&task, result, &requests, &stream, pause.is_zero()).await;
+                pause = if wait { (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE) } else { Duration::ZERO };
+                not_before = Instant::now() + pause;
+                let name = task.task.clone();
+                if let Some(seq) = outbox.settle(task, outcome) {
+                    // Cancelled on its way: it must not wait in the stream.
+                    let _ = crate::nats::api::delete(&requests, TASKS_STREAM, seq).await;
+                    outbox.forget(&name, &[seq]);
+                }
+            }
+            () = outbox.arrived.notified(), if ready && sending.len() < WINDOW => {}
+            () = tokio::time::sleep(LOOK_AGAIN.min(pause.max(FIRST_PAUSE))), if !ready => {}
+            () = stop.cancelled() => break,
+        }
+    }
+}
+
+/// What an answer means, and whether to wait before the next publish.
+async fn judge(
+    task: &Task,
+    result: Result<u64, PublishError>,
+    requests: &Requests,
+    stream: &Config,
+    first: bool,
+) -> (Outcome, bool) {
+    match result {
+        Ok(seq) => (Outcome::Stored(seq), false),
+        Err(PublishError::Ask(AskError::TooLarge { size, limit })) => {
+            let TaskRef { execution, node } = &task.task;
+            tracing::error!(
+                execution.id = %execution, node.path = %node.node_id, node.attempt = node.attempt,
+                "a task of {size} bytes is larger than the {limit} that NATS takes and fails by its deadline; raise \
+                 `max_payload` of nats-server"
+            );
+            (Outcome::Undeliverable, false)
+        }
+        Err(error) => {
+            if first {
+                tracing::warn!("a task was not taken by NATS and is sent again: {error}");
+            }
+            if matches!(error, PublishError::Ask(AskError::NoResponders) | PublishError::Api(_))
+                && let Err(error) = ensure_stream(requests, stream).await
+            {
+                tracing::warn!("the stream of tasks is not as it must be: {error}: {}", error.source);
+            }
+            (Outcome::Failed, true)
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+async fn send(requests: Arc<Requests>, task: Arc<Task>) -> (Arc<Task>, Result<u64, PublishError>) {
+    let mut headers = HeaderMap::new();
+    // A number of its own: a task that is handed out again must not pass for a repetition.
+    headers.insert("Nats-Msg-Id", Uuid::new_v4().simple().to_string());
+    headers.insert("Nats-Expected-Stream", TASKS_STREAM);
+    headers.insert(TASK_HEADER, task_name(&task.task));
+    let answer = requests.ask(subjects::task(task.node_type), headers, encode_task(&task), ACK).await;
+    let result = match answer {
+        Ok(message) => stored(&message.payload).map_err(PublishError::from),
+        Err(error) => Err(error.into()),
+    };
+    (task, result)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
