@@ -118,6 +118,10 @@ pub trait Verifiers: Send + Sync {
     /// Stores a verifier, in place of one with the same kind and lookup.
     async fn put(&self, verifier: &Verifier) -> Result<(), StoreError>;
 
+    /// Stores verifiers, unless one with the kind and lookup of the first is there; returns whether they are stored
+    /// now. One step: of all who offer the same first one, one gets `true`, and nothing of the others' is stored.
+    async fn put_new(&self, verifiers: &[Verifier]) -> Result<bool, StoreError>;
+
     /// The verifier of a kind and lookup, expired or used ones too.
     async fn find(&self, kind: VerifierKind, lookup: &str) -> Result<Option<Verifier>, StoreError>;
 

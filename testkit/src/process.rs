@@ -1,9 +1,9 @@
-//! `everline dev` as a child process.
+//! `everline` as a child process, in any role.
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -12,42 +12,52 @@ use tokio::process::{Child, Command};
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a graceful end may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at whether a process is ready.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A running `everline dev`. Killed when it is dropped.
+/// A running `everline`. Killed when it is dropped.
 pub struct EverlineProcess {
     child: Child,
     /// Where it serves HTTP.
     pub url: String,
-    /// The admin's API key.
+    /// The admin's API key, as far as its data directory has one; else empty.
     pub key: String,
     /// From start to ready.
     pub ready_after: Duration,
 }
 
 impl EverlineProcess {
-    /// Starts the program on a data directory and a free port, and waits until it is ready.
+    /// Starts `everline dev` on a data directory and a free port, and waits until it is ready.
     pub async fn start(program: &Path, data_dir: &Path) -> Result<Self> {
+        let process = Self::begin(program, &["dev"], &[], data_dir).await?;
+        anyhow::ensure!(!process.key.is_empty(), "there is no admin.key");
+        Ok(process)
+    }
+
+    /// Starts the program with arguments such as `["serve", "gateway"]` and further variables of the environment, on
+    /// a data directory and, unless the arguments name a port, a free one; waits until `/readyz` says so.
+    pub async fn spawn(
+        program: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        data_dir: &Path,
+    ) -> Result<Self> {
         let begun = Instant::now();
-        let log_file = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(data_dir.join("process.log"))
-            .context("the process's log file cannot be opened")?;
-        let mut command = Command::new(program);
-        // The tests' own settings begin with EVERLINE_ too; the program would refuse them as unknown keys.
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EVERLINE_"))
-        {
-            command.env_remove(name);
-        }
-        let mut child = command
-            .args(["dev", "--port", "0", "--output", "json", "--data-dir"])
-            .arg(data_dir)
-            .env("EVERLINE_LOG_FORMAT", "json")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log_file)
-            .kill_on_drop(true)
+        let mut process = Self::begin(program, arguments, variables, data_dir).await?;
+        process.ready().await?;
+        process.ready_after = begun.elapsed();
+        Ok(process)
+    }
+
+    /// As [`EverlineProcess::spawn`], but waits only until HTTP is served, which may not be ready.
+    pub async fn begin(
+        program: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        data_dir: &Path,
+    ) -> Result<Self> {
+        let begun = Instant::now();
+        let mut child = command(program, arguments, variables, data_dir)?
             .spawn()
             .with_context(|| format!("{} cannot be started", program.display()))?;
         let stdout = child.stdout.take().context("the process has no standard output")?;
@@ -60,13 +70,34 @@ impl EverlineProcess {
                     return Ok(greeting);
                 }
             }
-            bail!("the process ended before it was ready; see process.log in its data directory")
+            bail!("the process ended before it was ready; see process.log in {}", data_dir.display())
         };
         let greeting =
             tokio::time::timeout(START_PATIENCE, greeting).await.context("no greeting in time")??;
         let url = greeting["url"].as_str().context("the greeting has no url")?.to_owned();
-        let key = std::fs::read_to_string(data_dir.join("admin.key")).context("there is no admin.key")?;
+        let key = std::fs::read_to_string(data_dir.join("admin.key")).unwrap_or_default();
         Ok(Self { child, url, key: key.trim().to_owned(), ready_after: begun.elapsed() })
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub async fn ready(&mut self) -> Result<()> {
+        let client =
+            reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(STOP_PATIENCE).build()?;
+        let url = format!("{}/readyz", self.url);
+        let mut last = String::new();
+        let begun = Instant::now();
+        while begun.elapsed() < START_PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the process ended with {status} before it was ready");
+            }
+            match client.get(&url).send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) => last = answer.text().await.unwrap_or_default(),
+                Err(error) => last = error.to_string(),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        bail!("the process was not ready in time: {last}")
     }
 
     /// The operating system's id of the process.
@@ -81,14 +112,67 @@ impl EverlineProcess {
 
     /// `kill -TERM`, and waits for its graceful end.
     pub async fn stop(mut self) -> Result<()> {
-        let pid = self.child.id().context("the process has ended already")?;
-        // The shell's own `kill`: a bare machine has no program of that name.
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await?;
-        anyhow::ensure!(sent.success(), "the process cannot be signalled");
-        let status = tokio::time::timeout(STOP_PATIENCE, self.child.wait())
-            .await
-            .context("the process did not end in time")??;
+        self.signal("TERM").await?;
+        let status = self.ended().await?;
         anyhow::ensure!(status.success(), "the process ended with {status}");
         Ok(())
     }
+
+    /// `kill -STOP`: it does nothing at all until it is resumed.
+    pub async fn pause(&self) -> Result<()> {
+        self.signal("STOP").await
+    }
+
+    /// `kill -CONT`.
+    pub async fn resume(&self) -> Result<()> {
+        self.signal("CONT").await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        let ended = tokio::time::timeout(STOP_PATIENCE, self.child.wait()).await;
+        Ok(ended.context("the process did not end in time")??)
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub async fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.child.id().context("the process has ended already")?;
+        // The shell's own `kill`: a bare machine has no program of that name.
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().await?;
+        anyhow::ensure!(sent.success(), "the process cannot be signalled");
+        Ok(())
+    }
+}
+
+/// The program on a data directory, with its log in `process.log` there.
+fn command(
+    program: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    data_dir: &Path,
+) -> Result<Command> {
+    let log_file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(data_dir.join("process.log"))
+        .context("the process's log file cannot be opened")?;
+    let mut command = Command::new(program);
+    // The tests' own settings begin with EVERLINE_ too; the program would refuse them as unknown keys.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EVERLINE_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments);
+    if !arguments.contains(&"--port") {
+        command.args(["--port", "0"]);
+    }
+    command
+        .args(["--output", "json", "--data-dir"])
+        .arg(data_dir)
+        .env("EVERLINE_LOG_FORMAT", "json")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log_file)
+        .kill_on_drop(true);
+    Ok(command)
 }

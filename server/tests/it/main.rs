@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod command_line;
+mod compose;
 mod crash;
 mod examples;
 mod executing;
