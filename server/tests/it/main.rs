@@ -16,3 +16,4 @@ mod idempotency;
 mod live_streams;
 mod read_models;
 mod supervision;
+mod transfer;
