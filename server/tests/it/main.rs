@@ -19,3 +19,4 @@ mod live_streams;
 mod read_models;
 mod roles;
 mod supervision;
+mod transfer;
