@@ -34,6 +34,12 @@ async fn store(url: &str) -> Store {
     Store::postgres(options).await.expect("a store")
 }
 
+async fn bus(url: &str) -> NatsBus {
+    // The server reserves it, and a test machine's disk may be small.
+    let options = NatsOptions { events_max_bytes: 64 * 1024 * 1024, ..NatsOptions::new(url, PARTITIONS) };
+    NatsBus::connect(options).await.expect("a bus")
+}
+
 async fn two_stores() -> (Store, Store) {
     let url = test_services::database().await.expect("a database");
     (store(&url).await, store(&url).await)
@@ -62,7 +68,7 @@ struct Process {
 impl Process {
     async fn start(database: &str, nats: &str, config: CommandServiceConfig) -> Self {
         let store = store(database).await;
-        let bus = NatsBus::connect(NatsOptions::new(nats, PARTITIONS)).await.expect("a bus");
+        let bus = bus(nats).await;
         let ports = CommandServicePorts {
             log: store.log,
             feed: bus.feed(),
@@ -143,10 +149,7 @@ async fn everything_survives(version: NatsVersion) {
     let a = Process::start(&database, &nats.url(), config.clone()).await;
     let b = Process::start(&database, &nats.url(), config.clone()).await;
     until("a share for both", async || a.owns() > 0 && b.owns() > 0 && a.owns() + b.owns() == 16).await;
-    let (looking, client) = (
-        store(&database).await,
-        NatsBus::connect(NatsOptions::new(nats.url(), PARTITIONS)).await.expect("a bus"),
-    );
+    let (looking, client) = (store(&database).await, bus(&nats.url()).await);
     let mut feed = client.feed().subscribe();
     let mut workers = work(&client);
     let workflow = workflow_id();
@@ -225,7 +228,7 @@ async fn with_the_default_timings_a_killed_owner_is_replaced_within_seconds() {
     let a = Process::start(&database, &nats.url(), config.clone()).await;
     let b = Process::start(&database, &nats.url(), config).await;
     until("a share for both", async || a.owns() > 0 && b.owns() > 0 && a.owns() + b.owns() == 16).await;
-    let client = NatsBus::connect(NatsOptions::new(nats.url(), PARTITIONS)).await.expect("a bus");
+    let client = bus(&nats.url()).await;
     let workflow = workflow_id();
     let definition = chain("a", json!([request("a")]));
     send(&client, workflow, Command::Workflow(WorkflowCommand::Create { definition, publish: true })).await;
