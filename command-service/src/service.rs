@@ -20,7 +20,7 @@ use crate::handler::Handler;
 use crate::owned::{Lease, Owned};
 use crate::ownership;
 use crate::tenancy::{Household, Inbox};
-use crate::wiring::{Parts, ended_early, panicked, start};
+use crate::wiring::{Parts, ended_early, start};
 
 /// What the command-service needs from the rest of the process.
 pub struct CommandServicePorts {
@@ -126,9 +126,7 @@ impl CommandService {
         };
         let ended = tokio::select! {
             biased;
-            // It ends when the partitions are gone, unless it has failed.
-            ended = &mut running.committer => ended.unwrap_or_else(panicked),
-            Err(error) = ended_early(&mut running.helpers) => Err(error),
+            error = running.failed() => Err(error),
             ended = owning => ended,
         };
         match ended {

@@ -6,9 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test, helpers included")]
 
 mod bad_input;
+mod cluster;
 mod command_line;
 mod compose;
 mod crash;
+mod endurance;
 mod examples;
 mod executing;
 mod harness;
@@ -17,3 +19,4 @@ mod live_streams;
 mod read_models;
 mod roles;
 mod supervision;
+mod transfer;
