@@ -37,7 +37,7 @@ pub(crate) struct App {
     pub(crate) auth: Authenticator,
     pub(crate) sessions: Sessions,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) definitions: Definitions,
     pub(crate) variables: VariablesReader,
     /// Cancelled when the process is asked to stop: `/readyz` fails and streams end.
@@ -63,7 +63,7 @@ impl App {
             auth: Authenticator::new(ports.verifiers.clone(), ports.clock.clone(), &config, partitions),
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
             hub: Arc::new(Hub::new(ms(config.idle_reread_ms.max(10)))),
-            metrics: Metrics::default(),
+            metrics: Arc::new(Metrics::default()),
             definitions: Definitions::new(),
             variables: VariablesReader::new(),
             draining: CancellationToken::new(),

@@ -23,6 +23,7 @@ mod executing;
 mod failure;
 mod gate;
 pub mod gateway;
+mod health_server;
 mod large_values;
 mod listener;
 mod live;
@@ -43,7 +44,8 @@ mod variables;
 mod workflow_answer;
 mod ws;
 
-pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, prepare_admin};
+pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare_admin};
 pub use config::GatewayConfig;
 pub use gate::PUBLIC;
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};
+pub use health_server::HealthServer;

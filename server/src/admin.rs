@@ -4,11 +4,13 @@ use anyhow::Context;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::secret::Secret;
 
+/// How the name of a draft begins.
+const DRAFT: &str = ".admin.key.";
 /// Longer files are not a key.
 const MAX_KEY_FILE_BYTES: u64 = 4096;
 
@@ -43,27 +45,74 @@ pub fn read_key(path: &Path) -> anyhow::Result<Option<Secret>> {
     Ok(Some(text.trim()).filter(|key| !key.is_empty()).map(Secret::new))
 }
 
-/// Saves a key and a newline, readable by the owner alone. The file appears whole or not at all; one that a
-/// deleted store has left behind is replaced.
+/// A saved key that may not become valid: another process may be making the first admin at the same time, perhaps on
+/// the same directory.
 ///
-/// # Errors
-/// The directory cannot be written.
-pub(crate) fn save_key(path: &Path, key: &Secret) -> anyhow::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let draft = parent.join(format!(".admin.key.{}", Uuid::new_v4()));
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(format!("{}\n", key.expose()).as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        File::open(parent)?.sync_all()
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&draft))).with_context(|| {
-        format!(
-            "cannot save the admin's API key in {}; make the directory writable and start again",
-            path.display()
-        )
-    })
+/// Saved before the key is valid, so that no crash can leave an admin whose key nobody has: a later start finds the
+/// draft ([`drafts`]).
+pub(crate) struct KeyDraft {
+    draft: PathBuf,
+    path: PathBuf,
+}
+
+impl KeyDraft {
+    /// Saves a key and a newline beside where it will be, readable by the owner alone.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub(crate) fn save(path: &Path, key: &Secret) -> anyhow::Result<Self> {
+        let draft = directory_of(path).join(format!("{DRAFT}{}", Uuid::new_v4()));
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+            file.write_all(format!("{}\n", key.expose()).as_bytes())?;
+            file.sync_all()?;
+            File::open(directory_of(path))?.sync_all()
+        };
+        write().inspect_err(|_| drop(fs::remove_file(&draft))).with_context(|| unwritable(path))?;
+        Ok(Self { draft, path: path.to_owned() })
+    }
+
+    /// A draft that an earlier start has left.
+    pub(crate) fn found(draft: PathBuf, path: &Path) -> Self {
+        Self { draft, path: path.to_owned() }
+    }
+
+    /// Puts it where keys are looked for; one that a deleted store has left behind is replaced.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub(crate) fn keep(self) -> anyhow::Result<()> {
+        let keep = || {
+            fs::rename(&self.draft, &self.path)?;
+            File::open(directory_of(&self.path))?.sync_all()
+        };
+        keep().with_context(|| unwritable(&self.path))
+    }
+
+    /// Removes it.
+    pub(crate) fn discard(self) {
+        if let Err(error) = fs::remove_file(&self.draft) {
+            tracing::warn!(%error, "a draft of an API key that is not valid stays behind");
+        }
+    }
+}
+
+/// The drafts that earlier starts have left beside a key file.
+pub(crate) fn drafts(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory_of(path)).into_iter().flatten().flatten();
+    let drafts = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(DRAFT));
+    drafts.map(|entry| entry.path()).collect()
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn unwritable(path: &Path) -> String {
+    format!(
+        "cannot save the admin's API key in {}; make the directory writable and start again",
+        path.display()
+    )
 }
 
 #[cfg(test)]
@@ -77,7 +126,12 @@ mod tests {
         let path = directory.path().join("admin.key");
         assert!(read_key(&path).unwrap().is_none());
         fs::write(&path, "of an earlier store").unwrap();
-        save_key(&path, &Secret::new("evl_1")).unwrap();
+        KeyDraft::save(&path, &Secret::new("evl_0")).unwrap().discard();
+        assert!(drafts(&path).is_empty());
+        let draft = KeyDraft::save(&path, &Secret::new("evl_1")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"of an earlier store");
+        assert_eq!(drafts(&path), std::slice::from_ref(&draft.draft));
+        draft.keep().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"evl_1\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read_key(&path).unwrap(), Some(Secret::new("evl_1")));

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use crate::client::ClientError;
 use crate::config::ConfigError;
+use crate::process::StartError;
 
 /// What `everline --help` says about exit codes.
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0    done; for `run` and `execution watch`: the execution completed
-  1    the execution did not complete, or the server refused the request or could not be reached
+  1    the execution did not complete; the server, Postgres or NATS refused, or could not be reached
   2    the command line is not usable
   64   the configuration is not usable, or asks for a later release
   70   a defect or a broken environment
@@ -27,6 +28,8 @@ pub enum Failure {
     Usage(String),
     /// The configuration cannot be used, or asks for a later release.
     Config(ConfigError),
+    /// What the process needs is not there, or another process is in the way.
+    Start(StartError),
     /// Everything else.
     Internal(anyhow::Error),
     /// A signal ended it.
@@ -40,7 +43,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Self::BrokenPipe => 0,
-            Self::Unsuccessful | Self::Client(_) => 1,
+            Self::Unsuccessful | Self::Client(_) | Self::Start(_) => 1,
             Self::Usage(_) => 2,
             Self::Config(_) => 64,
             Self::Internal(_) => 70,
@@ -55,6 +58,7 @@ impl Failure {
             Self::BrokenPipe | Self::Unsuccessful | Self::Signal(_) => {}
             Self::Client(error) => say(&error.to_string()),
             Self::Usage(detail) => say(&detail),
+            Self::Start(error) => say(&error.to_string()),
             Self::Config(error) => error.problems.iter().for_each(|problem| say(&problem.to_string())),
             Self::Internal(error) => say(&format!("{error:#}")),
         }
@@ -83,8 +87,12 @@ impl From<ConfigError> for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         // A start that the configuration makes impossible is a matter of the configuration.
-        match error.downcast::<ConfigError>() {
-            Ok(error) => Self::Config(error),
+        let error = match error.downcast::<ConfigError>() {
+            Ok(error) => return Self::Config(error),
+            Err(error) => error,
+        };
+        match error.downcast::<StartError>() {
+            Ok(error) => Self::Start(error),
             Err(error) => Self::Internal(error),
         }
     }

@@ -1,8 +1,8 @@
-//! The `everline` binary as a library: command line, configuration, and the wiring of all roles in one process.
+//! The `everline` binary as a library: command line, configuration, and the wiring of any roles in one process.
 //!
 //! ```text
-//!   main ─► cli ─┬─► embedded ─► command-service, projection-service, agents, gateway   (this process serves)
-//!                └─► client   ─► HTTP                                                   (another one does)
+//!   main ─► cli ─┬─► process ─► command-service, projection-service, agents, gateway   (this process serves)
+//!                └─► client  ─► HTTP                                                   (another one does)
 //!           config: defaults ◄ everline.toml ◄ EVERLINE_* ◄ flags
 //! ```
 //!
@@ -10,9 +10,10 @@
 //! part that ends takes the process with it; nothing is detached; secrets are never printed. Deliberately
 //! absent: rules (`domain`), SQL (the stores), HTTP routes (`gateway`).
 //!
-//! Read in this order: [`embedded`], [`config`], [`cli`], [`client`], [`output`], [`exit`].
+//! Read in this order: [`process`], [`config`], [`cli`], [`client`], [`output`], [`exit`].
 
 pub mod embedded;
+pub mod process;
 mod readiness;
 mod supervision;
 
@@ -23,10 +24,12 @@ pub mod secret;
 
 pub mod cli;
 pub mod client;
+pub mod doctor;
 pub mod exit;
 pub mod logs;
 pub mod output;
 pub mod signals;
 
 pub use admin::AdminKey;
-pub use embedded::{Embedded, EmbeddedOptions, Storage};
+pub use embedded::{Embedded, EmbeddedOptions};
+pub use process::{NatsTarget, Process, ProcessOptions, Role, Roles, Storage};

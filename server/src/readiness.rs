@@ -1,52 +1,46 @@
 //! What `/readyz` and `/metrics` say about the parts of this process.
 
 use async_trait::async_trait;
-use event_store::LogReader;
-use event_store::sqlite::SqliteLog;
+use bus::nats::NatsBus;
+use event_store::{Ownership, Store};
 use gateway::{Dependency, Readiness};
 use projection_service::ProjectionHandle;
 use read_models::{MAIN_PROJECTION, ReadModels};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Failures in a row after which the projection counts as not working; fewer mend themselves.
 const FAILING: u64 = 3;
 
-/// How long a trial write may take.
-const TRIAL: Duration = Duration::from_secs(2);
+/// What NATS is for this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bus {
+    /// Without it the process cannot do its work.
+    Needed,
+    /// Without it something is slower, or later.
+    Useful,
+}
 
-/// The parts of one process that serves.
+/// The parts of one process that serves; those that its roles do not have are absent.
 pub(crate) struct Parts {
-    pub(crate) log: Arc<SqliteLog>,
-    pub(crate) read_models: ReadModels,
-    pub(crate) projections: ProjectionHandle,
+    pub(crate) store: Store,
+    pub(crate) read_models: Option<ReadModels>,
+    pub(crate) projections: Option<ProjectionHandle>,
+    pub(crate) nats: Option<NatsBus>,
+    /// What `nats` is for it.
+    pub(crate) bus: Bus,
+    /// Where this process is a node that owns partitions, and under which name.
+    pub(crate) owner: Option<(Arc<dyn Ownership>, String)>,
 }
 
 #[async_trait]
 impl Readiness for Parts {
     async fn check(&self) -> Vec<Dependency> {
-        let log = self.log.heads().await.err();
-        let models = self.read_models.checkpoints(MAIN_PROJECTION).await.err();
-        if let Some(error) = &log {
-            tracing::error!("the log does not answer: {error}");
-        }
-        let refused = self.refuses_writes().await;
-        if let Some(reason) = &refused {
-            tracing::error!("the log refuses writes: {reason}");
-        }
-        if let Some(error) = &models {
-            tracing::error!("the read models do not answer: {error}");
-        }
-        let failing = self.projections.failures() >= FAILING;
-        vec![
-            match log {
-                Some(_) => dependency("log", false, "it does not answer"),
-                None => dependency("log", refused.is_none(), "it refuses writes; is the disk full?"),
-            },
-            dependency("read_models", models.is_none(), "they do not answer"),
-            dependency("projections", !failing, "they fail and are started again"),
-        ]
+        let (log, models, ownership) = tokio::join!(self.log(), self.models(), self.ownership());
+        let projections = self.projections.as_ref().map(|handle| {
+            dependency("projections", handle.failures() < FAILING, "they fail and are started again")
+        });
+        [Some(log), models, projections, self.connection(), ownership].into_iter().flatten().collect()
     }
 
     fn metrics(&self) -> String {
@@ -58,19 +52,50 @@ impl Readiness for Parts {
 }
 
 impl Parts {
-    /// Why the log refuses writes, if the last one failed and another would as well.
-    ///
-    /// Tried here, since nobody sends commands to a process that is not ready: it would stay so.
-    async fn refuses_writes(&self) -> Option<String> {
-        let reason = self.log.last_write_failed()?;
-        match tokio::time::timeout(TRIAL, self.log.try_write()).await {
-            Ok(_) => self.log.last_write_failed(),
-            Err(_) => Some(reason),
+    async fn log(&self) -> Dependency {
+        if let Err(error) = self.store.reader.heads().await {
+            tracing::error!("the log does not answer: {error}");
+            return dependency("log", false, "it does not answer");
         }
+        let refused = self.store.health.refuses_writes().await;
+        if let Some(reason) = &refused {
+            tracing::error!("the log refuses writes: {reason}");
+        }
+        dependency("log", refused.is_none(), "it refuses writes; is the disk full?")
+    }
+
+    async fn models(&self) -> Option<Dependency> {
+        let models = self.read_models.as_ref()?.checkpoints(MAIN_PROJECTION).await.err();
+        if let Some(error) = &models {
+            tracing::error!("the read models do not answer: {error}");
+        }
+        Some(dependency("read_models", models.is_none(), "they do not answer"))
+    }
+
+    fn connection(&self) -> Option<Dependency> {
+        let connected = self.nats.as_ref()?.status().connected;
+        let ready = connected || self.bus == Bus::Useful;
+        let detail = (!connected).then(|| "NATS is not connected".to_owned());
+        Some(Dependency { name: "bus", ready, detail })
+    }
+
+    /// Whether this node counts as alive, so that partitions come to it.
+    async fn ownership(&self) -> Option<Dependency> {
+        let (ownership, name) = self.owner.as_ref()?;
+        let trouble = match ownership.membership().await {
+            Ok(membership) => (!membership.nodes.iter().any(|node| node.name == *name))
+                .then_some("this node does not count as alive"),
+            Err(error) => {
+                tracing::error!("the table of nodes does not answer: {error}");
+                Some("it does not answer")
+            }
+        };
+        Some(dependency("ownership", trouble.is_none(), trouble.unwrap_or_default()))
     }
 
     fn write_metrics(&self, out: &mut String) -> std::fmt::Result {
-        let lag = self.projections.lag();
+        let Some(projections) = &self.projections else { return Ok(()) };
+        let lag = projections.lag();
         writeln!(
             out,
             "# HELP everline_log_head_offset Last offset of a partition that the projections know of."
@@ -94,20 +119,12 @@ impl Parts {
             )?;
         }
         let counters = [
-            (
-                "everline_projection_events_total",
-                "Events projected since the start.",
-                self.projections.events(),
-            ),
-            (
-                "everline_projection_batches_total",
-                "Transactions since the start.",
-                self.projections.batches(),
-            ),
+            ("everline_projection_events_total", "Events projected since the start.", projections.events()),
+            ("everline_projection_batches_total", "Transactions since the start.", projections.batches()),
             (
                 "everline_projection_parked_streams_total",
                 "Streams parked since the start.",
-                self.projections.parked(),
+                projections.parked(),
             ),
         ];
         for (name, help, value) in counters {

@@ -24,13 +24,17 @@ pub struct NewAdmin {
 }
 
 impl NewAdmin {
-    /// Makes the key and the password valid. Whoever has lost the secrets before this starts over; afterwards
-    /// nobody can make them again.
-    pub async fn store(&self, verifiers: &dyn Verifiers) -> Result<(), AdminError> {
-        // The password comes last: it is what `prepare_admin` looks for, so a crash in between is made good.
-        verifiers.put(&self.key).await?;
-        Ok(verifiers.put(&self.login).await?)
+    /// Makes the key and the password valid, unless another process was faster: then it answers `false`, and nothing
+    /// of this administrator is stored. Whoever has lost the secrets before this starts over; afterwards nobody can
+    /// make them again.
+    pub async fn store(&self, verifiers: &dyn Verifiers) -> Result<bool, AdminError> {
+        Ok(verifiers.put_new(&[self.login.clone(), self.key.clone()]).await?)
     }
+}
+
+/// Whether a text is an API key that is valid.
+pub async fn is_api_key(verifiers: &dyn Verifiers, text: &str) -> Result<bool, AdminError> {
+    Ok(verifiers.find(VerifierKind::ApiKey, TokenHash::of(text).hex()).await?.is_some())
 }
 
 /// Without the secrets: they must not reach a log.

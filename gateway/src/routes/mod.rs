@@ -6,7 +6,7 @@ mod events;
 mod execute;
 mod executions;
 mod expressions;
-mod health;
+pub(crate) mod health;
 mod node_types;
 mod sse;
 mod variables;

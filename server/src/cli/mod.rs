@@ -1,10 +1,12 @@
 //! The command line: what can be typed, and which module does it.
 //!
 //! ```text
-//!   serve      dev, serve: this process is the server          (Embedded)
+//!   serve      dev, serve: this process is the server          (Process)
 //!   run        apply, start, follow, print; --local in-process  (Embedded or Client)
 //!   workflow execution events variable: requests to a server   (Client)
-//!   store      migrate, projection rebuild, log verify: on the files, with the server stopped
+//!   store      migrate, projection, log, cluster: on the databases themselves
+//!   doctor     doctor: looks at everything, changes nothing
+//!   health     health: what a running process says of itself
 //!   settings   config default
 //! ```
 //!
@@ -14,9 +16,11 @@
 
 mod apply;
 mod connection;
+mod doctor;
 mod events;
 mod execution;
 mod follow;
+mod health;
 mod input;
 mod run;
 mod serve;
@@ -46,7 +50,7 @@ pub struct Cli {
 enum Command {
     /// Start everything in one process on the embedded store, for development.
     Dev(serve::DevArgs),
-    /// Start a server.
+    /// Start a server: all of it in one process, or one role of a cluster.
     Serve(serve::ServeArgs),
     /// Apply a workflow definition by its name, run it, show its events and print its output.
     ///
@@ -66,12 +70,20 @@ enum Command {
     /// Variables that expressions see as `vars`: list, set, delete.
     #[command(visible_alias = "variables")]
     Variable(variable::VariableArgs),
-    /// Bring both databases to this version's schema; with the server stopped.
-    Migrate(store::StoreArgs),
-    /// The read models: rebuild.
+    /// Bring both databases to this version's schema; with the server of embedded databases stopped.
+    Migrate(store::MigrateArgs),
+    /// The read models: lag, rebuild.
     Projection(store::ProjectionArgs),
     /// The log itself: verify.
     Log(store::LogArgs),
+    /// The nodes of a cluster on Postgres, and who owns which partition.
+    Cluster(store::ClusterArgs),
+    /// Look at all that a server needs: configuration, disk, databases, NATS, nodes, clocks.
+    ///
+    /// Nothing is changed. Exit code 0 if all is well or there are warnings only, 1 if something is broken.
+    Doctor(store::StoreArgs),
+    /// Ask a running process whether it is ready; for health checks of containers. Exit code 0 if it is, else 1.
+    Health(health::HealthArgs),
     /// The configuration: print a file with every key.
     Config(settings::ConfigArgs),
 }
@@ -85,7 +97,7 @@ impl Cli {
         let output = Output { format: self.output };
         match self.command {
             Command::Dev(args) => serve::dev(args, output).await,
-            Command::Serve(args) => serve::serve(args).await,
+            Command::Serve(args) => serve::serve(args, output).await,
             Command::Run(args) => run::run(args, output).await,
             Command::Workflow(args) => workflow::run(args, output).await,
             Command::Execution(args) => execution::run(args, output).await,
@@ -94,6 +106,9 @@ impl Cli {
             Command::Migrate(args) => store::migrate(args, output).await,
             Command::Projection(args) => store::projection(args, output).await,
             Command::Log(args) => store::log(args, output).await,
+            Command::Cluster(args) => store::cluster(args, output).await,
+            Command::Doctor(args) => doctor::run(args, output).await,
+            Command::Health(args) => health::run(args, output).await,
             Command::Config(args) => settings::run(args, output),
         }
     }

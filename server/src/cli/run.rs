@@ -10,6 +10,7 @@ use super::follow::{self, Events};
 use super::serve::ServerArgs;
 use super::{apply, input};
 use crate::client::{Client, segment};
+use crate::config::ConfigError;
 use crate::embedded::{Embedded, EmbeddedOptions, Storage};
 use crate::exit::Failure;
 use crate::logs;
@@ -75,6 +76,11 @@ impl Work {
 async fn local(data_dir: Option<PathBuf>, work: &Work) -> Result<(), Failure> {
     let temporary = data_dir.is_none();
     let mut config = ServerArgs { config: None, data_dir, port: None }.load()?;
+    if config.log_database().postgres().is_some() {
+        let detail =
+            "`run --local` works on an embedded store; leave database_url out, or run without --local";
+        return Err(ConfigError::single("database_url", detail).into());
+    }
     config.http_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     // Nobody else asks this server, so nobody needs notice of its end.
     config.gateway.drain_notice_ms = 0;
@@ -82,6 +88,8 @@ async fn local(data_dir: Option<PathBuf>, work: &Work) -> Result<(), Failure> {
     logs::start(filter.as_deref().unwrap_or("warn"), config.log_format)?;
 
     let mut options = EmbeddedOptions::from_config(&config, true);
+    // Whatever cluster the environment speaks of, this run is not part of it.
+    options.nats = None;
     if temporary {
         options.storage = Storage::Temporary;
     }

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use toml::Value;
 
 use crate::config::{Config, ConfigError, Flag, Sources, load};
-use crate::embedded::{Embedded, EmbeddedOptions};
 use crate::exit::Failure;
 use crate::logs;
 use crate::output::Output;
+use crate::process::{Process, ProcessOptions, Role, Roles};
 use crate::signals::Signals;
 
 /// Options that every server has.
@@ -37,20 +37,35 @@ pub(super) struct DevArgs {
 /// `everline serve`
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Which roles this process has. `all` needs nothing else; single roles come with the cluster release.
-    role: Role,
+    /// What this process does. `all` needs nothing else; single roles need Postgres and NATS.
+    role: RoleArg,
     #[command(flatten)]
     server: ServerArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Role {
+enum RoleArg {
     All,
     CommandService,
     ProjectionService,
     Gateway,
     Agents,
     Vector,
+}
+
+impl RoleArg {
+    fn roles(self) -> Result<Roles, ConfigError> {
+        match self {
+            Self::All => Ok(Roles::All),
+            Self::CommandService => Ok(Roles::Only(Role::CommandService)),
+            Self::ProjectionService => Ok(Roles::Only(Role::ProjectionService)),
+            Self::Gateway => Ok(Roles::Only(Role::Gateway)),
+            Self::Agents => Ok(Roles::Only(Role::Agents)),
+            Self::Vector => {
+                Err(ConfigError::single("everline serve vector", "vectors come in a later release"))
+            }
+        }
+    }
 }
 
 impl ServerArgs {
@@ -75,81 +90,75 @@ pub(super) async fn dev(args: DevArgs, output: Output) -> Result<(), Failure> {
     let config = args.server.load()?;
     logs::start(&config.log, config.log_format)?;
     let mut signals = Signals::catch()?;
-    let server = start(&config, true, &mut signals).await?;
-    greet(&server, &config, output)?;
-    serve_until_signal(server, signals).await
+    let process = start(ProcessOptions::from_config(&config, true), &mut signals).await?;
+    greet(&process, &config, output)?;
+    serve_until_signal(process, signals).await
 }
 
-pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
-    if args.role != Role::All {
-        let role = args.role.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        return Err(Failure::Config(ConfigError::single(
-            format!("everline serve {role}"),
-            "a role in a process of its own comes with the cluster release (it needs Postgres and NATS); \
-             use `everline serve all`",
-        )));
-    }
+pub(super) async fn serve(args: ServeArgs, output: Output) -> Result<(), Failure> {
+    let roles = args.role.roles()?;
     let config = args.server.load()?;
+    let options = ProcessOptions { roles, ..ProcessOptions::from_config(&config, false) };
+    options.check()?;
     logs::start(&config.log, config.log_format)?;
     let mut signals = Signals::catch()?;
-    let server = start(&config, false, &mut signals).await?;
-    if server.admin.created {
+    let process = start(options, &mut signals).await?;
+    if let Some(admin) = process.admin.as_ref().filter(|admin| admin.created) {
         // The key itself must not reach a log.
         let key_file = config.admin_key_path().display().to_string();
-        tracing::info!(
-            email = server.admin.email,
-            key_file,
-            "the first admin was created and its API key saved"
-        );
+        tracing::info!(email = admin.email, key_file, "the first admin was created and its API key saved");
     }
-    serve_until_signal(server, signals).await
+    if !output.for_people() {
+        output.thing(&json!({"url": process.url, "roles": roles.to_string()}))?;
+    }
+    serve_until_signal(process, signals).await
 }
 
-async fn start(config: &Config, allow_private: bool, signals: &mut Signals) -> Result<Embedded, Failure> {
-    let options = EmbeddedOptions::from_config(config, allow_private);
+async fn start(options: ProcessOptions, signals: &mut Signals) -> Result<Process, Failure> {
     tokio::select! {
-        started = Embedded::start(options) => Ok(started?),
+        started = Process::start(options) => Ok(started?),
         number = signals.next() => Err(Failure::Signal(number)),
     }
 }
 
 /// What a person wants to know first.
-fn greet(server: &Embedded, config: &Config, output: Output) -> Result<(), Failure> {
+fn greet(process: &Process, config: &Config, output: Output) -> Result<(), Failure> {
     let key_file = config.admin_key_path();
+    let admin = process.admin.as_ref().context("a process with all roles has an admin")?;
     if !output.for_people() {
         return output.thing(&json!({
-            "url": server.url, "email": server.admin.email, "key_file": key_file.display().to_string(),
-            "first_start": server.admin.created,
+            "url": process.url, "email": admin.email, "key_file": key_file.display().to_string(),
+            "first_start": admin.created,
         }));
     }
-    output.raw(&format!("Everline is ready at {}", server.url))?;
-    if let Some(key) = server.admin.key.as_ref().filter(|_| server.admin.created) {
-        output.raw(&format!("  admin     {}", server.admin.email))?;
+    output.raw(&format!("Everline is ready at {}", process.url))?;
+    if let Some(key) = admin.key.as_ref().filter(|_| admin.created) {
+        output.raw(&format!("  admin     {}", admin.email))?;
         output.raw(&format!("  API key   {}  (also in {})", key.expose(), key_file.display()))?;
-        if let Some(password) = &server.admin.password {
+        if let Some(password) = &admin.password {
             output.raw(&format!("  password  {}  (shown only now)", password.expose()))?;
         }
-    } else if server.admin.key.is_some() {
+    } else if admin.key.is_some() {
         output.raw(&format!("  API key in {}", key_file.display()))?;
     } else {
-        output.raw(&format!("  no API key in {}; log in as {}", key_file.display(), server.admin.email))?;
+        output.raw(&format!("  no API key in {}; log in as {}", key_file.display(), admin.email))?;
     }
     output.raw("Stop it with Ctrl-C.")
 }
 
 /// Runs until a signal or a failure of a part; a second signal ends the process at once.
-async fn serve_until_signal(mut server: Embedded, mut signals: Signals) -> Result<(), Failure> {
+async fn serve_until_signal(mut process: Process, mut signals: Signals) -> Result<(), Failure> {
     let failure = tokio::select! {
         number = signals.next() => {
             tracing::info!(signal = number, "stopping; another signal stops at once");
             None
         }
-        failure = server.failure() => {
+        failure = process.failure() => {
             tracing::error!("a part of the process failed, so all of it stops: {failure:#}");
             Some(failure)
         }
     };
-    let stopped = signals.unless_repeated(server.shutdown()).await?;
+    let stopped = signals.unless_repeated(process.shutdown()).await?;
     match failure {
         Some(failure) => Err(failure.into()),
         None => Ok(stopped.context("the process did not stop well")?),

@@ -12,6 +12,7 @@ use super::Config;
 use super::environment;
 use super::error::{ConfigError, ConfigProblem};
 use super::keys::{known_keys, unknown_key};
+use super::urls::DatabaseUrl;
 
 /// The file that is read from the working directory if none is named.
 const DEFAULT_FILE_NAME: &str = "everline.toml";
@@ -105,13 +106,20 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
 
 /// What no single key can say.
 fn check(config: &Config) -> Result<(), ConfigError> {
-    if config.log_path() == config.read_models_path() {
-        return Err(ConfigError::single(
-            "read_model_url",
-            "the log and the read models need a file each; choose another path",
-        ));
+    let refuse = |detail: &str| Err(ConfigError::single("read_model_url", detail));
+    match (config.log_database(), config.read_model_database()) {
+        (DatabaseUrl::Sqlite(log), DatabaseUrl::Sqlite(models)) if log == models => {
+            refuse("the log and the read models need a file each; choose another path")
+        }
+        (DatabaseUrl::Sqlite(_), DatabaseUrl::Postgres(_)) => refuse(
+            "the log is in a file and the read models would be on Postgres; set database_url to postgres:// too, or leave this out",
+        ),
+        (DatabaseUrl::Postgres(_), DatabaseUrl::Sqlite(_)) => refuse(
+            "the log is on Postgres and the read models would be in a file; use postgres://, or leave this out for the same database",
+        ),
+        (DatabaseUrl::Sqlite(_), DatabaseUrl::Sqlite(_))
+        | (DatabaseUrl::Postgres(_), DatabaseUrl::Postgres(_)) => Ok(()),
     }
-    Ok(())
 }
 
 fn usable_value(setting: &Setting, known: &[String]) -> Result<Value, String> {

@@ -9,12 +9,14 @@
 //! is never printed. Keys of later releases are known and refused, so that nobody believes that they work.
 //! Deliberately absent: what the settings do; [`crate::embedded`] hands them to the crates.
 
+mod cluster;
 mod environment;
 mod error;
 mod keys;
 mod layers;
 #[cfg(test)]
 mod tests;
+mod urls;
 mod values;
 
 use agents::AgentsConfig;
@@ -24,11 +26,13 @@ use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+pub use cluster::{NatsConfig, PostgresConfig, Replicas};
 pub use environment::{CLIENT_VARIABLES, injected_by_kubernetes};
 pub use error::{ConfigError, ConfigProblem};
 pub use keys::known_keys;
 pub use layers::{Flag, Sources, load};
-pub use values::{LogFormat, Partitions, SqliteUrl};
+pub use urls::{DatabaseUrl, NatsUrl, PostgresUrl};
+pub use values::{LogFormat, Partitions};
 
 use crate::secret::Secret;
 
@@ -41,10 +45,13 @@ pub const DEFAULT_FILE: &str = include_str!("../../everline.default.toml");
 pub struct Config {
     /// Where the embedded store and `admin.key` live.
     pub data_dir: PathBuf,
-    /// The log's database, `sqlite://<path>`; `<data_dir>/log.db` if absent.
-    pub database_url: Option<SqliteUrl>,
-    /// The read models' database, `sqlite://<path>`; `<data_dir>/read-models.db` if absent.
-    pub read_model_url: Option<SqliteUrl>,
+    /// The log's database, `sqlite://<path>` or `postgres://…`; `<data_dir>/log.db` if absent.
+    pub database_url: Option<DatabaseUrl>,
+    /// The read models' database, of the same kind as the log's. Absent: `<data_dir>/read-models.db`, or with a log
+    /// on Postgres the same database.
+    pub read_model_url: Option<DatabaseUrl>,
+    /// NATS, `nats://…` or `tls://…`, several separated by commas. Absent: nothing leaves this process.
+    pub nats_url: Option<NatsUrl>,
     /// Partitions of the log, fixed when it is created: 16 if absent, or what an existing log has.
     pub partitions: Option<Partitions>,
     /// Where HTTP is served.
@@ -60,6 +67,12 @@ pub struct Config {
     /// How long each part may take to stop, in milliseconds, before it is cut off. More than what the parts give
     /// their own work (`gateway.drain_*_ms`, `agents.shutdown_grace_ms`).
     pub shutdown_timeout_ms: u32,
+    /// How long a start waits for Postgres and NATS, in milliseconds.
+    pub startup_timeout_ms: u32,
+    /// How Postgres is used.
+    pub postgres: PostgresConfig,
+    /// How NATS is used.
+    pub nats: NatsConfig,
     /// What workers may reach.
     pub egress: Egress,
     /// The only writer of the log.
@@ -68,9 +81,6 @@ pub struct Config {
     pub agents: AgentsConfig,
     /// The HTTP surface.
     pub gateway: GatewayConfig,
-    /// NATS; refused until the cluster release.
-    #[serde(deserialize_with = "values::cluster_release")]
-    pub nats_url: Option<Secret>,
     /// Where large values live if not in the log's database; refused until a later release.
     #[serde(deserialize_with = "values::blob_release")]
     pub blob_url: Option<Secret>,
@@ -103,6 +113,7 @@ impl Default for Config {
             data_dir: PathBuf::from(".everline"),
             database_url: None,
             read_model_url: None,
+            nats_url: None,
             partitions: None,
             http_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
             log: "info".to_owned(),
@@ -110,11 +121,13 @@ impl Default for Config {
             bootstrap_admin_email: "admin@everline.local".to_owned(),
             bootstrap_admin_password: None,
             shutdown_timeout_ms: 15_000,
+            startup_timeout_ms: 30_000,
+            postgres: PostgresConfig::default(),
+            nats: NatsConfig::default(),
             egress: Egress::default(),
             command_service: CommandServiceConfig::default(),
             agents: AgentsConfig::default(),
             gateway: GatewayConfig::default(),
-            nats_url: None,
             blob_url: None,
             qdrant_url: None,
             grpc_addr: None,
@@ -125,16 +138,18 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The file of the log.
-    pub fn log_path(&self) -> PathBuf {
-        self.database_url.as_ref().map_or_else(|| self.data_dir.join("log.db"), |url| url.path().to_owned())
+    /// Where the log is: `database_url`, else a file in the data directory.
+    pub fn log_database(&self) -> DatabaseUrl {
+        self.database_url.clone().unwrap_or_else(|| DatabaseUrl::Sqlite(self.data_dir.join("log.db")))
     }
 
-    /// The file of the read models.
-    pub fn read_models_path(&self) -> PathBuf {
-        self.read_model_url
-            .as_ref()
-            .map_or_else(|| self.data_dir.join("read-models.db"), |url| url.path().to_owned())
+    /// Where the read models are: `read_model_url`, else beside the log.
+    pub fn read_model_database(&self) -> DatabaseUrl {
+        match (&self.read_model_url, &self.database_url) {
+            (Some(url), _) => url.clone(),
+            (None, Some(DatabaseUrl::Postgres(url))) => DatabaseUrl::Postgres(url.clone()),
+            (None, _) => DatabaseUrl::Sqlite(self.data_dir.join("read-models.db")),
+        }
     }
 
     /// Where the first start saves the admin's API key, and the command line finds it.

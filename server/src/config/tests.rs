@@ -49,7 +49,7 @@ fn a_later_layer_wins_key_by_key() {
 fn every_defect_of_every_layer_is_reported_with_its_origin() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("my.toml");
-    std::fs::write(&file, "data_dri = \"x\"\n[egress]\nallow_private = \"perhaps\"\n[nats]\n").unwrap();
+    std::fs::write(&file, "data_dri = \"x\"\n[egress]\nallow_private = \"perhaps\"\n[nets]\n").unwrap();
     let text = refusal(load(&Sources {
         file: Some(file),
         environment: environment(&[("EVERLINE_PARTITIONS", "0"), ("EVERLINE_COLOUR", "blue")]),
@@ -58,7 +58,7 @@ fn every_defect_of_every_layer_is_reported_with_its_origin() {
     for part in [
         "my.toml: data_dri: unknown key `data_dri`; did you mean `data_dir`?",
         "my.toml: egress.allow_private: invalid type: string \"perhaps\", expected a boolean",
-        "my.toml: nats: unknown key `nats`",
+        "my.toml: nets: unknown key `nets`",
         "EVERLINE_PARTITIONS: 0 is out of range; use 1 to 4096",
         "EVERLINE_COLOUR: unknown key `colour`",
     ] {
@@ -70,8 +70,6 @@ fn every_defect_of_every_layer_is_reported_with_its_origin() {
 #[test]
 fn what_comes_in_a_later_release_is_refused_in_words() {
     for (name, value) in [
-        ("EVERLINE_DATABASE_URL", "postgres://everline:hunter2@db/everline"),
-        ("EVERLINE_NATS_URL", "nats://hunter2@bus:4222"),
         ("EVERLINE_QDRANT_URL", "http://hunter2"),
         ("EVERLINE_GRPC_ADDR", "hunter2"),
         ("EVERLINE_BLOB_URL", "s3://hunter2"),
@@ -87,10 +85,54 @@ fn what_comes_in_a_later_release_is_refused_in_words() {
 #[test]
 fn a_database_is_a_path_after_sqlite() {
     let config = with_environment(&[("EVERLINE_DATABASE_URL", "sqlite:///var/lib/everline/log.db")]).unwrap();
-    assert_eq!(config.log_path(), Path::new("/var/lib/everline/log.db"));
+    assert_eq!(config.log_database().file(), Some(Path::new("/var/lib/everline/log.db")));
     assert!(refusal(with_environment(&[("EVERLINE_DATABASE_URL", "mysql://x")])).contains("sqlite://<path>"));
     let same = [("EVERLINE_DATABASE_URL", "sqlite://a.db"), ("EVERLINE_READ_MODEL_URL", "sqlite://a.db")];
     assert!(refusal(with_environment(&same)).contains("a file each"));
+}
+
+#[test]
+fn read_models_are_beside_the_log_unless_a_url_says_otherwise() {
+    let postgres = ("EVERLINE_DATABASE_URL", "postgres://u:hunter2@db/everline");
+    let config = with_environment(&[postgres]).unwrap();
+    assert_eq!(config.read_model_database(), config.log_database());
+    let elsewhere = ("EVERLINE_READ_MODEL_URL", "postgres://u:hunter2@reads/everline");
+    let config = with_environment(&[postgres, elsewhere]).unwrap();
+    assert_ne!(config.read_model_database(), config.log_database());
+    assert!(!format!("{config:?}").contains("hunter2"));
+
+    let file = ("EVERLINE_READ_MODEL_URL", "sqlite://reads.db");
+    assert!(refusal(with_environment(&[postgres, file])).contains("would be in a file"));
+    assert!(refusal(with_environment(&[elsewhere])).contains("would be on Postgres"));
+}
+
+#[test]
+fn urls_of_the_cluster_may_come_from_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let database = write("database", "postgres://u:hunter2@db/everline\n");
+    let nats = write("nats", "nats://hunter2@bus:4222\n");
+    let variables = [("EVERLINE_DATABASE_URL_FILE", &*database), ("EVERLINE_NATS_URL_FILE", &*nats)];
+    let config = with_environment(&variables).unwrap();
+    assert!(config.log_database().postgres().is_some() && config.nats_url.is_some());
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn settings_of_the_cluster_have_bounds() {
+    for (name, value) in [
+        ("EVERLINE_NATS__REPLICAS", "0"),
+        ("EVERLINE_NATS__REPLICAS", "6"),
+        ("EVERLINE_POSTGRES__CONNECTIONS", "0"),
+        ("EVERLINE_POSTGRES__STATEMENT_TIMEOUT_MS", "0"),
+        ("EVERLINE_NATS__EVENTS_MAX_AGE_HOURS", "0"),
+    ] {
+        assert!(refusal(with_environment(&[(name, value)])).starts_with(name), "{name}={value}");
+    }
 }
 
 #[test]

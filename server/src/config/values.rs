@@ -2,7 +2,6 @@
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
-use std::path::{Path, PathBuf};
 
 use crate::secret::Secret;
 
@@ -33,38 +32,12 @@ impl<'de> Deserialize<'de> for Partitions {
     }
 }
 
-/// The path of an SQLite database, written `sqlite://<path>`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SqliteUrl(PathBuf);
-
-impl SqliteUrl {
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for SqliteUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Read as a secret, because a Postgres URL holds a password that no message may quote.
-        let text = Secret::deserialize(deserializer)?;
-        let text = text.expose();
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Err(Error::custom(
-                "Postgres comes in a later release; use sqlite://<path>, or leave it out for a file in the data directory",
-            ));
-        }
-        let path = text
-            .strip_prefix("sqlite://")
-            .ok_or_else(|| Error::custom("not a database URL; write sqlite://<path>"))?;
-        if path.is_empty() || path.contains('?') || path == ":memory:" {
-            return Err(Error::custom("sqlite:// needs the path of a file and no parameters"));
-        }
-        Ok(Self(PathBuf::from(path)))
-    }
-}
-
-fn ranged<'de, D: Deserializer<'de>>(deserializer: D, least: u16, most: u16) -> Result<u16, D::Error> {
+/// A whole number within bounds.
+pub(super) fn ranged<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    least: u16,
+    most: u16,
+) -> Result<u16, D::Error> {
     let value = i64::deserialize(deserializer)?;
     match u16::try_from(value) {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
@@ -88,8 +61,6 @@ macro_rules! later_release {
 }
 
 later_release! {
-    /// `nats_url`.
-    cluster_release = "NATS comes in a later release; leave it out, and commands, events and tasks stay inside this process";
     /// `blob_url`.
     blob_release = "a blob store of its own comes in a later release; leave it out, and large values are kept in the log's database";
     /// `qdrant_url`.

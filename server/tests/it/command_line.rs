@@ -94,11 +94,20 @@ async fn a_failed_execution_exits_with_1_and_says_why() {
 async fn a_configuration_that_cannot_be_used_exits_with_64() {
     let directory = tempfile::tempdir().unwrap();
     let cases = [
-        ("dev", "EVERLINE_DATABASE_URL", "postgres://u:hunter2@h/d", "later release"),
-        ("dev", "EVERLINE_NATS_URL", "nats://h:4222", "later release"),
+        ("dev", "EVERLINE_DATABASE_URL", "postgres://u:hunter2@h", "database is missing"),
+        ("dev", "EVERLINE_READ_MODEL_URL", "postgres://u:hunter2@h/d", "would be on Postgres"),
+        ("dev", "EVERLINE_NATS_URL", "http://hunter2@h:4222", "begins with nats://"),
         ("serve all", "EVERLINE_NO_SUCH_THING", "1", "unknown key `no_such_thing`"),
         ("serve all", "EVERLINE_LOG", "a=b=c", "not a log filter"),
-        ("serve gateway", "UNRELATED", "", "cluster release"),
+        ("serve gateway", "UNRELATED", "", "database_url: `everline serve gateway` needs Postgres"),
+        (
+            "serve agents",
+            "EVERLINE_DATABASE_URL",
+            "postgres://u:hunter2@h/d",
+            "nats_url: `everline serve agents`",
+        ),
+        ("serve vector", "UNRELATED", "", "later release"),
+        ("cluster nodes", "UNRELATED", "", "an embedded store has one process"),
         ("dev --config nowhere.toml", "UNRELATED", "", "cannot be read"),
     ];
     for (arguments, name, value, said) in cases {
@@ -114,6 +123,53 @@ async fn a_configuration_that_cannot_be_used_exits_with_64() {
             "{arguments:?} left something behind"
         );
     }
+}
+
+#[tokio::test]
+async fn run_local_works_on_no_other_store_than_an_embedded_one() {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), "doubling.json", &doubling());
+    let mut command = everline(directory.path(), &["run", "--local", "doubling.json"]);
+    command.env("EVERLINE_DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/d");
+    let done = output(command).await;
+    let stderr = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(64), "{stderr}");
+    assert!(stderr.contains("embedded store") && !stderr.contains("hunter2"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_needed_and_not_there_is_named_when_the_time_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = everline(directory.path(), &["serve", "all", "--port", "0"]);
+    command.env("EVERLINE_DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/d");
+    command.env("EVERLINE_STARTUP_TIMEOUT_MS", "300");
+    let done = output(command).await;
+    let stderr = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{stderr}");
+    for part in ["the log's database postgres://127.0.0.1:1/d", "within 300 ms", "startup_timeout_ms"] {
+        assert!(stderr.contains(part), "{part} in {stderr}");
+    }
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_store_is_only_created_where_that_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let done = output(everline(directory.path(), &["migrate", "--data-dir", "mistyped"])).await;
+    let stderr = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("there is no log at mistyped/log.db") && stderr.contains("--create"), "{stderr}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+
+    let done = output(everline(directory.path(), &["migrate", "--data-dir", "meant", "--create"])).await;
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let done =
+        output(everline(directory.path(), &["projection", "lag", "--data-dir", "meant", "--output", "json"]))
+            .await;
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert_eq!(text(&done.stdout).lines().count(), 16);
+    let first: Value = serde_json::from_str(text(&done.stdout).lines().next().unwrap()).unwrap();
+    assert_eq!(first, json!({"partition": 0, "head": 0, "projected": 0, "behind": 0}));
 }
 
 #[tokio::test]
@@ -205,8 +261,11 @@ async fn dev_serves_the_command_line_and_ends_well() {
     assert!(said(&asked(&["variable", "list"]).await).contains("http://shop"));
     said(&asked(&["variable", "delete", "shop"]).await);
     said(&asked(&["workflow", "delete", "doubling"]).await);
+    let healthy = asked(&["health", "--url", &url, "--output", "json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&said(&healthy)).unwrap()["checks"]["log"]["status"], "ok");
     assert_eq!(asked(&["workflow", "get", "doubling"]).await.status.code(), Some(1));
     assert_eq!(terminate(&mut child).await, Some(0));
+    assert_eq!(asked(&["health", "--url", &url]).await.status.code(), Some(1));
     assert!(said(&asked(&["migrate"]).await).contains("up to date"));
 }
 

@@ -8,6 +8,7 @@
 mod bad_input;
 mod cluster;
 mod command_line;
+mod compose;
 mod crash;
 mod endurance;
 mod examples;
