@@ -1,4 +1,4 @@
-//! After a start: finds what was in flight and goes on with it.
+//! After a takeover: finds what was in flight and goes on with it.
 //!
 //! Every attempt of a worker node has a deadline row among the wakeups, and every delay and back-off its timer
 //! row. So the wakeups that lie ahead of unfinished streams name everything that must be picked up; nothing else
@@ -39,7 +39,7 @@ pub(crate) async fn recover(
         match in_flight(&**log, stream).await {
             Ok(tasks) => {
                 for (task, priority) in tasks {
-                    dispatcher.ready(task, priority);
+                    dispatcher.recovered(task, priority);
                     found += 1;
                 }
             }
