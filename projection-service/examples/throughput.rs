@@ -1,10 +1,11 @@
 //! How fast the projection is, and what 20,000 events/s cost it.
 //!
-//! `cargo run --release -p projection-service --example throughput`
+//! `cargo run --release -p projection-service --example throughput [-- --postgres URL]`
 //!
 //! Executions of three nodes: started, three times node.completed, completed. First through the feed at a fixed
 //! rate, once with all five events in one commit and once in three commits; then from the log, as fast as it
-//! goes. CPU is the whole process's, the publisher's included.
+//! goes. CPU is the whole process's, the publisher's included, but not that of a Postgres. There every part gets a
+//! database of its own beside the URL's, dropped at the end.
 
 use bytes::Bytes;
 use serde_json::{Map, json};
@@ -24,7 +25,9 @@ use domain::time::Timestamp;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
 use event_store::{Append, Batch, Log, StreamAppend};
 use projection_service::{ProjectionConfig, ProjectionService, rebuild};
-use read_models::ReadModels;
+use read_models::{PostgresOptions, ReadModels};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions};
 
 const PARTITIONS: u16 = 16;
 const RATE: usize = 20_000;
@@ -36,13 +39,61 @@ type Failure = Box<dyn std::error::Error>;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Failure> {
-    live("five events in one commit", &[(0, 5)]).await?;
-    live("five events in three commits", &[(0, 1), (1, 3), (3, 5)]).await?;
-    from_log().await
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let server = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => None,
+        ["--postgres", url] => Some(url),
+        _ => return Err("usage: throughput [--postgres URL]".into()),
+    };
+    for part in 0..3 {
+        let place = Place::new(server, part).await?;
+        let models = place.open().await?;
+        match part {
+            0 => live("five events in one commit", &[(0, 5)], models.clone()).await?,
+            1 => live("five events in three commits", &[(0, 1), (1, 3), (3, 5)], models.clone()).await?,
+            _ => from_log(models.clone()).await?,
+        }
+        models.close().await;
+        place.remove().await?;
+    }
+    Ok(())
+}
+
+/// Where the read models of one part are.
+enum Place {
+    File,
+    Server { url: Box<PgConnectOptions>, own: String, database: String },
+}
+
+impl Place {
+    async fn new(server: Option<&str>, part: usize) -> Result<Self, Failure> {
+        let Some(server) = server else { return Ok(Self::File) };
+        let database = format!("throughput_{}_{part}", std::process::id());
+        let url: PgConnectOptions = server.parse()?;
+        let (base, _) = server.rsplit_once('/').ok_or("the URL names no database")?;
+        let create = AssertSqlSafe(format!("create database {database}"));
+        sqlx::query(create).execute(&mut url.connect().await?).await?;
+        Ok(Self::Server { url: Box::new(url), own: format!("{base}/{database}"), database })
+    }
+
+    async fn open(&self) -> Result<ReadModels, Failure> {
+        Ok(match self {
+            Self::File => ReadModels::open_temporary().await?,
+            Self::Server { own, .. } => ReadModels::open_postgres(PostgresOptions::new(own)).await?,
+        })
+    }
+
+    async fn remove(self) -> Result<(), Failure> {
+        if let Self::Server { url, database, .. } = self {
+            let drop = AssertSqlSafe(format!("drop database {database}"));
+            sqlx::query(drop).execute(&mut url.connect().await?).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Publishes [`RATE`] events a second; `parts` says how an execution's events fall into commits.
-async fn live(name: &str, parts: &[(usize, usize)]) -> Result<(), Failure> {
+async fn live(name: &str, parts: &[(usize, usize)], models: ReadModels) -> Result<(), Failure> {
     let ticks = SECONDS * COMMITS_PER_SECOND;
     let per_tick = RATE / COMMITS_PER_SECOND / 5;
     // Tick t commits part k of the executions that began k ticks x 20 earlier, so that parts meet in few batches.
@@ -71,7 +122,6 @@ async fn live(name: &str, parts: &[(usize, usize)]) -> Result<(), Failure> {
 
     let log = Arc::new(SqliteLog::open_temporary(SqliteOptions::default()).await?);
     let feed = Arc::new(InProcessFeed::new());
-    let models = ReadModels::open_temporary().await?;
     let service = ProjectionService::new(ProjectionConfig::default(), log, feed.clone(), models.clone());
     let handle = service.handle();
     let shutdown = CancellationToken::new();
@@ -110,7 +160,7 @@ fn committed((partition, events): (u16, Vec<Arc<RecordedEvent>>)) -> CommittedBa
 }
 
 /// Projects [`FROM_LOG`] executions from the log, then rebuilds.
-async fn from_log() -> Result<(), Failure> {
+async fn from_log(models: ReadModels) -> Result<(), Failure> {
     let log = SqliteLog::open_temporary(SqliteOptions::default()).await?;
     let mut heads = BTreeMap::new();
     for partition in (0..PARTITIONS).map(Partition) {
@@ -123,7 +173,6 @@ async fn from_log() -> Result<(), Failure> {
         let committed = log.append(Arc::new(batch)).await?;
         heads.extend(committed.heads.iter().map(|head| (head.partition, *head)));
     }
-    let models = ReadModels::open_temporary().await?;
     let config = ProjectionConfig::default();
     let log = Arc::new(log);
     let feed = Arc::new(InProcessFeed::new());

@@ -22,7 +22,7 @@ pub struct ProjectionConfig {
     pub min_backoff: Duration,
     /// The longest pause after a failure.
     pub max_backoff: Duration,
-    /// Failures in a row after which the service gives up.
+    /// Failures in a row after which the service gives up. Those of a database that is away for a while do not count.
     pub max_failures: u32,
 }
 

@@ -55,6 +55,15 @@ impl ProjectionError {
         matches!(self, Self::Exchanged { .. } | Self::Models(ReadModelError::Conflict { .. }))
     }
 
+    /// Whether a database cannot be worked with at present. That is waited out, however long it lasts.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Log(StoreError::Database { source, .. }) => read_models::is_outage(source),
+            Self::Models(error) => error.is_outage(),
+            Self::Log(_) | Self::Exchanged { .. } | Self::Damaged { .. } | Self::AheadOfLog { .. } => false,
+        }
+    }
+
     /// Whether starting again from the checkpoints may help.
     pub fn is_transient(&self) -> bool {
         match self {

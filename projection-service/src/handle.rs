@@ -1,9 +1,15 @@
-//! Looking at a running projection from outside.
+//! Looking at a projection: from inside its process while it runs, or from any other.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::ids::Partition;
+use event_store::LogReader;
+use read_models::{MAIN_PROJECTION, ReadModels};
+
+use crate::error::ProjectionError;
+use crate::intake::head_of;
 
 /// How far a projection is in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +27,24 @@ impl PartitionLag {
     pub fn events(&self) -> u64 {
         self.head.saturating_sub(self.projected)
     }
+}
+
+/// The lag of every partition, ascending, of whatever service keeps these read models.
+///
+/// Partitions that only the checkpoints have are among them, with no events in the log.
+pub async fn lag(log: &dyn LogReader, models: &ReadModels) -> Result<Vec<PartitionLag>, ProjectionError> {
+    // The checkpoints first: read the other way round, a projection that keeps up could seem to be ahead.
+    let checkpoints: BTreeMap<Partition, u64> =
+        models.checkpoints(MAIN_PROJECTION).await?.into_iter().collect();
+    let heads = log.heads().await?;
+    let mut partitions: BTreeSet<Partition> = (0..log.partitions()).map(Partition).collect();
+    partitions.extend(checkpoints.keys());
+    let lag_of = |partition| PartitionLag {
+        partition,
+        projected: checkpoints.get(&partition).copied().unwrap_or(0),
+        head: head_of(&heads, partition),
+    };
+    Ok(partitions.into_iter().map(lag_of).collect())
 }
 
 /// Sees how a projection gets on. Cheap to clone.

@@ -107,6 +107,8 @@ impl Intake {
         }
     }
 
+    /// A batch without events is its owner's sign of life: it begins where the log goes on, and so sends a reader
+    /// that has missed something to the log like any other batch.
     fn hear_batch(&mut self, batch: &CommittedBatch) {
         let Some(position) = self.positions.get_mut(usize::from(batch.partition.0)) else { return };
         if batch.first_offset > *position + 1 {
@@ -153,5 +155,42 @@ impl Intake {
             self.batch.push(Arc::new(event));
         }
         Ok(more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(position: u64) -> Intake {
+        let mut intake = Intake::new(2, &[(Partition(1), position)], &ProjectionConfig::default());
+        intake.behind.clear();
+        intake
+    }
+
+    fn sign_of_life(partition: u16, head: u64) -> FeedMessage {
+        let partition = Partition(partition);
+        FeedMessage::Batch(Arc::new(CommittedBatch { partition, first_offset: head + 1, events: Vec::new() }))
+    }
+
+    #[test]
+    fn a_sign_of_life_beyond_what_is_known_sends_the_reader_to_that_partition_of_the_log() {
+        let mut intake = at(7);
+        intake.hear(&sign_of_life(1, 9));
+        intake.hear(&sign_of_life(1, 9));
+        assert_eq!(intake.behind, [Partition(1)]);
+        assert!(intake.is_empty());
+    }
+
+    #[test]
+    fn a_sign_of_life_of_what_is_known_or_is_no_partition_of_ours_changes_nothing() {
+        let mut intake = at(7);
+        for head in [7, 3, 0] {
+            intake.hear(&sign_of_life(1, head));
+        }
+        intake.hear(&sign_of_life(0, 0));
+        intake.hear(&sign_of_life(9, 100));
+        assert!(!intake.is_behind() && intake.is_empty());
+        assert_eq!(intake.positions().collect::<Vec<_>>(), [(Partition(0), 0), (Partition(1), 7)]);
     }
 }

@@ -27,6 +27,6 @@ pub mod service;
 
 pub use config::ProjectionConfig;
 pub use error::ProjectionError;
-pub use handle::{PartitionLag, ProjectionHandle};
+pub use handle::{PartitionLag, ProjectionHandle, lag};
 pub use rebuild::{Rebuilt, rebuild};
 pub use service::ProjectionService;

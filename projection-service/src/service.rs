@@ -3,7 +3,8 @@
 //! Start-up, normal running and every recovery are the same path: read the checkpoints, be behind everywhere,
 //! page the log until nothing is left, take the feed where it follows on. The feed is subscribed to before the
 //! first page is read, so that nothing falls between the two. Whatever fails, the next round begins there again.
-//! Checkpoints beyond the end of the log end it: they are of another log, or of a later state of this one.
+//! Checkpoints beyond the end of the log end it: they are of another log, or of a later state of this one. A
+//! database that is away does not: it is waited for.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,7 +50,8 @@ impl ProjectionService {
     }
 
     /// Runs until `shutdown`; the batch under way is finished. Fails when something is wrong that another try
-    /// does not mend, such as read models that are ahead of the log, or after `max_failures` in a row.
+    /// does not mend, such as read models that are ahead of the log, or after `max_failures` in a row that were not
+    /// for a database that is away.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ProjectionError> {
         let mut follower = Follower {
             subscription: Some(self.feed.subscribe()),
@@ -57,6 +59,7 @@ impl ProjectionService {
             intake: Intake::new(self.log.partitions(), &[], &self.config),
             progress: self.progress,
             log: self.log,
+            defects: 0,
             last_commit: None,
             next_check: Instant::now(),
             checked: Vec::new(),
@@ -86,6 +89,8 @@ struct Follower {
     projector: Projector,
     intake: Intake,
     progress: Arc<Progress>,
+    /// Failures in a row, without those for a database that was away.
+    defects: u32,
     last_commit: Option<Instant>,
     next_check: Instant,
     /// The positions at the last comparison with the log's heads.
@@ -94,14 +99,17 @@ struct Follower {
 
 impl Follower {
     /// How long to wait before the next try; the error itself if there should be none.
-    fn pause_after(&self, error: ProjectionError) -> Result<Duration, ProjectionError> {
+    fn pause_after(&mut self, error: ProjectionError) -> Result<Duration, ProjectionError> {
         if error.is_lost_race() {
             tracing::info!(%error, "the projection goes on from the checkpoints of another writer");
             return Ok(self.config.min_backoff);
         }
         let failures = self.progress.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if !error.is_transient() || failures > u64::from(self.config.max_failures) {
-            return Err(error);
+        if !error.is_outage() {
+            self.defects += 1;
+            if !error.is_transient() || self.defects > self.config.max_failures {
+                return Err(error);
+            }
         }
         let pause = backoff(&self.config, failures);
         tracing::warn!(
@@ -133,6 +141,9 @@ impl Follower {
             } else if self.intake.is_full() || (!self.intake.is_empty() && self.due() <= Instant::now()) {
                 self.commit().await?;
             } else {
+                if self.intake.is_empty() {
+                    self.note_success();
+                }
                 self.wait(shutdown).await;
             }
         }
@@ -211,8 +222,14 @@ impl Follower {
         progress.batches.fetch_add(1, Ordering::Relaxed);
         progress.parked.fetch_add(trouble.parked, Ordering::Relaxed);
         progress.skipped.fetch_add(trouble.skipped, Ordering::Relaxed);
-        progress.failures.store(0, Ordering::Relaxed);
+        self.note_success();
         Ok(())
+    }
+
+    /// Everything known is projected, or at least one batch more: whatever failed before is over.
+    fn note_success(&mut self) {
+        self.defects = 0;
+        self.progress.failures.store(0, Ordering::Relaxed);
     }
 }
 

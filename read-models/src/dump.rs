@@ -1,8 +1,8 @@
 //! Every row of a table as text, for comparing a live table with a rebuilt one and for `doctor`.
 
-use sqlx::{AssertSqlSafe, Row};
-
 use crate::ReadModelError;
+use crate::backend::Db;
+use crate::sql::Columns;
 use crate::store::ReadModels;
 
 /// A table that can be dumped.
@@ -37,22 +37,20 @@ impl Table {
 }
 
 impl ReadModels {
-    /// All rows of a table in the order of its key, each as its columns' SQL literals. Not bounded: for tests
-    /// and tools, never for a request.
+    /// All rows of a table in the order of its key, each as its columns' SQL literals, in the
+    /// words of SQLite whichever the database, so that dumps compare. Not bounded: for tests and tools, never for a
+    /// request.
     pub async fn dump_rows(&self, table: Table) -> Result<Vec<Vec<String>>, ReadModelError> {
-        let failed = || ReadModelError::database("dump a table");
-        let columns = sqlx::query("select name from pragma_table_info($1) order by cid")
-            .bind(table.name())
-            .fetch_all(&self.inner.readers)
-            .await
-            .map_err(failed())?;
-        let columns: Result<Vec<String>, _> = columns.iter().map(|row| row.try_get(0)).collect();
-        let columns = columns.map_err(failed())?;
-        let quoted: Vec<String> = columns.iter().map(|name| format!("quote({name})")).collect();
-        let sql = format!("select {} from {} order by 1, 2, 3", quoted.join(", "), table.name());
-        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.inner.readers).await.map_err(failed())?;
+        let dumped = match &self.inner.db {
+            Db::Sqlite(pools) => pools.dump(table.name()).await,
+            Db::Postgres(pools) => pools.dump(table.name()).await,
+        };
+        let (columns, rows) = dumped.map_err(ReadModelError::database("dump a table"))?;
         rows.iter()
-            .map(|row| (0..columns.len()).map(|index| row.try_get(index).map_err(failed())).collect())
+            .map(|row| {
+                let mut cells = Columns::of(row, table.name());
+                (0..columns).map(|_| cells.take()).collect()
+            })
             .collect()
     }
 }

@@ -33,9 +33,14 @@ pub enum ReadModelError {
     },
     /// The schema could not be brought up to date.
     #[error(
-        "the read models' database could not be migrated; delete the file, it is derived from the log again"
+        "the read models' database could not be migrated; delete it (the file, or on Postgres the schema everline_read): it is derived from the log again"
     )]
     Migration(#[source] sqlx::migrate::MigrateError),
+    /// Rebuilt tables could not be exchanged: somebody reads the old ones in a long transaction.
+    #[error(
+        "the rebuilt tables could not be put in the place of the old ones, which somebody keeps reading (a dump?)"
+    )]
+    Busy,
     /// What is stored does not decode.
     #[error("{table} row {id} does not decode; rebuild the projection")]
     Corrupt {
@@ -76,8 +81,51 @@ impl ReadModelError {
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Conflict { .. } | Self::Database { .. } => true,
+            Self::Conflict { .. } | Self::Database { .. } | Self::Busy => true,
             Self::Filter(_) | Self::Migration(_) | Self::Corrupt { .. } | Self::Encode { .. } => false,
         }
+    }
+
+    /// Whether the database cannot be worked with at present, through no fault of the call: it is down, starts,
+    /// fails over, or has no room. Such errors are to be waited out, however long they last.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if is_outage(source))
+    }
+}
+
+/// Whether an error of a database means that it cannot be worked with at present. A file that fails is none: it
+/// does not come back by itself.
+pub fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_outage_state(&code)),
+        _ => false,
+    }
+}
+
+/// SQLSTATEs: connection exceptions (PgBouncer says `08P01` of a server that it has lost), insufficient resources,
+/// shutdowns and starts, failing disks, a standby, and a transaction that this process was too slow for.
+fn is_outage_state(code: &str) -> bool {
+    // SQLite's numbers are shorter.
+    code.len() == 5
+        && (code.starts_with("08")
+            || code.starts_with("53")
+            || ["57P01", "57P02", "57P03", "57P05", "58030", "25006", "25P03"].contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_from_a_statement_that_is_wrong() {
+        for code in ["08006", "08P01", "53300", "57P01", "57P03", "58030", "25006"] {
+            assert!(is_outage_state(code), "{code}");
+        }
+        for code in ["42P01", "23505", "22021", "57014", "55P03", "5", "1555", "2067"] {
+            assert!(!is_outage_state(code), "{code}");
+        }
+        assert!(is_outage(&sqlx::Error::PoolTimedOut));
+        assert!(!is_outage(&sqlx::Error::RowNotFound));
     }
 }

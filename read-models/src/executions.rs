@@ -4,7 +4,6 @@
 //! [`SCAN_ROWS`] rows per page: a page of a rare status may be short and still have a successor, so that no
 //! request can read a tenant's whole history.
 
-use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use domain::execution::ExecutionStatus;
@@ -13,8 +12,9 @@ use domain::ids::TenantId;
 use domain::time::Timestamp;
 
 use crate::ReadModelError;
+use crate::backend::Dialect;
 use crate::rows::Page;
-use crate::sql::{Columns, signed};
+use crate::sql::{Columns, Statement, signed};
 use crate::store::ReadModels;
 use crate::workflows::MAX_LIMIT;
 
@@ -68,8 +68,8 @@ impl ExecutionFilter {
     }
 
     /// The conditions that an index serves.
-    fn push_walk(&self, query: &mut QueryBuilder<Sqlite>, tenant: &TenantId, below: Uuid) {
-        query.push(" from executions where tenant = ").push_bind(tenant.as_str().to_owned());
+    fn push_walk(&self, query: &mut Statement, tenant: &TenantId, below: Uuid) {
+        query.push(" from executions where tenant = ").push_bind(tenant.as_str());
         query.push(" and id < ").push_bind(below);
         if let Some(workflow) = self.workflow_id {
             query.push(" and workflow_id = ").push_bind(workflow);
@@ -77,7 +77,7 @@ impl ExecutionFilter {
     }
 
     /// The conditions that look at rows.
-    fn push_conditions(&self, query: &mut QueryBuilder<Sqlite>) {
+    fn push_conditions(&self, query: &mut Statement, dialect: Dialect) {
         if let Some(status) = self.status {
             query.push(" and status = ").push_bind(status.as_str());
         }
@@ -89,15 +89,15 @@ impl ExecutionFilter {
         }
         if let Some(text) = &self.q {
             let pattern = like_pattern(text);
-            query.push(r" and (lower(workflow_name) like ").push_bind(pattern.clone());
-            query.push(r" escape '\' or lower(error) like ").push_bind(pattern).push(r" escape '\')");
+            let (name, error) = (dialect.lower("workflow_name"), dialect.lower("error"));
+            query.push(&format!(" and ({name} like ")).push_bind(pattern.clone());
+            query.push(&format!(r" escape '\' or {error} like ")).push_bind(pattern).push(r" escape '\')");
         }
         for (key, value) in &self.attributes {
-            query.push(" and exists (select 1 from json_each(executions.attributes) as a where a.key = ");
-            query.push_bind(key.clone());
-            // SQLite gives booleans as 1 and 0, but names them in `type`.
-            query.push(" and case a.type when 'true' then 'true' when 'false' then 'false' ");
-            query.push("else cast(a.value as text) end = ").push_bind(value.clone()).push(")");
+            let members = dialect.members("executions.attributes");
+            query.push(&format!(" and exists (select 1 from {members} as a where a.key = "));
+            query.push_bind(key.as_str()).push(&format!(" and {} = ", dialect.member_text("a")));
+            query.push_bind(value.as_str()).push(")");
         }
     }
 }
@@ -109,12 +109,11 @@ impl ReadModels {
         tenant: &TenantId,
         id: Uuid,
     ) -> Result<Option<ExecutionView>, ReadModelError> {
-        let row = sqlx::query("select view from executions where tenant = $1 and id = $2")
+        let statement = Statement::new("select view from executions where tenant = $1 and id = $2")
             .bind(tenant.as_str())
-            .bind(id)
-            .fetch_optional(&self.inner.readers)
-            .await
-            .map_err(ReadModelError::database("read an execution"))?;
+            .bind(id);
+        let row = self.inner.db.fetch_optional(statement).await;
+        let row = row.map_err(ReadModelError::database("read an execution"))?;
         row.map(|row| decode_view(id, Columns::of(&row, "executions").take()?)).transpose()
     }
 
@@ -142,14 +141,14 @@ impl ReadModels {
         let below = cursor.unwrap_or(Uuid::max());
         let floor = if filter.scans() { self.scan_floor(scan, tenant, filter, below).await? } else { None };
 
-        let mut query = QueryBuilder::<Sqlite>::new("select id, view");
+        let mut query = Statement::new("select id, view");
         filter.push_walk(&mut query, tenant, below);
         if let Some(floor) = floor {
             query.push(" and id >= ").push_bind(floor);
         }
-        filter.push_conditions(&mut query);
+        filter.push_conditions(&mut query, self.inner.db.dialect());
         query.push(" order by id desc limit ").push_bind(signed(limit as u64 + 1));
-        let rows = query.build().fetch_all(&self.inner.readers).await;
+        let rows = self.inner.db.fetch_all(query).await;
         let rows = rows.map_err(ReadModelError::database("list executions"))?;
         let views = rows.iter().map(|row| {
             let mut columns = Columns::of(row, "executions");
@@ -171,10 +170,10 @@ impl ReadModels {
         filter: &ExecutionFilter,
         below: Uuid,
     ) -> Result<Option<Uuid>, ReadModelError> {
-        let mut query = QueryBuilder::<Sqlite>::new("select id");
+        let mut query = Statement::new("select id");
         filter.push_walk(&mut query, tenant, below);
         query.push(" order by id desc limit 1 offset ").push_bind(signed(scan.saturating_sub(1)));
-        let row = query.build().fetch_optional(&self.inner.readers).await;
+        let row = self.inner.db.fetch_optional(query).await;
         let row = row.map_err(ReadModelError::database("bound a list of executions"))?;
         row.map(|row| Columns::of(&row, "executions").take()).transpose()
     }

@@ -5,29 +5,35 @@
 //!                       (one transaction)      └─────────► wait_for(positions)
 //! ```
 //!
-//! Owns: the tables, their SQL and migrations, in a database of their own with relaxed durability. Invariants:
+//! Owns: the tables, their SQL and migrations, in a file or a schema of Postgres of their own, with relaxed
+//! durability. Invariants:
 //! rows and the checkpoint they belong to change in one transaction, so a row never shows an event twice or
 //! skips one; a tenant's rows are found only under that tenant. Deliberately absent: folding (projections) and
 //! any truth: everything here can be derived again.
 //!
 //! Read in this order: [`rows`] (what is kept), [`store`] (opening), [`write`] (the transaction), [`rebuild`]
-//! (shadow tables), [`executions`] and [`workflows`] (queries), [`positions`] (waiting), [`dump`].
+//! (shadow tables), [`executions`] and [`workflows`] (queries), [`positions`] (waiting), [`dump`]; inside:
+//! `backend` and `sql` (one text for both databases), `sqlite`, `postgres`.
 
+mod backend;
 pub mod dump;
 mod error;
 pub mod executions;
 pub mod positions;
+mod postgres;
 pub mod rebuild;
 pub mod rows;
 mod sql;
+mod sqlite;
 pub mod store;
 pub mod workflows;
 pub mod write;
 
 pub use dump::Table;
-pub use error::ReadModelError;
+pub use error::{ReadModelError, is_outage};
 pub use executions::ExecutionFilter;
 pub use positions::{Advance, MAIN_PROJECTION};
+pub use postgres::{PostgresFacts, inspect_postgres};
 pub use rows::{ExecutionRow, Page, ParkedStream, WorkflowRow, WorkflowVersionRow};
 pub use store::{PostgresOptions, ReadModels};
 pub use write::WriteTx;

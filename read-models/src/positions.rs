@@ -2,16 +2,18 @@
 //!
 //! A waiter is woken by commits of any clone of the same [`ReadModels`]; for a writer in another process one
 //! of the waiters reads the checkpoints every [`POLL_INTERVAL`] on behalf of all. Invariant: what is known
-//! never goes back, because checkpoints do not (a rebuild is swapped in only when it has caught up).
+//! never goes back, because checkpoints do not (a rebuild is swapped in only when it has caught up). The one
+//! exception is a crash of Postgres, which may lose the last commits (`synchronous_commit = off`): until the
+//! projection has written them again, a waiter may be let through to rows that are older than its position.
 
-use sqlx::{Executor, Sqlite};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
 use domain::ids::Partition;
 
-use crate::sql::{Columns, signed};
+use crate::backend::Tx;
+use crate::sql::{Columns, Row, Statement};
 use crate::store::ReadModels;
 use crate::write::WriteTx;
 use crate::{ReadModelError, rows::ParkedStream};
@@ -40,7 +42,8 @@ pub struct Advance {
 impl ReadModels {
     /// The last projected offset of every partition that has one, ascending.
     pub async fn checkpoints(&self, projection: &str) -> Result<Vec<(Partition, u64)>, ReadModelError> {
-        checkpoints(&self.inner.readers, projection).await
+        let rows = self.inner.db.fetch_all(checkpoints_statement(projection)).await;
+        checkpoints(&rows.map_err(ReadModelError::database("read checkpoints"))?)
     }
 
     /// Whether the main projection has reached all `positions` within `timeout`.
@@ -95,29 +98,28 @@ impl ReadModels {
 
     /// How often a projection was rebuilt. A writer whose number is old must drop what it has cached.
     pub async fn generation(&self, projection: &str) -> Result<u64, ReadModelError> {
-        generation(&self.inner.readers, projection).await
+        let row = self.inner.db.fetch_optional(generation_statement(projection)).await;
+        generation(row.map_err(ReadModelError::database("read a projection's generation"))?)
     }
 
     /// Streams that a projection passes over, at most 1,000.
     pub async fn parked(&self, projection: &str) -> Result<Vec<ParkedStream>, ReadModelError> {
-        let rows = sqlx::query(
+        let statement = Statement::new(
             "select stream, partition, event_offset, reason, skipped from parked_streams \
              where projection = $1 order by stream limit $2",
         )
         .bind(projection)
-        .bind(MAX_PARKED)
-        .fetch_all(&self.inner.readers)
-        .await
-        .map_err(ReadModelError::database("list parked streams"))?;
-        rows.iter().map(parked_stream).collect()
+        .bind(MAX_PARKED);
+        let rows = self.inner.db.fetch_all(statement).await;
+        rows.map_err(ReadModelError::database("list parked streams"))?.iter().map(parked_stream).collect()
     }
 }
 
-fn parked_stream(row: &sqlx::sqlite::SqliteRow) -> Result<ParkedStream, ReadModelError> {
+fn parked_stream(row: &Row) -> Result<ParkedStream, ReadModelError> {
     let mut columns = Columns::of(row, "parked_streams");
     Ok(ParkedStream {
         stream: columns.take()?,
-        position: domain::ids::Position { partition: Partition(columns.take()?), offset: columns.count()? },
+        position: domain::ids::Position { partition: columns.partition()?, offset: columns.count()? },
         reason: columns.take()?,
         skipped: columns.count()?,
     })
@@ -127,34 +129,25 @@ fn covers(reached: &Reached, positions: &[(Partition, u64)]) -> bool {
     positions.iter().all(|(partition, offset)| reached.get(partition).copied().unwrap_or(0) >= *offset)
 }
 
-async fn checkpoints<'c>(
-    on: impl Executor<'c, Database = Sqlite>,
-    projection: &str,
-) -> Result<Vec<(Partition, u64)>, ReadModelError> {
-    let rows = sqlx::query(
-        "select partition, last_offset from checkpoints where projection = $1 order by partition",
-    )
-    .bind(projection)
-    .fetch_all(on)
-    .await
-    .map_err(ReadModelError::database("read checkpoints"))?;
+fn checkpoints_statement(projection: &str) -> Statement {
+    Statement::new("select partition, last_offset from checkpoints where projection = $1 order by partition")
+        .bind(projection)
+}
+
+fn checkpoints(rows: &[Row]) -> Result<Vec<(Partition, u64)>, ReadModelError> {
     rows.iter()
         .map(|row| {
             let mut columns = Columns::of(row, "checkpoints");
-            Ok((Partition(columns.take()?), columns.count()?))
+            Ok((columns.partition()?, columns.count()?))
         })
         .collect()
 }
 
-async fn generation<'c>(
-    on: impl Executor<'c, Database = Sqlite>,
-    projection: &str,
-) -> Result<u64, ReadModelError> {
-    let row = sqlx::query("select generation from projections where name = $1")
-        .bind(projection)
-        .fetch_optional(on)
-        .await
-        .map_err(ReadModelError::database("read a projection's generation"))?;
+fn generation_statement(projection: &str) -> Statement {
+    Statement::new("select generation from projections where name = $1").bind(projection)
+}
+
+fn generation(row: Option<Row>) -> Result<u64, ReadModelError> {
     row.map_or(Ok(0), |row| Columns::of(&row, "projections").count())
 }
 
@@ -171,13 +164,14 @@ impl WriteTx {
 
     /// The last projected offset of every partition that has one, ascending.
     pub async fn checkpoints(&mut self, projection: &str) -> Result<Vec<(Partition, u64)>, ReadModelError> {
-        let name = self.side.projection(projection);
-        checkpoints(&mut *self.tx, &name).await
+        let rows = self.tx.fetch_all(checkpoints_statement(&self.side.projection(projection))).await;
+        checkpoints(&rows.map_err(ReadModelError::database("read checkpoints"))?)
     }
 
     /// How often a projection was rebuilt, as of this transaction.
     pub async fn generation(&mut self, projection: &str) -> Result<u64, ReadModelError> {
-        generation(&mut *self.tx, projection).await
+        let row = self.tx.fetch_optional(generation_statement(projection)).await;
+        generation(row.map_err(ReadModelError::database("read a projection's generation"))?)
     }
 
     /// Moves one checkpoint; [`ReadModelError::Conflict`] if it is not at `from`.
@@ -193,8 +187,8 @@ impl WriteTx {
 
     /// Moves checkpoints together; [`ReadModelError::Conflict`] names the first that is not where it should be.
     ///
-    /// The compare and the set are two statements: the transaction holds the database's write lock from its
-    /// beginning, so nothing can come between them.
+    /// The compare and the set are two statements: the transaction holds the writers' lock (the file's, or an
+    /// advisory one on Postgres) from its beginning, so nothing can come between them.
     pub async fn advance_checkpoints(
         &mut self,
         projection: &str,
@@ -216,20 +210,11 @@ impl WriteTx {
             }
         }
         let name = self.side.projection(projection);
-        let mut update = sqlx::QueryBuilder::<Sqlite>::new(
-            "insert into checkpoints (projection, partition, last_offset) ",
-        );
-        update.push_values(advances, |mut row, advance| {
-            row.push_bind(name.as_ref())
-                .push_bind(i64::from(advance.partition.0))
-                .push_bind(signed(advance.to));
-        });
-        update.push(" on conflict (projection, partition) do update set last_offset = excluded.last_offset");
-        update
-            .build()
-            .execute(&mut *self.tx)
-            .await
-            .map_err(ReadModelError::database("advance checkpoints"))?;
+        let written = match &mut self.tx {
+            Tx::Sqlite(tx) => tx.put_checkpoints(&name, advances).await,
+            Tx::Postgres(tx) => tx.put_checkpoints(&name, advances).await,
+        };
+        written.map_err(ReadModelError::database("advance checkpoints"))?;
         self.note_advances(projection, advances);
         Ok(())
     }

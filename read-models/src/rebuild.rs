@@ -5,20 +5,19 @@
 //! own; `swap_in` drops the live tables and renames the shadows. Readers keep what they were reading and see
 //! the new tables with their next statement. A live writer finds another generation and starts afresh.
 
-use sqlx::{AssertSqlSafe, Row};
 use std::borrow::Cow;
 
 use crate::ReadModelError;
+use crate::backend::Tx;
 use crate::positions::MAIN_PROJECTION;
+use crate::sql::Statement;
 use crate::store::ReadModels;
 use crate::write::WriteTx;
 
 /// The tables of the main projection.
-const TABLES: [&str; 3] = ["workflows", "workflow_versions", "executions"];
+pub(crate) const TABLES: [&str; 3] = ["workflows", "workflow_versions", "executions"];
 /// What tells a shadow from its table.
-const SHADOW: &str = "_next";
-/// Index names are global in SQLite and stay when a table is renamed: they take turns with this ending.
-const INDEX_TURN: &str = "_turn";
+pub(crate) const SHADOW: &str = "_next";
 
 /// Which tables a transaction writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +50,9 @@ impl ReadModels {
     /// Makes empty shadow tables for the main projection; what an unfinished rebuild left is dropped.
     pub async fn start_rebuild(&self) -> Result<(), ReadModelError> {
         let mut tx = self.begin_shadow().await?;
-        for table in TABLES {
-            tx.execute(format!("drop table if exists {table}{SHADOW}")).await?;
-            for sql in tx.definitions(table).await? {
-                tx.execute(sql).await?;
-            }
+        match &mut tx.tx {
+            Tx::Sqlite(tx) => tx.make_shadows().await?,
+            Tx::Postgres(tx) => tx.make_shadows().await?,
         }
         tx.clear(MAIN_PROJECTION).await?;
         tx.commit().await
@@ -68,8 +65,12 @@ impl ReadModels {
 }
 
 impl WriteTx {
-    /// The checkpoints of the main projection that readers see, whichever side this transaction writes.
+    /// The checkpoints of the main projection that readers see, whichever side this transaction writes. They do
+    /// not move until it ends.
     pub async fn live_checkpoints(&mut self) -> Result<Vec<(domain::ids::Partition, u64)>, ReadModelError> {
+        if let Tx::Postgres(tx) = &mut self.tx {
+            tx.lock_live().await?;
+        }
         let side = std::mem::replace(&mut self.side, Side::Live);
         let found = self.checkpoints(MAIN_PROJECTION).await;
         self.side = side;
@@ -80,11 +81,12 @@ impl WriteTx {
     ///
     /// The caller has caught up with [`WriteTx::live_checkpoints`] inside this transaction: no checkpoint may
     /// go back, or a reader would lose what it has seen. But for tables ahead of their log, which nobody serves from:
-    /// this process has then no use for the old positions.
+    /// this process has then no use for the old positions. [`ReadModelError::Busy`] if somebody reads the live
+    /// tables in a long transaction of Postgres: readers shall not wait behind this one, so it gives up early.
     pub async fn swap_in(&mut self) -> Result<(), ReadModelError> {
-        for table in TABLES {
-            self.execute(format!("drop table {table}")).await?;
-            self.execute(format!("alter table {table}{SHADOW} rename to {table}")).await?;
+        match &mut self.tx {
+            Tx::Sqlite(tx) => tx.swap_tables().await?,
+            Tx::Postgres(tx) => tx.swap_tables().await?,
         }
         for table in ["checkpoints", "parked_streams"] {
             let moves = [
@@ -113,44 +115,6 @@ impl WriteTx {
 
     /// Statements made of this crate's own names only.
     async fn execute(&mut self, sql: String) -> Result<(), ReadModelError> {
-        sqlx::query(AssertSqlSafe(sql))
-            .persistent(false)
-            .execute(&mut *self.tx)
-            .await
-            .map_err(ReadModelError::database("rebuild tables"))?;
-        Ok(())
+        self.tx.execute(Statement::new(sql)).await.map_err(ReadModelError::database("rebuild tables"))
     }
-
-    /// What creates the shadow of a table and of its indexes.
-    async fn definitions(&mut self, table: &'static str) -> Result<Vec<String>, ReadModelError> {
-        let rows = sqlx::query(
-            "select type, name, sql from sqlite_master where tbl_name = $1 and sql is not null \
-             order by type desc",
-        )
-        .bind(table)
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(ReadModelError::database("read its own schema"))?;
-        rows.iter()
-            .map(|row| {
-                let corrupt = || ReadModelError::corrupt::<sqlx::Error>("sqlite_master", table);
-                let kind: &str = row.try_get(0).map_err(corrupt())?;
-                let name: &str = row.try_get(1).map_err(corrupt())?;
-                let sql: &str = row.try_get(2).map_err(corrupt())?;
-                Ok(shadow_definition(kind, name, sql, table))
-            })
-            .collect()
-    }
-}
-
-fn shadow_definition(kind: &str, name: &str, sql: &str, table: &str) -> String {
-    let body = sql.find('(').map_or("", |at| &sql[at..]);
-    if kind == "table" {
-        return format!("create table {table}{SHADOW} {body}");
-    }
-    let turned = match name.strip_suffix(INDEX_TURN) {
-        Some(plain) => plain.to_owned(),
-        None => format!("{name}{INDEX_TURN}"),
-    };
-    format!("create index {turned} on {table}{SHADOW} {body}")
 }

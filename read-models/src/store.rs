@@ -1,36 +1,16 @@
-//! Opening the database, its connections and its schema.
-//!
-//! One writer connection, so that writers of this process queue in memory instead of on SQLite's lock; a few
-//! readers that never wait for it (WAL). `synchronous=normal`: a power cut may lose the last commits, whole,
-//! rows and checkpoint together, and the projection repeats them.
+//! Opening the read models, in a file or on Postgres.
 
-use sqlx::Connection;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
-};
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::ReadModelError;
+use crate::backend::Db;
 use crate::positions::Reached;
-
-/// Connections that queries share.
-const READERS: u32 = 4;
-/// How long a statement waits for a writer in another process, and a caller for a connection.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// WAL pages after which SQLite checkpoints: 16 MiB, so that a busy projection syncs seldom.
-const WAL_PAGES: &str = "4000";
-
-/// Schema versions, forward only.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "read models", include_str!("../migrations/sqlite/0001_read_models.sql"))];
+use crate::postgres::PgPools;
+use crate::sqlite::SqlitePools;
 
 /// The read models. Cheap to clone; clones share connections and wake each other's waiters.
 #[derive(Clone)]
@@ -39,8 +19,7 @@ pub struct ReadModels {
 }
 
 pub(crate) struct Inner {
-    pub(crate) writer: SqlitePool,
-    pub(crate) readers: SqlitePool,
+    pub(crate) db: Db,
     /// The checkpoints of the main projection, as far as this process knows.
     pub(crate) reached: watch::Sender<Reached>,
     /// When the checkpoints were last read for the sake of waiters.
@@ -91,24 +70,19 @@ impl ReadModels {
     }
 
     async fn open_at(path: &Path, temporary: Option<PathBuf>) -> Result<Self, ReadModelError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(BUSY_TIMEOUT)
-            .pragma("temp_store", "memory")
-            .pragma("wal_autocheckpoint", WAL_PAGES);
-        let writer = pool(1).before_acquire(|connection, _| Box::pin(is_sound(connection)));
-        let writer = writer.connect_with(options.clone()).await;
-        let writer = writer.map_err(ReadModelError::database("open its file for writing"))?;
-        migrator().run(&writer).await.map_err(ReadModelError::Migration)?;
-        let readers = pool(READERS).connect_with(options.pragma("query_only", "on")).await;
-        let readers = readers.map_err(ReadModelError::database("open its file for reading"))?;
+        Self::over(Db::Sqlite(SqlitePools::open(path).await?), temporary).await
+    }
+
+    /// Opens the read models on Postgres, in a schema of their own, creating and migrating it as needed. Several
+    /// processes may do so at once.
+    pub async fn open_postgres(options: PostgresOptions) -> Result<Self, ReadModelError> {
+        Self::over(Db::Postgres(PgPools::open(&options).await?), None).await
+    }
+
+    async fn over(db: Db, temporary: Option<PathBuf>) -> Result<Self, ReadModelError> {
         let models = Self {
             inner: Arc::new(Inner {
-                writer,
-                readers,
+                db,
                 reached: watch::Sender::new(Reached::default()),
                 polled: Mutex::new(None),
                 temporary,
@@ -118,15 +92,9 @@ impl ReadModels {
         Ok(models)
     }
 
-    /// Opens the read models on Postgres, in a schema of their own, creating and migrating it as needed.
-    pub async fn open_postgres(_options: PostgresOptions) -> Result<Self, ReadModelError> {
-        Err(ReadModelError::database("SKELETON")(sqlx::Error::PoolClosed))
-    }
-
     /// Closes the connections after the statements under way. Later calls fail.
     pub async fn close(&self) {
-        self.inner.readers.close().await;
-        self.inner.writer.close().await;
+        self.inner.db.close().await;
     }
 }
 
@@ -143,61 +111,5 @@ impl Drop for Inner {
         {
             tracing::debug!(%error, folder = %folder.display(), "a temporary database was left behind");
         }
-    }
-}
-
-fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(BUSY_TIMEOUT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-}
-
-/// Whether the writer's connection is in no transaction; one that is not sound is replaced by the pool.
-///
-/// On a full disk SQLite ends a transaction by itself, the rollback that follows fails, and sqlx goes on counting
-/// the transaction: no other could ever begin.
-async fn is_sound(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    // It answers after the rollback of a dropped transaction, which nobody has waited for.
-    connection.ping().await?;
-    Ok(!connection.is_in_transaction())
-}
-
-fn migrator() -> Migrator {
-    let migrations = MIGRATIONS.iter().map(|&(version, description, sql)| {
-        let sql = sqlx::SqlStr::from_static(sql);
-        Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, sql, false)
-    });
-    Migrator::with_migrations(migrations.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::MAIN_PROJECTION;
-    use domain::ids::Partition;
-
-    #[tokio::test]
-    async fn a_projection_goes_on_after_its_disk_was_full() {
-        let models = ReadModels::open_temporary().await.unwrap();
-        let mut tx = models.begin().await.unwrap();
-        tx.advance_checkpoint(MAIN_PROJECTION, Partition(1), 0, 5).await.unwrap();
-        tx.commit().await.unwrap();
-        for _ in 0..2 {
-            // The database takes the commit back by itself. Only of this connection: the next one is sound.
-            let mut writer = models.inner.writer.acquire().await.unwrap();
-            writer.lock_handle().await.unwrap().set_commit_hook(|| false);
-            drop(writer);
-            let mut tx = models.begin().await.unwrap();
-            tx.advance_checkpoint(MAIN_PROJECTION, Partition(1), 5, 6).await.unwrap();
-            tx.commit().await.unwrap_err();
-            assert_eq!(models.checkpoints(MAIN_PROJECTION).await.unwrap(), [(Partition(1), 5)]);
-        }
-        let mut tx = models.begin().await.unwrap();
-        tx.advance_checkpoint(MAIN_PROJECTION, Partition(1), 5, 7).await.unwrap();
-        tx.commit().await.unwrap();
-        assert_eq!(models.checkpoints(MAIN_PROJECTION).await.unwrap(), [(Partition(1), 7)]);
     }
 }

@@ -1,15 +1,12 @@
 //! Workflows and their versions: SQL and queries.
 
-use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Executor, Sqlite};
 use uuid::Uuid;
 
 use domain::ids::TenantId;
 
 use crate::ReadModelError;
 use crate::rows::{Page, WorkflowRow, WorkflowVersionRow};
-use crate::sql::{Columns, signed};
+use crate::sql::{Columns, Row, Statement, signed};
 use crate::store::ReadModels;
 
 const COLUMNS: &str = "tenant, id, name, description, latest_version, published_version, enabled, deleted, \
@@ -22,7 +19,9 @@ pub(crate) const MAX_LIMIT: usize = 1_000;
 impl ReadModels {
     /// A workflow of a tenant; a deleted one says so in its row.
     pub async fn workflow(&self, tenant: &TenantId, id: Uuid) -> Result<Option<WorkflowRow>, ReadModelError> {
-        find(&self.inner.readers, "workflows", tenant, id).await
+        let row = self.inner.db.fetch_optional(find("workflows", tenant, id)).await;
+        let row = row.map_err(ReadModelError::database("read a workflow"))?;
+        row.as_ref().map(workflow_row).transpose()
     }
 
     /// A tenant's workflows that are not deleted, the newest first, from before `cursor`.
@@ -34,16 +33,15 @@ impl ReadModels {
     ) -> Result<Page<WorkflowRow>, ReadModelError> {
         let limit = limit.clamp(1, MAX_LIMIT);
         let sql = format!(
-            "select {COLUMNS} from workflows where tenant = $1 and id < $2 and deleted = 0 \
+            "select {COLUMNS} from workflows where tenant = $1 and id < $2 and not deleted \
              order by id desc limit $3"
         );
-        let rows = sqlx::query(AssertSqlSafe(sql))
+        let statement = Statement::new(sql)
             .bind(tenant.as_str())
             .bind(cursor.unwrap_or(Uuid::max()))
-            .bind(signed(limit as u64 + 1))
-            .fetch_all(&self.inner.readers)
-            .await
-            .map_err(ReadModelError::database("list workflows"))?;
+            .bind(signed(limit as u64 + 1));
+        let rows = self.inner.db.fetch_all(statement).await;
+        let rows = rows.map_err(ReadModelError::database("list workflows"))?;
         let rows = rows.iter().map(workflow_row).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(rows, limit, |row| row.id))
     }
@@ -59,13 +57,9 @@ impl ReadModels {
             "select {VERSION_COLUMNS} from workflow_versions \
              where tenant = $1 and workflow_id = $2 and version = $3"
         );
-        let row = sqlx::query(AssertSqlSafe(sql))
-            .bind(tenant.as_str())
-            .bind(id)
-            .bind(signed(version))
-            .fetch_optional(&self.inner.readers)
-            .await
-            .map_err(ReadModelError::database("read a workflow version"))?;
+        let statement = Statement::new(sql).bind(tenant.as_str()).bind(id).bind(signed(version));
+        let row = self.inner.db.fetch_optional(statement).await;
+        let row = row.map_err(ReadModelError::database("read a workflow version"))?;
         row.as_ref().map(version_row).transpose()
     }
 
@@ -82,67 +76,49 @@ impl ReadModels {
             "select {VERSION_COLUMNS} from workflow_versions \
              where tenant = $1 and workflow_id = $2 and version < $3 order by version desc limit $4"
         );
-        let rows = sqlx::query(AssertSqlSafe(sql))
+        let statement = Statement::new(sql)
             .bind(tenant.as_str())
             .bind(id)
             .bind(signed(cursor.unwrap_or(u64::MAX)))
-            .bind(signed(limit as u64 + 1))
-            .fetch_all(&self.inner.readers)
-            .await
-            .map_err(ReadModelError::database("list workflow versions"))?;
+            .bind(signed(limit as u64 + 1));
+        let rows = self.inner.db.fetch_all(statement).await;
+        let rows = rows.map_err(ReadModelError::database("list workflow versions"))?;
         let rows = rows.iter().map(version_row).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(rows, limit, |row| row.version))
     }
 }
 
-pub(crate) async fn find<'c>(
-    on: impl Executor<'c, Database = Sqlite>,
-    table: &str,
-    tenant: &TenantId,
-    id: Uuid,
-) -> Result<Option<WorkflowRow>, ReadModelError> {
-    let sql = format!("select {COLUMNS} from {table} where tenant = $1 and id = $2");
-    let row = sqlx::query(AssertSqlSafe(sql))
+pub(crate) fn find(table: &str, tenant: &TenantId, id: Uuid) -> Statement {
+    Statement::new(format!("select {COLUMNS} from {table} where tenant = $1 and id = $2"))
         .bind(tenant.as_str())
         .bind(id)
-        .fetch_optional(on)
-        .await
-        .map_err(ReadModelError::database("read a workflow"))?;
-    row.as_ref().map(workflow_row).transpose()
 }
 
-pub(crate) fn upsert_sql(table: &str) -> String {
-    format!(
+pub(crate) fn upsert(table: &str, row: &WorkflowRow) -> Statement {
+    Statement::new(format!(
         "insert into {table} ({COLUMNS}) \
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
          on conflict (tenant, id) do update set name = excluded.name, description = excluded.description, \
          latest_version = excluded.latest_version, published_version = excluded.published_version, \
          enabled = excluded.enabled, deleted = excluded.deleted, etag = excluded.etag, \
          updated_at = excluded.updated_at, definition = excluded.definition"
-    )
+    ))
+    .bind(row.tenant.as_str())
+    .bind(row.id)
+    .bind(row.name.clone())
+    .bind(row.description.clone())
+    .bind(signed(row.latest_version))
+    .bind(row.published_version.map(signed))
+    .bind(row.enabled)
+    .bind(row.deleted)
+    .bind(signed(row.etag))
+    .bind(row.created_at.unix_ms())
+    .bind(row.updated_at.unix_ms())
+    .bind(row.created_by.clone())
+    .bind(row.definition.clone())
 }
 
-pub(crate) fn bind_workflow<'q>(
-    query: Query<'q, Sqlite, SqliteArguments>,
-    row: &'q WorkflowRow,
-) -> Query<'q, Sqlite, SqliteArguments> {
-    query
-        .bind(row.tenant.as_str())
-        .bind(row.id)
-        .bind(&row.name)
-        .bind(&row.description)
-        .bind(signed(row.latest_version))
-        .bind(row.published_version.map(signed))
-        .bind(row.enabled)
-        .bind(row.deleted)
-        .bind(signed(row.etag))
-        .bind(row.created_at.unix_ms())
-        .bind(row.updated_at.unix_ms())
-        .bind(&row.created_by)
-        .bind(&row.definition)
-}
-
-fn workflow_row(row: &SqliteRow) -> Result<WorkflowRow, ReadModelError> {
+pub(crate) fn workflow_row(row: &Row) -> Result<WorkflowRow, ReadModelError> {
     let mut columns = Columns::of(row, "workflows");
     Ok(WorkflowRow {
         tenant: columns.tenant()?,
@@ -161,29 +137,22 @@ fn workflow_row(row: &SqliteRow) -> Result<WorkflowRow, ReadModelError> {
     })
 }
 
-pub(crate) fn upsert_version_sql(table: &str) -> String {
-    format!(
+pub(crate) fn upsert_version(table: &str, row: &WorkflowVersionRow) -> Statement {
+    Statement::new(format!(
         "insert into {table} ({VERSION_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7) \
          on conflict (tenant, workflow_id, version) do update set hash = excluded.hash, \
          created_at = excluded.created_at, created_by = excluded.created_by, definition = excluded.definition"
-    )
+    ))
+    .bind(row.tenant.as_str())
+    .bind(row.workflow_id)
+    .bind(signed(row.version))
+    .bind(row.hash.clone())
+    .bind(row.created_at.unix_ms())
+    .bind(row.created_by.clone())
+    .bind(row.definition.clone())
 }
 
-pub(crate) fn bind_version<'q>(
-    query: Query<'q, Sqlite, SqliteArguments>,
-    row: &'q WorkflowVersionRow,
-) -> Query<'q, Sqlite, SqliteArguments> {
-    query
-        .bind(row.tenant.as_str())
-        .bind(row.workflow_id)
-        .bind(signed(row.version))
-        .bind(&row.hash)
-        .bind(row.created_at.unix_ms())
-        .bind(&row.created_by)
-        .bind(&row.definition)
-}
-
-fn version_row(row: &SqliteRow) -> Result<WorkflowVersionRow, ReadModelError> {
+fn version_row(row: &Row) -> Result<WorkflowVersionRow, ReadModelError> {
     let mut columns = Columns::of(row, "workflow_versions");
     Ok(WorkflowVersionRow {
         tenant: columns.tenant()?,

@@ -6,14 +6,30 @@ use bus::FeedMessage;
 use domain::event::WorkflowEvent;
 use domain::execution::ExecutionStatus;
 use domain::workflow::event::{WorkflowDeleted, WorkflowDisabled};
-use projection_service::ProjectionConfig;
-use read_models::{MAIN_PROJECTION, ReadModels, Table};
+use projection_service::{ProjectionConfig, lag};
+use read_models::{MAIN_PROJECTION, Table};
 
-use crate::support::{World, deaf_to_time, execution, fresh_id, recorded, tenant, workflow};
+use crate::support::{
+    Backend, Place, World, deaf_to_time, execution, fresh_id, on_every_backend, recorded, tenant, workflow,
+};
 
-#[tokio::test]
-async fn what_was_there_before_the_start_and_what_comes_after_is_projected_once() {
-    let mut world = World::new().await;
+on_every_backend!(
+    what_was_there_before_the_start_and_what_comes_after_is_projected_once,
+    a_gap_in_the_feed_is_filled_from_the_log,
+    a_subscriber_that_lagged_reads_the_log,
+    a_sign_of_life_of_the_owner_sends_a_reader_that_missed_the_end_to_the_log,
+    a_feed_that_falls_silent_delays_and_loses_nothing,
+    messages_repeated_late_or_out_of_order_change_nothing,
+    a_restart_goes_on_from_the_checkpoint_in_the_middle_of_an_execution,
+    views_that_do_not_fit_the_cache_are_read_again,
+    small_batches_and_pages_project_the_same_rows,
+    a_workflow_row_follows_its_events_and_keeps_every_version,
+    two_projections_of_the_same_tables_do_not_project_anything_twice,
+    the_lag_can_be_told_without_the_service,
+);
+
+async fn what_was_there_before_the_start_and_what_comes_after_is_projected_once(backend: Backend) {
+    let mut world = World::on(backend).await;
     let (old, new) = (fresh_id(0), fresh_id(1));
     world.append(execution(old, 3)).await;
     let running = world.start(deaf_to_time());
@@ -31,9 +47,8 @@ async fn what_was_there_before_the_start_and_what_comes_after_is_projected_once(
     running.stop().await;
 }
 
-#[tokio::test]
-async fn a_gap_in_the_feed_is_filled_from_the_log() {
-    let mut world = World::new().await;
+async fn a_gap_in_the_feed_is_filled_from_the_log(backend: Backend) {
+    let mut world = World::on(backend).await;
     let events = execution(fresh_id(2), 3);
     let running = world.start(deaf_to_time());
     world.commit(events[..1].to_vec()).await;
@@ -46,9 +61,8 @@ async fn a_gap_in_the_feed_is_filled_from_the_log() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn a_subscriber_that_lagged_reads_the_log() {
-    let mut world = World::new().await;
+async fn a_subscriber_that_lagged_reads_the_log(backend: Backend) {
+    let mut world = World::on(backend).await;
     let id = fresh_id(3);
     let running = world.start(deaf_to_time());
     world.commit(execution(fresh_id(3), 1)).await;
@@ -60,9 +74,44 @@ async fn a_subscriber_that_lagged_reads_the_log() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn a_feed_that_falls_silent_delays_and_loses_nothing() {
-    let mut world = World::new().await;
+async fn a_sign_of_life_of_the_owner_sends_a_reader_that_missed_the_end_to_the_log(backend: Backend) {
+    let mut world = World::on(backend).await;
+    let running = world.start(deaf_to_time());
+    world.beat();
+    world.commit(execution(fresh_id(3), 1)).await;
+    world.settled().await;
+    let id = fresh_id(3);
+    world.append(execution(id, 3)).await;
+    world.append(execution(fresh_id(1), 1)).await;
+    world.beat();
+    world.settled().await;
+    assert!(world.models.execution(&tenant(), id).await.unwrap().is_some());
+    // What is known already sends nobody anywhere, and what follows on is taken from the feed.
+    world.beat();
+    world.commit(execution(fresh_id(3), 1)).await;
+    world.settled().await;
+    assert_eq!(running.handle.events(), 3 + 5 + 3 + 3);
+    running.stop().await;
+}
+
+async fn the_lag_can_be_told_without_the_service(backend: Backend) {
+    let mut world = World::on(backend).await;
+    world.append(execution(fresh_id(3), 3)).await;
+    let of = |lags: Vec<projection_service::PartitionLag>| -> Vec<_> {
+        lags.iter().map(|lag| (lag.partition.0, lag.projected, lag.head, lag.events())).collect()
+    };
+    let lags = lag(&*world.log, &world.models).await.unwrap();
+    assert_eq!(of(lags), [(0, 0, 0, 0), (1, 0, 0, 0), (2, 0, 0, 0), (3, 0, 5, 5)]);
+    let running = world.start(deaf_to_time());
+    world.settled().await;
+    running.stop().await;
+    world.append(execution(fresh_id(3), 0)).await;
+    let lags = lag(&*world.log, &world.place.open().await).await.unwrap();
+    assert_eq!(of(lags)[3], (3, 5, 7, 2));
+}
+
+async fn a_feed_that_falls_silent_delays_and_loses_nothing(backend: Backend) {
+    let mut world = World::on(backend).await;
     let config = ProjectionConfig { silence: Duration::from_millis(20), ..ProjectionConfig::default() };
     let running = world.start(config);
     for partition in 0..4 {
@@ -72,9 +121,8 @@ async fn a_feed_that_falls_silent_delays_and_loses_nothing() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn messages_repeated_late_or_out_of_order_change_nothing() {
-    let mut world = World::new().await;
+async fn messages_repeated_late_or_out_of_order_change_nothing(backend: Backend) {
+    let mut world = World::on(backend).await;
     let events = execution(fresh_id(0), 3);
     let running = world.start(deaf_to_time());
     let first = world.append(events[..2].to_vec()).await.remove(0);
@@ -91,9 +139,8 @@ async fn messages_repeated_late_or_out_of_order_change_nothing() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn a_restart_goes_on_from_the_checkpoint_in_the_middle_of_an_execution() {
-    let mut world = World::new().await;
+async fn a_restart_goes_on_from_the_checkpoint_in_the_middle_of_an_execution(backend: Backend) {
+    let mut world = World::on(backend).await;
     let events = execution(fresh_id(1), 6);
     for part in events.chunks(3) {
         let running = world.start(deaf_to_time());
@@ -106,9 +153,8 @@ async fn a_restart_goes_on_from_the_checkpoint_in_the_middle_of_an_execution() {
     assert_eq!((view.version, view.nodes.len()), (8, 6));
 }
 
-#[tokio::test]
-async fn views_that_do_not_fit_the_cache_are_read_again() {
-    let mut world = World::new().await;
+async fn views_that_do_not_fit_the_cache_are_read_again(backend: Backend) {
+    let mut world = World::on(backend).await;
     let config = ProjectionConfig { cache_bytes: 0, ..deaf_to_time() };
     let running = world.start(config);
     let events = execution(fresh_id(1), 6);
@@ -120,9 +166,8 @@ async fn views_that_do_not_fit_the_cache_are_read_again() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn small_batches_and_pages_project_the_same_rows() {
-    let mut world = World::new().await;
+async fn small_batches_and_pages_project_the_same_rows(backend: Backend) {
+    let mut world = World::on(backend).await;
     let config = ProjectionConfig { batch_events: 3, page_events: 2, ..deaf_to_time() };
     for partition in 0..4 {
         world.append(execution(fresh_id(partition), 5)).await;
@@ -132,16 +177,16 @@ async fn small_batches_and_pages_project_the_same_rows() {
     world.settled().await;
     running.stop().await;
     let rows = world.rows().await;
-    world.models = ReadModels::open_temporary().await.unwrap();
+    world.place = Place::new(backend).await;
+    world.models = world.place.open().await;
     let running = world.start(ProjectionConfig::default());
     world.settled().await;
     running.stop().await;
     assert_eq!(world.rows().await, rows);
 }
 
-#[tokio::test]
-async fn a_workflow_row_follows_its_events_and_keeps_every_version() {
-    let mut world = World::new().await;
+async fn a_workflow_row_follows_its_events_and_keeps_every_version(backend: Backend) {
+    let mut world = World::on(backend).await;
     let id = fresh_id(2);
     let running = world.start(deaf_to_time());
     world.commit(workflow(id)).await;
@@ -162,15 +207,11 @@ async fn a_workflow_row_follows_its_events_and_keeps_every_version() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn two_projections_of_the_same_tables_do_not_project_anything_twice() {
-    let mut world = World::new().await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("read-models.db");
-    world.models = ReadModels::open(&path).await.unwrap();
+async fn two_projections_of_the_same_tables_do_not_project_anything_twice(backend: Backend) {
+    let mut world = World::on(backend).await;
     let one =
         world.start(ProjectionConfig { commit_interval: Duration::ZERO, ..ProjectionConfig::default() });
-    let models = ReadModels::open(&path).await.unwrap();
+    let models = world.place.open().await;
     let two = world.start_on(ProjectionConfig::default(), models);
     let streams: Vec<_> = (0..8).map(|number| execution(fresh_id(number % 4), 8)).collect();
     for version in 0..10 {

@@ -4,6 +4,7 @@
 
 mod ahead;
 mod following;
+mod outage;
 mod rebuilding;
 mod support;
 mod trouble;

@@ -6,11 +6,17 @@ use domain::ids::Partition;
 use projection_service::{ProjectionConfig, rebuild};
 use read_models::{ExecutionFilter, ExecutionRow, MAIN_PROJECTION};
 
-use crate::support::{World, deaf_to_time, execution, fresh_id, tenant, workflow};
+use crate::support::{Backend, World, deaf_to_time, execution, fresh_id, on_every_backend, tenant, workflow};
 
-#[tokio::test]
-async fn live_rows_equal_rebuilt_rows_row_by_row() {
-    let mut world = World::new().await;
+on_every_backend!(
+    live_rows_equal_rebuilt_rows_row_by_row,
+    an_execution_that_is_cached_goes_on_from_the_exchanged_tables,
+    a_rebuild_without_a_running_service_reads_the_log_to_its_end,
+    readers_lose_nothing_while_tables_are_rebuilt_under_load,
+);
+
+async fn live_rows_equal_rebuilt_rows_row_by_row(backend: Backend) {
+    let mut world = World::on(backend).await;
     let running = world.start(deaf_to_time());
     let mut streams: Vec<_> = (0..24).map(|number| execution(fresh_id(number % 4), 7)).collect();
     streams.extend((0..4).map(|number| workflow(fresh_id(number))));
@@ -41,9 +47,8 @@ async fn live_rows_equal_rebuilt_rows_row_by_row() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn an_execution_that_is_cached_goes_on_from_the_exchanged_tables() {
-    let mut world = World::new().await;
+async fn an_execution_that_is_cached_goes_on_from_the_exchanged_tables(backend: Backend) {
+    let mut world = World::on(backend).await;
     let running = world.start(deaf_to_time());
     let events = execution(fresh_id(1), 4);
     world.commit(events[..3].to_vec()).await;
@@ -68,9 +73,8 @@ async fn an_execution_that_is_cached_goes_on_from_the_exchanged_tables() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn a_rebuild_without_a_running_service_reads_the_log_to_its_end() {
-    let mut world = World::new().await;
+async fn a_rebuild_without_a_running_service_reads_the_log_to_its_end(backend: Backend) {
+    let mut world = World::on(backend).await;
     for number in 0..8 {
         world.append(execution(fresh_id(number % 4), 3)).await;
     }
@@ -80,9 +84,8 @@ async fn a_rebuild_without_a_running_service_reads_the_log_to_its_end() {
     world.settled().await;
 }
 
-#[tokio::test]
-async fn readers_lose_nothing_while_tables_are_rebuilt_under_load() {
-    let mut world = World::new().await;
+async fn readers_lose_nothing_while_tables_are_rebuilt_under_load(backend: Backend) {
+    let mut world = World::on(backend).await;
     let running = world.start(ProjectionConfig::default());
     world.commit(execution(fresh_id(0), 3)).await;
     world.settled().await;

@@ -24,7 +24,7 @@ use event_store::log::ChainReport;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
 use event_store::{Append, AppendAnswer, Batch, Log, LogReader, PartitionHead, StoreError, StreamAppend};
 use projection_service::{ProjectionConfig, ProjectionError, ProjectionHandle, ProjectionService};
-use read_models::{MAIN_PROJECTION, ReadModels, Table};
+use read_models::{MAIN_PROJECTION, PostgresOptions, ReadModels, Table};
 
 pub(crate) const PARTITIONS: u16 = 4;
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -61,11 +61,55 @@ impl TestFeed {
     }
 }
 
+/// What the read models are kept in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// A database of read models that can be opened more than once.
+pub(crate) enum Place {
+    File(tempfile::TempDir),
+    Server(PostgresOptions),
+}
+
+impl Place {
+    pub(crate) async fn new(backend: Backend) -> Self {
+        match backend {
+            Backend::Sqlite => Self::File(tempfile::tempdir().unwrap()),
+            Backend::Postgres => Self::Server(PostgresOptions::new(test_services::database().await.unwrap())),
+        }
+    }
+
+    pub(crate) async fn open(&self) -> ReadModels {
+        match self {
+            Self::File(folder) => ReadModels::open(folder.path().join("read-models.db")).await.unwrap(),
+            Self::Server(options) => ReadModels::open_postgres(options.clone()).await.unwrap(),
+        }
+    }
+}
+
+/// Makes a test of each function that takes a [`Backend`].
+macro_rules! on_every_backend {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $test() { super::$test(crate::support::Backend::Sqlite).await })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $test() { super::$test(crate::support::Backend::Postgres).await })*
+        }
+    };
+}
+pub(crate) use on_every_backend;
+
 /// Everything that a projection needs.
 pub(crate) struct World {
     pub(crate) log: Arc<SqliteLog>,
     pub(crate) feed: Arc<TestFeed>,
     pub(crate) models: ReadModels,
+    /// Where `models` are at first.
+    pub(crate) place: Place,
     heads: BTreeMap<Partition, PartitionHead>,
 }
 
@@ -144,7 +188,16 @@ pub(crate) fn deaf_to_time() -> ProjectionConfig {
 }
 
 impl World {
+    /// With read models in a file.
     pub(crate) async fn new() -> Self {
+        Self::on(Backend::Sqlite).await
+    }
+
+    pub(crate) async fn on(backend: Backend) -> Self {
+        Self::at(Place::new(backend).await).await
+    }
+
+    pub(crate) async fn at(place: Place) -> Self {
         let options = SqliteOptions { partitions: Some(PARTITIONS), ..SqliteOptions::default() };
         let log = Arc::new(SqliteLog::open_temporary(options).await.unwrap());
         let mut heads = BTreeMap::new();
@@ -152,7 +205,7 @@ impl World {
             heads.insert(partition, log.take_over(partition, uuid::Uuid::nil()).await.unwrap());
         }
         let feed = Arc::new(TestFeed(broadcast::Sender::new(64)));
-        Self { log, feed, models: ReadModels::open_temporary().await.unwrap(), heads }
+        Self { log, feed, models: place.open().await, place, heads }
     }
 
     pub(crate) fn start(&self, config: ProjectionConfig) -> Running {
@@ -203,6 +256,14 @@ impl World {
     pub(crate) async fn commit(&mut self, events: Vec<RecordedEvent>) {
         for batch in self.append(events).await {
             self.feed.publish(batch);
+        }
+    }
+
+    /// Says where every partition ends, as owners do every second.
+    pub(crate) fn beat(&self) {
+        for head in self.heads.values() {
+            let (partition, first_offset) = (head.partition, head.offset + 1);
+            self.feed.publish(CommittedBatch { partition, first_offset, events: Vec::new() });
         }
     }
 

@@ -1,7 +1,9 @@
-//! The read models against real files.
+//! The read models against real files and real Postgres servers, directly and through a pooler.
 
 #![expect(clippy::unwrap_used, reason = "a test that fails to set up has failed")]
 
+mod pooler;
+mod postgres;
 mod queries;
 mod transactions;
 
@@ -11,12 +13,83 @@ use uuid::Uuid;
 use domain::execution::view::ExecutionView;
 use domain::ids::{Partition, Slot, TenantId, new_id};
 use domain::time::Timestamp;
-use read_models::{ExecutionRow, ReadModels, WorkflowRow, WriteTx};
+use read_models::{ExecutionRow, PostgresOptions, ReadModels, WorkflowRow, WriteTx};
+
+use crate::pooler::Pooler;
 
 const LONG: Duration = Duration::from_secs(20);
 
-async fn models() -> ReadModels {
-    ReadModels::open_temporary().await.unwrap()
+/// What the read models are kept in.
+#[derive(Debug, Clone, Copy)]
+enum Backend {
+    Sqlite,
+    Postgres,
+    Pooled,
+}
+
+/// A database that can be opened more than once.
+enum Place {
+    File(tempfile::TempDir),
+    Server { options: PostgresOptions, _pooler: Box<Option<Pooler>> },
+}
+
+impl Place {
+    async fn new(backend: Backend) -> Self {
+        match backend {
+            Backend::Sqlite => Self::File(tempfile::tempdir().unwrap()),
+            Backend::Postgres => {
+                let options = PostgresOptions::new(test_services::database().await.unwrap());
+                Self::Server { options, _pooler: Box::default() }
+            }
+            Backend::Pooled => {
+                let pooler = Pooler::start(&test_services::database().await.unwrap()).await;
+                let options = PostgresOptions { pooled: true, ..PostgresOptions::new(pooler.url()) };
+                Self::Server { options, _pooler: Box::new(Some(pooler)) }
+            }
+        }
+    }
+
+    async fn open(&self) -> ReadModels {
+        match self {
+            Self::File(folder) => ReadModels::open(folder.path().join("read-models.db")).await.unwrap(),
+            Self::Server { options, .. } => ReadModels::open_postgres(options.clone()).await.unwrap(),
+        }
+    }
+}
+
+/// Makes a test of each function that takes a [`Backend`].
+macro_rules! on_every_backend {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $test() { super::$test(crate::Backend::Sqlite).await })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $test() { super::$test(crate::Backend::Postgres).await })*
+        }
+        mod pooled {
+            $(#[tokio::test] async fn $test() { super::$test(crate::Backend::Pooled).await })*
+        }
+    };
+}
+use on_every_backend;
+
+/// Read models with their place.
+struct Models {
+    models: ReadModels,
+    _place: Place,
+}
+
+impl std::ops::Deref for Models {
+    type Target = ReadModels;
+
+    fn deref(&self) -> &ReadModels {
+        &self.models
+    }
+}
+
+async fn models(backend: Backend) -> Models {
+    let place = Place::new(backend).await;
+    Models { models: place.open().await, _place: place }
 }
 
 fn tenant() -> TenantId {

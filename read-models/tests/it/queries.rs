@@ -10,7 +10,21 @@ use domain::ids::{Partition, TenantId};
 use domain::time::Timestamp;
 use read_models::{ExecutionFilter, ExecutionRow, ReadModelError, ReadModels, Table, WorkflowVersionRow};
 
-use crate::{id, models, row, tenant, view, workflow, write};
+use crate::{Backend, id, models, on_every_backend, row, tenant, view, workflow, write};
+
+on_every_backend!(
+    a_view_reads_back_as_it_was_written,
+    pages_follow_on_newest_first_without_a_gap_or_a_repetition,
+    filters_hold_together,
+    attributes_compare_by_their_text,
+    sql_in_names_and_searches_is_data,
+    filters_of_unbounded_size_are_refused,
+    a_tenant_sees_nothing_of_another,
+    a_deleted_workflow_is_found_by_id_and_hidden_from_lists,
+    versions_of_a_workflow_are_listed_newest_first,
+    a_batch_of_any_size_is_written_and_read_whole,
+    a_row_says_in_which_partition_its_stream_lives,
+);
 
 async fn find(models: &ReadModels, filter: ExecutionFilter) -> Vec<Uuid> {
     let page = models.executions(&tenant(), &filter, None, 50).await.unwrap();
@@ -28,18 +42,16 @@ fn failed(number: u64, message: &str) -> ExecutionView {
     ExecutionView { status: ExecutionStatus::Failed, error, ..view(number) }
 }
 
-#[tokio::test]
-async fn a_view_reads_back_as_it_was_written() {
-    let models = models().await;
+async fn a_view_reads_back_as_it_was_written(backend: Backend) {
+    let models = models(backend).await;
     let written = failed(1, "no money");
     write(&models, std::slice::from_ref(&written)).await;
     assert_eq!(models.execution(&tenant(), id(1)).await.unwrap(), Some(written));
     assert_eq!(models.execution(&tenant(), id(2)).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn pages_follow_on_newest_first_without_a_gap_or_a_repetition() {
-    let models = models().await;
+async fn pages_follow_on_newest_first_without_a_gap_or_a_repetition(backend: Backend) {
+    let models = models(backend).await;
     let views: Vec<_> = (0..300).map(view).collect();
     write(&models, &views).await;
     let mut seen = Vec::new();
@@ -56,9 +68,8 @@ async fn pages_follow_on_newest_first_without_a_gap_or_a_repetition() {
     assert_eq!(seen, (0..300).rev().map(id).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn filters_hold_together() {
-    let models = models().await;
+async fn filters_hold_together(backend: Backend) {
+    let models = models(backend).await;
     let other = ExecutionView { workflow_id: id(2_000), workflow_name: "refunds".into(), ..view(2) };
     write(&models, &[view(1), other, failed(3, "Card refused"), view(4)]).await;
     let filter = ExecutionFilter::default;
@@ -82,9 +93,8 @@ async fn filters_hold_together() {
     assert_eq!(find(&models, by_error).await, [id(3)]);
 }
 
-#[tokio::test]
-async fn attributes_compare_by_their_text() {
-    let models = models().await;
+async fn attributes_compare_by_their_text(backend: Backend) {
+    let models = models(backend).await;
     let with = |number, attributes: serde_json::Value| {
         let attributes = attributes.as_object().unwrap().clone();
         ExecutionView { attributes, ..view(number) }
@@ -94,6 +104,7 @@ async fn attributes_compare_by_their_text() {
         &[
             with(1, json!({"customer": "c-1", "a\"b.c": "quoted"})),
             with(2, json!({"customer": "c-2", "amount": 12, "vip": true})),
+            with(3, json!({"half": 0.5, "whole": 3.0, "list": [1, {"a": "b"}], "nothing": null})),
         ],
     )
     .await;
@@ -104,6 +115,10 @@ async fn attributes_compare_by_their_text() {
         ("vip", "true", vec![id(2)]),
         ("vip", "1", vec![]),
         ("missing", "null", vec![]),
+        ("nothing", "null", vec![]),
+        ("half", "0.5", vec![id(3)]),
+        ("whole", "3.0", vec![id(3)]),
+        ("list", r#"[1,{"a":"b"}]"#, vec![id(3)]),
     ] {
         let attributes = vec![(key.to_owned(), value.to_owned())];
         let filter = ExecutionFilter { attributes, ..ExecutionFilter::default() };
@@ -111,9 +126,8 @@ async fn attributes_compare_by_their_text() {
     }
 }
 
-#[tokio::test]
-async fn sql_in_names_and_searches_is_data() {
-    let models = models().await;
+async fn sql_in_names_and_searches_is_data(backend: Backend) {
+    let models = models(backend).await;
     let name = "'; drop table executions; -- %_\\";
     let evil = ExecutionView { workflow_name: name.to_owned(), ..view(1) };
     write(&models, &[evil.clone(), view(2)]).await;
@@ -141,9 +155,8 @@ async fn sql_in_names_and_searches_is_data() {
     assert_eq!(find(&models, filter).await, Vec::<Uuid>::new());
 }
 
-#[tokio::test]
-async fn filters_of_unbounded_size_are_refused() {
-    let models = models().await;
+async fn filters_of_unbounded_size_are_refused(backend: Backend) {
+    let models = models(backend).await;
     let long = ExecutionFilter { q: Some("x".repeat(201)), ..ExecutionFilter::default() };
     let many = vec![("a".to_owned(), "b".to_owned()); 17];
     let many = ExecutionFilter { attributes: many, ..ExecutionFilter::default() };
@@ -153,9 +166,8 @@ async fn filters_of_unbounded_size_are_refused() {
     }
 }
 
-#[tokio::test]
-async fn a_tenant_sees_nothing_of_another() {
-    let models = models().await;
+async fn a_tenant_sees_nothing_of_another(backend: Backend) {
+    let models = models(backend).await;
     write(&models, &[view(1)]).await;
     let mut tx = models.begin().await.unwrap();
     tx.put_workflow(&workflow(2)).await.unwrap();
@@ -168,9 +180,8 @@ async fn a_tenant_sees_nothing_of_another() {
     assert!(models.executions(&other, &filter, None, 10).await.unwrap().items.is_empty());
 }
 
-#[tokio::test]
-async fn a_deleted_workflow_is_found_by_id_and_hidden_from_lists() {
-    let models = models().await;
+async fn a_deleted_workflow_is_found_by_id_and_hidden_from_lists(backend: Backend) {
+    let models = models(backend).await;
     let mut tx = models.begin().await.unwrap();
     for number in 0..5 {
         tx.put_workflow(&workflow(number)).await.unwrap();
@@ -191,9 +202,8 @@ async fn a_deleted_workflow_is_found_by_id_and_hidden_from_lists() {
     assert_eq!(last.next, None);
 }
 
-#[tokio::test]
-async fn versions_of_a_workflow_are_listed_newest_first() {
-    let models = models().await;
+async fn versions_of_a_workflow_are_listed_newest_first(backend: Backend) {
+    let models = models(backend).await;
     let version = |version| WorkflowVersionRow {
         tenant: tenant(),
         workflow_id: id(1),
@@ -217,9 +227,8 @@ async fn versions_of_a_workflow_are_listed_newest_first() {
     assert_eq!(page.next, None);
 }
 
-#[tokio::test]
-async fn a_batch_of_any_size_is_written_and_read_whole() {
-    let models = models().await;
+async fn a_batch_of_any_size_is_written_and_read_whole(backend: Backend) {
+    let models = models(backend).await;
     let views: Vec<_> = (0..1_337).map(view).collect();
     write(&models, &views).await;
     let ids: Vec<_> = views.iter().map(|view| view.id).collect();
@@ -240,9 +249,8 @@ async fn a_batch_of_any_size_is_written_and_read_whole() {
     assert_eq!(models.dump_rows(Table::Executions).await.unwrap().len(), 1_337);
 }
 
-#[tokio::test]
-async fn a_row_says_in_which_partition_its_stream_lives() {
-    let models = models().await;
+async fn a_row_says_in_which_partition_its_stream_lives(backend: Backend) {
+    let models = models(backend).await;
     let mut tx = models.begin().await.unwrap();
     let row = ExecutionRow::new(&tenant(), Partition(11), &view(1)).unwrap();
     tx.put_executions(vec![row]).await.unwrap();

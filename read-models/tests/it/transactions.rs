@@ -5,10 +5,21 @@ use std::time::Duration;
 use domain::ids::{Partition, Position};
 use read_models::{Advance, ExecutionFilter, MAIN_PROJECTION, ReadModelError, ReadModels, Table};
 
-use crate::{LONG, id, models, put, tenant, view, workflow, write};
+use crate::{Backend, LONG, Place, id, models, on_every_backend, put, tenant, view, workflow, write};
 
 const P0: Partition = Partition(0);
 const P5: Partition = Partition(5);
+
+on_every_backend!(
+    a_writer_that_lost_the_race_is_told_and_leaves_nothing,
+    projections_have_checkpoints_of_their_own,
+    a_waiter_is_woken_by_the_commit_that_reaches_its_position,
+    a_waiter_sees_what_another_process_writes,
+    what_was_reached_before_is_known_after_opening_again,
+    a_parked_stream_keeps_its_first_reason_and_counts_what_is_skipped,
+    a_rebuild_is_invisible_until_it_is_swapped_in_and_can_be_done_again_and_again,
+    an_unfinished_rebuild_leaves_nothing_behind_for_the_next,
+);
 
 async fn advance(models: &ReadModels, partition: Partition, from: u64, to: u64) {
     let mut tx = models.begin().await.unwrap();
@@ -16,9 +27,8 @@ async fn advance(models: &ReadModels, partition: Partition, from: u64, to: u64) 
     tx.commit().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_writer_that_lost_the_race_is_told_and_leaves_nothing() {
-    let models = models().await;
+async fn a_writer_that_lost_the_race_is_told_and_leaves_nothing(backend: Backend) {
+    let models = models(backend).await;
     advance(&models, P5, 0, 10).await;
     let mut tx = models.begin().await.unwrap();
     put(&mut tx, &[view(1)]).await;
@@ -34,9 +44,8 @@ async fn a_writer_that_lost_the_race_is_told_and_leaves_nothing() {
     assert_eq!(models.begin().await.unwrap().checkpoint(MAIN_PROJECTION, P5).await.unwrap(), 10);
 }
 
-#[tokio::test]
-async fn projections_have_checkpoints_of_their_own() {
-    let models = models().await;
+async fn projections_have_checkpoints_of_their_own(backend: Backend) {
+    let models = models(backend).await;
     advance(&models, P5, 0, 10).await;
     let mut tx = models.begin().await.unwrap();
     tx.advance_checkpoint("analytics", P5, 0, 4).await.unwrap();
@@ -49,9 +58,8 @@ async fn projections_have_checkpoints_of_their_own() {
     assert_eq!(models.checkpoints(MAIN_PROJECTION).await.unwrap(), [(P5, 10)]);
 }
 
-#[tokio::test]
-async fn a_waiter_is_woken_by_the_commit_that_reaches_its_position() {
-    let models = models().await;
+async fn a_waiter_is_woken_by_the_commit_that_reaches_its_position(backend: Backend) {
+    let models = models(backend).await;
     let waiter = tokio::spawn({
         let models = models.clone();
         async move { models.wait_for(&[(P0, 2), (P5, 10)], LONG).await }
@@ -66,34 +74,29 @@ async fn a_waiter_is_woken_by_the_commit_that_reaches_its_position() {
     assert!(!models.wait_for(&[(P5, 11)], Duration::from_millis(30)).await);
 }
 
-#[tokio::test]
-async fn a_waiter_sees_what_another_process_writes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("read-models.db");
-    let here = ReadModels::open(&path).await.unwrap();
-    // A second handle shares nothing with the first but the file, as another process does.
-    let there = ReadModels::open(&path).await.unwrap();
+async fn a_waiter_sees_what_another_process_writes(backend: Backend) {
+    let place = Place::new(backend).await;
+    let here = place.open().await;
+    // A second handle shares nothing with the first but the database, as another process does.
+    let there = place.open().await;
     let waiter = tokio::spawn(async move { here.wait_for(&[(P5, 3)], LONG).await });
     advance(&there, P5, 0, 3).await;
     assert!(waiter.await.unwrap());
 }
 
-#[tokio::test]
-async fn what_was_reached_before_is_known_after_opening_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("read-models.db");
-    let models = ReadModels::open(&path).await.unwrap();
+async fn what_was_reached_before_is_known_after_opening_again(backend: Backend) {
+    let place = Place::new(backend).await;
+    let models = place.open().await;
     write(&models, &[view(1)]).await;
     advance(&models, P5, 0, 3).await;
     models.close().await;
-    let models = ReadModels::open(&path).await.unwrap();
+    let models = place.open().await;
     assert!(models.wait_for(&[(P5, 3)], Duration::ZERO).await);
     assert_eq!(models.execution(&tenant(), id(1)).await.unwrap(), Some(view(1)));
 }
 
-#[tokio::test]
-async fn a_parked_stream_keeps_its_first_reason_and_counts_what_is_skipped() {
-    let models = models().await;
+async fn a_parked_stream_keeps_its_first_reason_and_counts_what_is_skipped(backend: Backend) {
+    let models = models(backend).await;
     let mut tx = models.begin().await.unwrap();
     let position = Position { partition: P5, offset: 7 };
     tx.park_stream(MAIN_PROJECTION, id(1), position, "does not decode").await.unwrap();
@@ -109,9 +112,8 @@ async fn a_parked_stream_keeps_its_first_reason_and_counts_what_is_skipped() {
     assert_eq!(parked[0].reason, "does not decode");
 }
 
-#[tokio::test]
-async fn a_rebuild_is_invisible_until_it_is_swapped_in_and_can_be_done_again_and_again() {
-    let models = models().await;
+async fn a_rebuild_is_invisible_until_it_is_swapped_in_and_can_be_done_again_and_again(backend: Backend) {
+    let models = models(backend).await;
     write(&models, &[view(1)]).await;
     advance(&models, P5, 0, 3).await;
     for generation in 1..=3 {
@@ -141,9 +143,8 @@ async fn a_rebuild_is_invisible_until_it_is_swapped_in_and_can_be_done_again_and
     }
 }
 
-#[tokio::test]
-async fn an_unfinished_rebuild_leaves_nothing_behind_for_the_next() {
-    let models = models().await;
+async fn an_unfinished_rebuild_leaves_nothing_behind_for_the_next(backend: Backend) {
+    let models = models(backend).await;
     models.start_rebuild().await.unwrap();
     let mut tx = models.begin_shadow().await.unwrap();
     put(&mut tx, &[view(1)]).await;
