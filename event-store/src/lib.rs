@@ -9,17 +9,23 @@
 //! and in commit order, so a reader that follows them can skip nothing; an append is whole or nothing; events
 //! are never changed. Deliberately absent: decisions, caches, and any knowledge of what an event means.
 //!
-//! Read in this order: [`log`] (the port), [`chain`] (what the hashes cover), [`sqlite`] (the embedded store).
+//! Read in this order: [`log`] (the port), [`chain`] (what the hashes cover), `plan`, `judge`, `queries` and `rows`
+//! (what is the same for every database), [`sqlite`] (the embedded store), [`postgres`] (the shared one).
 
 pub mod blobs;
 pub mod chain;
 pub mod checkpoints;
+mod judge;
 pub mod log;
 pub mod ownership;
+mod plan;
 pub mod postgres;
+mod queries;
+mod rows;
 pub mod sqlite;
 pub mod store;
 pub mod verifiers;
+mod verify;
 
 pub use blobs::Blobs;
 pub use checkpoints::Checkpoints;

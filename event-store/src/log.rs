@@ -184,6 +184,21 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// There is no connection to it.
+    #[error("cannot reach the log's Postgres at {server}")]
+    Unreachable {
+        /// Host, port and database.
+        server: String,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// What was to be appended to kept changing. Nothing was written; it may be tried again.
+    #[error("others keep writing to partitions {partitions}; one process at a time must own a partition")]
+    Contended {
+        /// The partitions.
+        partitions: String,
+    },
     /// Migration failed.
     #[error("the log's database could not be migrated")]
     Migration(#[source] sqlx::migrate::MigrateError),

@@ -7,7 +7,7 @@ use crate::blobs::Blobs;
 use crate::checkpoints::Checkpoints;
 use crate::log::{Log, LogReader, StoreError};
 use crate::ownership::Ownership;
-use crate::postgres::{self, PostgresOptions};
+use crate::postgres::{PostgresLog, PostgresOptions};
 use crate::sqlite::SqliteLog;
 use crate::verifiers::Verifiers;
 
@@ -54,12 +54,25 @@ impl Store {
         }
     }
 
+    /// A store on a shared log.
+    pub fn of_postgres(log: Arc<PostgresLog>) -> Self {
+        Self {
+            log: log.clone(),
+            reader: Arc::new(log.reader()),
+            blobs: Arc::new(log.reader()),
+            verifiers: log.clone(),
+            checkpoints: log.clone(),
+            ownership: Some(log.clone()),
+            health: log,
+        }
+    }
+
     /// Opens a store on Postgres, creating and migrating its schema as needed; several processes may do so at once.
     ///
     /// # Errors
     /// It cannot be reached, is of a newer version, or has another number of partitions.
     pub async fn postgres(options: PostgresOptions) -> Result<Self, StoreError> {
-        postgres::open(options).await
+        Ok(Self::of_postgres(Arc::new(PostgresLog::open(options).await?)))
     }
 }
 
@@ -69,6 +82,21 @@ const TRIAL: std::time::Duration = std::time::Duration::from_secs(2);
 #[async_trait]
 impl StoreHealth for SqliteLog {
     /// Tried here, since nobody sends commands to a process that is not ready: it would stay so.
+    async fn refuses_writes(&self) -> Option<String> {
+        let reason = self.last_write_failed()?;
+        match tokio::time::timeout(TRIAL, self.try_write()).await {
+            Ok(_) => self.last_write_failed(),
+            Err(_) => Some(reason),
+        }
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+}
+
+#[async_trait]
+impl StoreHealth for PostgresLog {
     async fn refuses_writes(&self) -> Option<String> {
         let reason = self.last_write_failed()?;
         match tokio::time::timeout(TRIAL, self.try_write()).await {

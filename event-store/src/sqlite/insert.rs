@@ -16,9 +16,9 @@ use domain::decision::Wakeup;
 use domain::event::RecordedEvent;
 use domain::ids::{TenantId, birth_bucket};
 
-use super::integer;
 use crate::chain::{CommitContent, Hash};
 use crate::log::{Append, AppendAnswer};
+use crate::rows::integer;
 
 /// Most rows of one statement: with 17 columns far below SQLite's 32,766 variables.
 const LARGEST: usize = 512;

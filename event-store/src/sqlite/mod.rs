@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   append ─► write   check, one `begin immediate`, insert, commit   ◄─ judge (only when something may be refused)
-//!   read   ─► read, wakeups, verify                                     insert (multi-row statements)
+//!   read   ─► read, wakeups                                             insert (multi-row statements)
 //!   writer: the connection that writes, replaced after it failed
 //! ```
 //!
@@ -18,7 +18,6 @@ mod judge;
 mod open;
 mod read;
 mod verifiers;
-mod verify;
 mod wakeups;
 mod write;
 mod writer;
@@ -70,28 +69,8 @@ impl SqliteLog {
     /// Begins a transaction that has the write lock from the start.
     async fn begin(connection: &mut SqliteConnection) -> Result<Transaction<'_>, StoreError> {
         use sqlx::Connection;
-        connection.begin_with("begin immediate").await.map_err(failed("begin a transaction"))
+        connection.begin_with("begin immediate").await.map_err(crate::rows::failed("begin a transaction"))
     }
 }
 
 type Transaction<'c> = sqlx::Transaction<'c, sqlx::Sqlite>;
-
-/// An error of the database, with what was being done.
-fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
-    move |source| StoreError::Database { operation, source }
-}
-
-/// A number as SQLite has it. Offsets, versions and epochs count from 1 and never come near the limit.
-fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// A `limit` clause's number.
-fn limit(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// A stored number that counts something.
-fn count(number: i64, what: &str) -> Result<u64, StoreError> {
-    u64::try_from(number).map_err(|_| StoreError::Corrupt(format!("{what} is {number}, below zero")))
-}

@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use domain::ids::{DEFAULT_PARTITIONS, SLOTS};
 
+use super::SqliteLog;
 use super::writer::WriterLock;
-use super::{SqliteLog, failed};
 use crate::log::StoreError;
+use crate::rows::failed;
 
 /// Forward only; a file that was ever released is never edited.
 const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "log", include_str!("../../migrations/sqlite/0001_log.sql"))];

@@ -1,26 +1,17 @@
 //! The table of verifiers on SQLite. Writes share the log's connection, so they wait for a batch at most.
 
 use async_trait::async_trait;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use domain::ids::TenantId;
 use domain::time::Timestamp;
 
-use super::{SqliteLog, failed, limit, read};
+use super::SqliteLog;
 use crate::log::StoreError;
+use crate::queries::{self, FIND_VERIFIER, FORGET_EXPIRED, STORE_VERIFIER};
+use crate::rows::{self, failed, limit};
 use crate::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
-
-macro_rules! select_verifiers {
-    ($rest:literal) => {
-        concat!(
-            "select kind, lookup, tenant, principal, name, hash, family, created_at, expires_at, used_at ",
-            "from verifiers ",
-            $rest
-        )
-    };
-}
 
 #[async_trait]
 impl Verifiers for SqliteLog {
@@ -30,13 +21,7 @@ impl Verifiers for SqliteLog {
     }
 
     async fn find(&self, kind: VerifierKind, lookup: &str) -> Result<Option<Verifier>, StoreError> {
-        let row = sqlx::query(select_verifiers!("where kind = ? and lookup = ?"))
-            .bind(kind.as_str())
-            .bind(lookup)
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(failed("find a verifier"))?;
-        row.as_ref().map(verifier).transpose()
+        queries::verifier(&self.readers, kind, lookup).await
     }
 
     async fn rotate(&self, lookup: &str, next: &[Verifier], now: Timestamp) -> Result<Rotation, StoreError> {
@@ -45,13 +30,13 @@ impl Verifiers for SqliteLog {
         // Everything is read and written in one transaction: between a look and a write of its own, another
         // refresh or a logout could delete the family, and the write would bring it back.
         let mut transaction = Self::begin(&mut writer.connection).await?;
-        let found = sqlx::query(select_verifiers!("where kind = ? and lookup = ?"))
+        let found = sqlx::query(FIND_VERIFIER)
             .bind(VerifierKind::RefreshToken.as_str())
             .bind(lookup)
             .fetch_optional(&mut *transaction)
             .await
             .map_err(failed(operation))?;
-        let found = found.as_ref().map(verifier).transpose()?;
+        let found = found.as_ref().map(rows::verifier).transpose()?;
         let Some((found, family)) = found.and_then(|found| found.family.map(|family| (found, family))) else {
             return Ok(Rotation::Refused);
         };
@@ -88,51 +73,36 @@ impl Verifiers for SqliteLog {
     }
 
     async fn list(&self, kind: VerifierKind, tenant: &TenantId) -> Result<Vec<Verifier>, StoreError> {
-        let rows = sqlx::query(select_verifiers!(
-            "indexed by verifiers_by_tenant where kind = ? and tenant = ? order by created_at, lookup"
-        ))
-        .bind(kind.as_str())
-        .bind(tenant.as_str())
-        .fetch_all(&self.readers)
-        .await
-        .map_err(failed("list verifiers"))?;
-        rows.iter().map(verifier).collect()
+        queries::verifiers(&self.readers, kind, tenant).await
     }
 
     async fn forget_expired(&self, now: Timestamp, most: usize) -> Result<u64, StoreError> {
         let mut writer = self.writer.lock().await;
-        let deleted = sqlx::query(
-            "delete from verifiers where (kind, lookup) in (
-                 select kind, lookup from verifiers where expires_at <= ? order by expires_at limit ?)",
-        )
-        .bind(now.unix_ms())
-        .bind(limit(most))
-        .execute(&mut writer.connection)
-        .await
-        .map_err(failed("forget expired verifiers"))?;
+        let deleted = sqlx::query(FORGET_EXPIRED)
+            .bind(now.unix_ms())
+            .bind(limit(most))
+            .execute(&mut writer.connection)
+            .await
+            .map_err(failed("forget expired verifiers"))?;
         Ok(deleted.rows_affected())
     }
 }
 
 async fn store(connection: &mut SqliteConnection, verifier: &Verifier) -> Result<(), StoreError> {
-    sqlx::query(
-        "insert or replace into verifiers
-         (kind, lookup, tenant, principal, name, hash, family, created_at, expires_at, used_at)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(verifier.kind.as_str())
-    .bind(verifier.lookup.as_str())
-    .bind(verifier.tenant.as_str())
-    .bind(verifier.principal.as_str())
-    .bind(verifier.name.as_str())
-    .bind(verifier.hash.as_str())
-    .bind(verifier.family)
-    .bind(verifier.created_at.unix_ms())
-    .bind(verifier.expires_at.map(Timestamp::unix_ms))
-    .bind(verifier.used_at.map(Timestamp::unix_ms))
-    .execute(connection)
-    .await
-    .map_err(failed("store a verifier"))?;
+    sqlx::query(STORE_VERIFIER)
+        .bind(verifier.kind.as_str())
+        .bind(verifier.lookup.as_str())
+        .bind(verifier.tenant.as_str())
+        .bind(verifier.principal.as_str())
+        .bind(verifier.name.as_str())
+        .bind(verifier.hash.as_str())
+        .bind(verifier.family)
+        .bind(verifier.created_at.unix_ms())
+        .bind(verifier.expires_at.map(Timestamp::unix_ms))
+        .bind(verifier.used_at.map(Timestamp::unix_ms))
+        .execute(connection)
+        .await
+        .map_err(failed("store a verifier"))?;
     Ok(())
 }
 
@@ -143,22 +113,4 @@ async fn delete_family(connection: &mut SqliteConnection, family: Uuid) -> Resul
         .await
         .map_err(failed("delete a family of verifiers"))?;
     Ok(deleted.rows_affected())
-}
-
-fn verifier(row: &SqliteRow) -> Result<Verifier, StoreError> {
-    let read = || -> Result<Verifier, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Verifier {
-            kind: row.try_get::<&str, _>(0)?.parse()?,
-            lookup: row.try_get(1)?,
-            tenant: read::tenant(row.try_get(2)?)?,
-            principal: row.try_get(3)?,
-            name: row.try_get(4)?,
-            hash: row.try_get(5)?,
-            family: row.try_get(6)?,
-            created_at: Timestamp::from_unix_ms(row.try_get(7)?),
-            expires_at: row.try_get::<Option<i64>, _>(8)?.map(Timestamp::from_unix_ms),
-            used_at: row.try_get::<Option<i64>, _>(9)?.map(Timestamp::from_unix_ms),
-        })
-    };
-    read().map_err(|error| StoreError::Corrupt(format!("a verifier does not read: {error}")))
 }

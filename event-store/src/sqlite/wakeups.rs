@@ -3,12 +3,11 @@
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, SqlitePool};
 
-use domain::decision::{Wakeup, WakeupKind};
 use domain::ids::Partition;
 use domain::time::Timestamp;
 
-use super::{failed, limit, read};
 use crate::log::{COMMAND_RETENTION_MS, StoreError, StoredWakeup, WakeupCursor};
+use crate::rows::{self, failed, limit};
 
 /// A row's key as it is stored, whether or not it reads.
 struct Place {
@@ -38,14 +37,14 @@ pub(super) async fn due(
     // The caller takes a page that is not full for the last: what was passed over is made up for.
     loop {
         let wanted = most - found.len();
-        let rows = page(pool, partition, &place, until, &final_types, wanted).await?;
-        for row in &rows {
-            match stored_wakeup(row) {
+        let page = page(pool, partition, &place, until, &final_types, wanted).await?;
+        for row in &page {
+            match rows::wakeup(row) {
                 Ok(wakeup) => found.push(wakeup),
                 Err(error) => tracing::error!(%partition, "a wakeup is passed over: {error}"),
             }
         }
-        match rows.last().filter(|_| rows.len() == wanted && found.len() < most) {
+        match page.last().filter(|_| page.len() == wanted && found.len() < most) {
             Some(last) => place = Place::of(last).map_err(failed("read a wakeup's key"))?,
             None => return Ok(found),
         }
@@ -121,15 +120,4 @@ pub(super) async fn forget_past(
     .map_err(failed("forget old commands"))?
     .rows_affected();
     Ok(wakeups.max(commands) >= most as u64)
-}
-
-fn stored_wakeup(row: &SqliteRow) -> Result<StoredWakeup, StoreError> {
-    let operation = "read a wakeup";
-    let kind: &str = row.try_get(2).map_err(failed(operation))?;
-    let kind: WakeupKind = kind.parse().map_err(|error| StoreError::Corrupt(format!("{error}")))?;
-    Ok(StoredWakeup {
-        wakeup: Wakeup { due_at: Timestamp::from_unix_ms(row.try_get(0).map_err(failed(operation))?), kind },
-        stream: row.try_get(1).map_err(failed(operation))?,
-        tenant: read::tenant(row.try_get(3).map_err(failed(operation))?)?,
-    })
 }

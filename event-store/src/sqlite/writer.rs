@@ -1,22 +1,21 @@
 //! The only writer's connection, and what is known with it.
 //!
-//! Invariants: what is known of each partition's end ([`Tail`]) is read once and kept, because the lock keeps
+//! Invariants: what is known of each partition's end ([`Tails`]) is read once and kept, because the lock keeps
 //! everybody else out; it is taken away while something is written and put back only when the outcome is known,
 //! so that a failed or cancelled write makes the next one read it again. A connection that a write has left in
 //! doubt is not written through again: on a full disk SQLite ends a transaction by itself, sqlx goes on counting
 //! it, and everything that follows on that connection is refused.
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
 use std::sync::PoisonError;
 use tokio::sync::{Mutex, MutexGuard};
 
-use domain::time::Timestamp;
-
+use super::SqliteLog;
 use super::insert::Statements;
-use super::{SqliteLog, count, failed};
-use crate::chain::{GENESIS, Hash};
 use crate::log::StoreError;
+use crate::plan::Tails;
+use crate::rows::{self, failed};
 
 /// The writer, one caller at a time, and how the last write went.
 #[derive(Debug)]
@@ -31,24 +30,12 @@ pub(super) struct WriterLock {
 pub(super) struct Writer {
     pub(super) connection: SqliteConnection,
     pub(super) statements: Statements,
-    /// One per partition; `None` when they must be read.
-    tails: Option<Vec<Tail>>,
+    /// Of every partition; `None` when they must be read.
+    tails: Option<Tails>,
     /// The database failed on this connection: it is to be replaced.
     in_doubt: bool,
     /// How it is opened again.
     options: SqliteConnectOptions,
-}
-
-/// Where a partition ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tail {
-    pub(super) epoch: u64,
-    /// The last offset; 0 in an empty partition.
-    pub(super) offset: u64,
-    /// The hash of the last commit.
-    pub(super) hash: Hash,
-    /// When the last event was recorded.
-    pub(super) recorded_at: Timestamp,
 }
 
 impl WriterLock {
@@ -93,7 +80,7 @@ impl WriterLock {
 
 impl Writer {
     /// Takes the tails away, reading them if need be.
-    pub(super) async fn take_tails(&mut self) -> Result<Vec<Tail>, StoreError> {
+    pub(super) async fn take_tails(&mut self) -> Result<Tails, StoreError> {
         match self.tails.take() {
             Some(tails) => Ok(tails),
             None => read_tails(&mut self.connection).await,
@@ -101,7 +88,7 @@ impl Writer {
     }
 
     /// Puts them back, as the database now has them.
-    pub(super) fn put_tails(&mut self, tails: Vec<Tail>) {
+    pub(super) fn put_tails(&mut self, tails: Tails) {
         self.tails = Some(tails);
     }
 
@@ -168,9 +155,9 @@ async fn try_write(connection: &mut SqliteConnection) -> Result<(), StoreError> 
 }
 
 /// Where every partition ends, according to the database.
-async fn read_tails(connection: &mut SqliteConnection) -> Result<Vec<Tail>, StoreError> {
+async fn read_tails(connection: &mut SqliteConnection) -> Result<Tails, StoreError> {
     let operation = "read where its partitions end";
-    let rows = sqlx::query(
+    let found = sqlx::query(
         "select p.partition, p.epoch, c.head, c.hash, c.committed_at from partitions p
          left join commits c on c.partition = p.partition
          and c.head = (select l.head from commits l where l.partition = p.partition order by l.head desc limit 1)
@@ -179,33 +166,7 @@ async fn read_tails(connection: &mut SqliteConnection) -> Result<Vec<Tail>, Stor
     .fetch_all(connection)
     .await
     .map_err(failed(operation))?;
-    let mut tails = Vec::with_capacity(rows.len());
-    for row in rows {
-        let (partition, tail) = tail(&row)?;
-        if partition != tails.len() as i64 {
-            return Err(StoreError::Corrupt(format!("partition {} is missing", tails.len())));
-        }
-        tails.push(tail);
-    }
-    Ok(tails)
-}
-
-fn tail(row: &SqliteRow) -> Result<(i64, Tail), StoreError> {
-    let values = || -> Result<_, sqlx::Error> {
-        let commit: (Option<i64>, Option<Vec<u8>>, Option<i64>) =
-            (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
-        Ok((row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?, commit))
-    };
-    let (partition, epoch, (head, hash, committed_at)) =
-        values().map_err(failed("read where its partitions end"))?;
-    let damaged = |_| StoreError::Corrupt(format!("the last hash of partition {partition} is not 32 bytes"));
-    let tail = Tail {
-        epoch: count(epoch, "an epoch")?,
-        offset: count(head.unwrap_or(0), "a head")?,
-        hash: hash.map_or(Ok(GENESIS), Hash::try_from).map_err(damaged)?,
-        recorded_at: Timestamp::from_unix_ms(committed_at.unwrap_or(i64::MIN)),
-    };
-    Ok((partition, tail))
+    found.iter().map(rows::tail).collect()
 }
 
 #[cfg(test)]
@@ -214,6 +175,7 @@ mod tests {
     use crate::log::{Append, AppendError, Batch, Committed, Log, LogReader};
     use crate::sqlite::SqliteOptions;
     use domain::ids::{Partition, TenantId};
+    use domain::time::Timestamp;
     use std::sync::Arc;
     use uuid::Uuid;
 

@@ -14,7 +14,7 @@ const UNLOCK: &str = "drop trigger events_refuse_update; drop trigger events_ref
 
 /// A log whose partition 1 has the commits 1–3, 4–6, … 28–30, changed by `sql`, and what is found.
 async fn found_after(sql: &'static str) -> String {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     let mut owner: Owner<SqliteLog> = Owner::of(&store).await;
     for _ in 0..10 {
         owner.append(vec![append(stream(1), 0, 2), append(stream(1), 0, 1)]).await.unwrap();
@@ -99,7 +99,7 @@ async fn an_altered_commit_is_found() {
 
 #[tokio::test]
 async fn an_event_put_in_after_the_last_commit_is_found_and_is_in_the_way() {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     let mut owner: Owner<SqliteLog> = Owner::of(&store).await;
     owner.append(vec![append(stream(1), 0, 1)]).await.unwrap();
     let add = "create temp table copy as select * from events; update copy set offset = 2, version = 9;
@@ -112,7 +112,7 @@ async fn an_event_put_in_after_the_last_commit_is_found_and_is_in_the_way() {
 
 #[tokio::test]
 async fn a_reader_is_not_handed_a_gap() {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     let mut owner: Owner<SqliteLog> = Owner::of(&store).await;
     owner.append(vec![append(stream(1), 0, 5)]).await.unwrap();
     let sql = AssertSqlSafe(format!("{UNLOCK} delete from events where offset = 3"));

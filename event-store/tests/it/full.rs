@@ -42,7 +42,7 @@ fn is_full(error: &AppendError) -> bool {
 #[tokio::test]
 async fn an_append_without_room_leaves_no_trace_and_the_next_one_goes_in() {
     for events in [1, 16, 600] {
-        let store = SqliteStore::create();
+        let store = SqliteStore::create().await;
         let mut owner = small(&store, Some(PAGES)).await;
         let first = append(stream(1), 0, 2);
         owner.append(vec![first.clone()]).await.unwrap();
@@ -73,7 +73,7 @@ async fn an_append_without_room_leaves_no_trace_and_the_next_one_goes_in() {
 
 #[tokio::test]
 async fn other_writes_go_on_after_an_append_without_room() {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     let mut owner = small(&store, Some(PAGES)).await;
     assert!(is_full(&owner.append(vec![large(1)]).await.unwrap_err()));
     let verifier = Verifier {
@@ -95,7 +95,7 @@ async fn other_writes_go_on_after_an_append_without_room() {
 
 #[tokio::test]
 async fn whether_the_log_takes_writes_can_be_tried() {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     let mut owner = small(&store, Some(PAGES)).await;
     owner.log.try_write().await.unwrap();
     while owner.append(vec![append(stream(1), 0, 20)]).await.is_ok() {}

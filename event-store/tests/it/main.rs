@@ -1,10 +1,12 @@
 //! The promises of the log, kept by every implementation ([`contract`]), and what is SQLite's own ([`sqlite`],
-//! [`damage`], [`full`]).
+//! [`damage`], [`full`]) or Postgres' own ([`postgres`], [`pooled`]).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by stopping")]
 
 mod contract;
 mod damage;
 mod full;
+mod pooled;
+mod postgres;
 mod sqlite;
 mod support;

@@ -39,7 +39,7 @@ impl SqliteStore {
 impl Store for SqliteStore {
     type Log = SqliteLog;
 
-    fn create() -> Self {
+    async fn create() -> Self {
         Self { directory: TempDir::new().unwrap() }
     }
 
@@ -52,7 +52,7 @@ contract!(SqliteStore);
 
 #[tokio::test]
 async fn a_log_that_is_open_is_not_opened_again() {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     let log = store.open().await;
     let error = store.try_open(None).await.unwrap_err();
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
@@ -63,18 +63,18 @@ async fn a_log_that_is_open_is_not_opened_again() {
 
 #[tokio::test]
 async fn a_log_keeps_the_partitions_it_was_created_with() {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     assert_eq!(store.try_open(Some(7)).await.unwrap().partitions(), 7);
     assert_eq!(store.try_open(None).await.unwrap().partitions(), 7);
     let error = store.try_open(Some(8)).await.unwrap_err();
     assert!(error.to_string().contains("created with 7 partitions"), "{error}");
     assert!(matches!(store.try_open(Some(0)).await.unwrap_err(), StoreError::Unfit { .. }));
-    assert_eq!(SqliteStore::create().try_open(None).await.unwrap().partitions(), 16);
+    assert_eq!(SqliteStore::create().await.try_open(None).await.unwrap().partitions(), 16);
 }
 
 #[tokio::test]
 async fn events_and_commits_are_never_changed() {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     let mut owner = Owner::of(&store).await;
     owner.append(vec![append(stream(1), 0, 3)]).await.unwrap();
     let mut raw = store.raw().await;
@@ -92,7 +92,7 @@ async fn events_and_commits_are_never_changed() {
 
 #[tokio::test]
 async fn a_log_of_a_newer_release_is_not_opened() {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     drop(store.open().await);
     let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
                  values (99, 'later', true, x'00', 0)";
@@ -102,7 +102,7 @@ async fn a_log_of_a_newer_release_is_not_opened() {
 
 #[tokio::test]
 async fn a_wakeup_that_does_not_read_holds_up_no_other() {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     let mut owner = Owner::of(&store).await;
     let streams: Vec<_> = (0..4).map(|_| stream(1)).collect();
     let appends = streams.iter().zip(1..).map(|(stream, second)| wakeup(append(*stream, 0, 1), second));
@@ -126,7 +126,7 @@ async fn a_wakeup_that_does_not_read_holds_up_no_other() {
 
 #[tokio::test]
 async fn readers_see_what_the_owner_sees() {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     let mut owner: Owner<SqliteLog> = Owner::of(&store).await;
     let (_, blob) = claim_check(serde_json::json!("x".repeat(INLINE_LIMIT)));
     let blob = blob.unwrap();
@@ -152,7 +152,7 @@ async fn a_temporary_log_goes_with_its_owner() {
 
 #[tokio::test]
 async fn after_a_clean_close_the_file_alone_is_the_whole_log() {
-    let store = SqliteStore::create();
+    let store = SqliteStore::create().await;
     let mut owner = Owner::of(&store).await;
     owner.append(vec![append(stream(1), 0, 5)]).await.unwrap();
     owner.log.close().await;

@@ -23,11 +23,11 @@ pub(crate) const PARTITIONS: u16 = 4;
 
 /// A place where a log lives, which can be opened again.
 #[async_trait]
-pub(crate) trait Store: Send + Sync {
+pub(crate) trait Store: Sized + Send + Sync {
     type Log: Log + Checkpoints + Verifiers + 'static;
 
     /// An empty place.
-    fn create() -> Self;
+    async fn create() -> Self;
 
     /// Opens the log, with [`PARTITIONS`].
     async fn open(&self) -> Self::Log;

@@ -69,7 +69,7 @@ macro_rules! contract {
             $(
                 #[tokio::test]
                 async fn $promise() {
-                    crate::contract::$module::$promise(<$store>::create()).await;
+                    crate::contract::$module::$promise(<$store>::create().await).await;
                 }
             )+
         }

@@ -3,17 +3,16 @@
 //! Needs no snapshot: commits are read before their events, which are never changed, and what is appended
 //! meanwhile is checked as well. Memory is bounded by a page of events and the hashes of one commit.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqlitePool};
 use std::collections::VecDeque;
 
 use domain::event::RecordedEvent;
 use domain::ids::{Partition, Position};
 use domain::time::Timestamp;
 
-use super::{count, failed, integer, limit, read};
 use crate::chain::{self, CommitContent, GENESIS, Hash};
 use crate::log::{ChainReport, StoreError};
+use crate::queries::{self, Queries, Value};
+use crate::rows::{self, StoredRow, count, failed, integer, limit};
 
 const EVENTS_PER_PAGE: usize = 500;
 const COMMITS_PER_PAGE: usize = 500;
@@ -29,20 +28,20 @@ struct StoredCommit {
 }
 
 /// The events of a partition, one after the other.
-struct Events<'p> {
-    pool: &'p SqlitePool,
+struct Events<'q, Q> {
+    queries: &'q Q,
     partition: Partition,
     offset: u64,
     page: VecDeque<RecordedEvent>,
 }
 
 /// Checks everything there is.
-pub(super) async fn chain(pool: &SqlitePool, partition: Partition) -> Result<ChainReport, StoreError> {
+pub(crate) async fn chain(queries: &impl Queries, partition: Partition) -> Result<ChainReport, StoreError> {
     let mut report = ChainReport::default();
     let mut previous = GENESIS;
-    let mut events = Events { pool, partition, offset: 0, page: VecDeque::new() };
+    let mut events = Events { queries, partition, offset: 0, page: VecDeque::new() };
     loop {
-        let page = commits(pool, partition, events.offset).await?;
+        let page = commits(queries, partition, events.offset).await?;
         let full = page.len() == COMMITS_PER_PAGE;
         for commit in page {
             previous = check(&commit, previous, &mut events).await?;
@@ -53,26 +52,30 @@ pub(super) async fn chain(pool: &SqlitePool, partition: Partition) -> Result<Cha
             break;
         }
     }
-    check_end(pool, partition).await?;
+    check_end(queries, partition).await?;
     Ok(report)
 }
 
-impl Events<'_> {
+impl<Q: Queries> Events<'_, Q> {
     /// The event after the last, which must be there.
     async fn next(&mut self) -> Result<RecordedEvent, StoreError> {
         if self.page.is_empty() {
-            self.page =
-                read::events_after(self.pool, self.partition, self.offset, EVENTS_PER_PAGE).await?.into();
+            let page = queries::events_after(self.queries, self.partition, self.offset, EVENTS_PER_PAGE);
+            self.page = page.await?.into();
         }
         let expected = self.offset + 1;
         let next = self.page.pop_front().filter(|event| event.position.offset == expected);
         self.offset = expected;
-        next.ok_or_else(|| read::missing(self.partition, expected))
+        next.ok_or_else(|| rows::missing(self.partition, expected))
     }
 }
 
 /// Checks a commit and its events; returns its hash.
-async fn check(commit: &StoredCommit, previous: Hash, events: &mut Events<'_>) -> Result<Hash, StoreError> {
+async fn check(
+    commit: &StoredCommit,
+    previous: Hash,
+    events: &mut Events<'_, impl Queries>,
+) -> Result<Hash, StoreError> {
     let partition = events.partition;
     let first = events.offset + 1;
     let at = |offset| Position { partition, offset };
@@ -117,17 +120,13 @@ async fn check(commit: &StoredCommit, previous: Hash, events: &mut Events<'_>) -
 }
 
 /// Nothing may stand after the last commit.
-async fn check_end(pool: &SqlitePool, partition: Partition) -> Result<(), StoreError> {
+async fn check_end(queries: &impl Queries, partition: Partition) -> Result<(), StoreError> {
     let operation = "compare the ends of events and commits";
-    let row = sqlx::query(
-        "select coalesce((select offset from events where partition = ?1 order by offset desc limit 1), 0),
-                coalesce((select head from commits where partition = ?1 order by head desc limit 1), 0)",
-    )
-    .bind(i64::from(partition.0))
-    .fetch_one(pool)
-    .await
-    .map_err(failed(operation))?;
-    let ends = || -> Result<(i64, i64), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+    let text = "select coalesce((select \"offset\" from events where partition = $1 order by \"offset\" desc limit 1), 0),
+                coalesce((select head from commits where partition = $1 order by head desc limit 1), 0)";
+    let rows = queries.rows(operation, text, &[Value::Number(i64::from(partition.0))]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let ends = || -> Result<(i64, i64), sqlx::Error> { Ok((row.number(0)?, row.number(1)?)) };
     let (events, commits) = ends().map_err(failed(operation))?;
     if events == commits {
         return Ok(());
@@ -137,29 +136,22 @@ async fn check_end(pool: &SqlitePool, partition: Partition) -> Result<(), StoreE
 }
 
 async fn commits(
-    pool: &SqlitePool,
+    queries: &impl Queries,
     partition: Partition,
     after: u64,
 ) -> Result<Vec<StoredCommit>, StoreError> {
-    let operation = "read commits";
-    let rows = sqlx::query(
-        "select head, epoch, event_count, merkle_root, hash, committed_at from commits
-         where partition = ? and head > ? order by head limit ?",
-    )
-    .bind(i64::from(partition.0))
-    .bind(integer(after))
-    .bind(limit(COMMITS_PER_PAGE))
-    .fetch_all(pool)
-    .await
-    .map_err(failed(operation))?;
+    let text = "select head, epoch, event_count, merkle_root, hash, committed_at from commits
+                where partition = $1 and head > $2 order by head limit $3";
+    let values = [i64::from(partition.0), integer(after), limit(COMMITS_PER_PAGE)].map(Value::Number);
+    let rows = queries.rows("read commits", text, &values).await?;
     rows.iter().map(stored_commit).collect()
 }
 
-fn stored_commit(row: &SqliteRow) -> Result<StoredCommit, StoreError> {
+fn stored_commit(row: &impl StoredRow) -> Result<StoredCommit, StoreError> {
     let numbers = || -> Result<(i64, i64, i64, i64), sqlx::Error> {
-        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(5)?))
+        Ok((row.number(0)?, row.number(1)?, row.number(2)?, row.number(5)?))
     };
-    let hashes = || -> Result<(Vec<u8>, Vec<u8>), sqlx::Error> { Ok((row.try_get(3)?, row.try_get(4)?)) };
+    let hashes = || -> Result<(Vec<u8>, Vec<u8>), sqlx::Error> { Ok((row.bytes(3)?, row.bytes(4)?)) };
     let (head, epoch, events, committed_at) = numbers().map_err(failed("read a commit"))?;
     let (root, hash) = hashes().map_err(failed("read a commit"))?;
     Ok(StoredCommit {

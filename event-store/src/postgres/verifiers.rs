@@ -1,0 +1,135 @@
+//! The table of verifiers on Postgres. What changes a family takes its lock first, so that a family that is deleted
+//! does not come back by a rotation that began before.
+
+use async_trait::async_trait;
+use sqlx::postgres::PgArguments;
+use uuid::Uuid;
+
+use domain::ids::TenantId;
+use domain::time::Timestamp;
+
+use super::PostgresLog;
+use super::arguments::add;
+use crate::log::StoreError;
+use crate::queries::{self, FIND_VERIFIER, FORGET_EXPIRED, STORE_VERIFIER};
+use crate::rows::{StoredRow, failed, limit};
+use crate::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
+
+const LOCK_FAMILY: &str = "select pg_advisory_xact_lock(1163284304, hashtext($1::text))";
+const DELETE_FAMILY: &str = "delete from verifiers where family = $1";
+
+#[async_trait]
+impl Verifiers for PostgresLog {
+    async fn put(&self, verifier: &Verifier) -> Result<(), StoreError> {
+        let operation = "store a verifier";
+        let arguments = columns(verifier, operation)?;
+        self.readers.execute(STORE_VERIFIER, arguments).await.map_err(failed(operation))?;
+        Ok(())
+    }
+
+    async fn find(&self, kind: VerifierKind, lookup: &str) -> Result<Option<Verifier>, StoreError> {
+        queries::verifier(&self.readers, kind, lookup).await
+    }
+
+    async fn rotate(&self, lookup: &str, next: &[Verifier], now: Timestamp) -> Result<Rotation, StoreError> {
+        let operation = "rotate a refresh token";
+        let Some(found) = self.find(VerifierKind::RefreshToken, lookup).await? else {
+            return Ok(Rotation::Refused);
+        };
+        let Some(family) = found.family else { return Ok(Rotation::Refused) };
+        let mut find = PgArguments::default();
+        add(&mut find, operation, VerifierKind::RefreshToken.as_str())?;
+        add(&mut find, operation, lookup)?;
+        let used = columns(&Verifier { used_at: Some(now), ..found }, operation)?;
+        let mut stored = vec![used];
+        for verifier in next {
+            stored.push(columns(verifier, operation)?);
+        }
+        let lock = one(family, operation)?;
+        let delete = one(family, operation)?;
+        let session = self.readers.clone();
+        let rotated = self
+            .readers
+            .transaction(move |connection| {
+                Box::pin(async move {
+                    session.statement(LOCK_FAMILY, lock).execute(&mut *connection).await?;
+                    // Looked at again: what was found before the lock may be used or gone.
+                    let row = session.statement(FIND_VERIFIER, find).fetch_optional(&mut *connection).await?;
+                    let Some(row) = row else { return Ok(Rotation::Refused) };
+                    if row.optional_number(9)?.is_some() {
+                        session.statement(DELETE_FAMILY, delete).execute(&mut *connection).await?;
+                        return Ok(Rotation::Reused);
+                    }
+                    if row.optional_number(8)?.is_some_and(|expiry| expiry <= now.unix_ms()) {
+                        return Ok(Rotation::Refused);
+                    }
+                    for arguments in stored {
+                        session.statement(STORE_VERIFIER, arguments).execute(&mut *connection).await?;
+                    }
+                    Ok(Rotation::Rotated)
+                })
+            })
+            .await;
+        rotated.map_err(failed(operation))
+    }
+
+    async fn delete_family(&self, family: Uuid) -> Result<u64, StoreError> {
+        let operation = "delete a family of verifiers";
+        let lock = one(family, operation)?;
+        let delete = one(family, operation)?;
+        let session = self.readers.clone();
+        let deleted = self
+            .readers
+            .transaction(move |connection| {
+                Box::pin(async move {
+                    session.statement(LOCK_FAMILY, lock).execute(&mut *connection).await?;
+                    Ok(session.statement(DELETE_FAMILY, delete).execute(connection).await?.rows_affected())
+                })
+            })
+            .await;
+        deleted.map_err(failed(operation))
+    }
+
+    async fn delete(&self, kind: VerifierKind, lookup: &str) -> Result<bool, StoreError> {
+        let operation = "delete a verifier";
+        let mut arguments = PgArguments::default();
+        add(&mut arguments, operation, kind.as_str())?;
+        add(&mut arguments, operation, lookup)?;
+        let text = "delete from verifiers where kind = $1 and lookup = $2";
+        Ok(self.readers.execute(text, arguments).await.map_err(failed(operation))? == 1)
+    }
+
+    async fn list(&self, kind: VerifierKind, tenant: &TenantId) -> Result<Vec<Verifier>, StoreError> {
+        queries::verifiers(&self.readers, kind, tenant).await
+    }
+
+    async fn forget_expired(&self, now: Timestamp, most: usize) -> Result<u64, StoreError> {
+        let operation = "forget expired verifiers";
+        let mut arguments = PgArguments::default();
+        add(&mut arguments, operation, now.unix_ms())?;
+        add(&mut arguments, operation, limit(most))?;
+        self.readers.execute(FORGET_EXPIRED, arguments).await.map_err(failed(operation))
+    }
+}
+
+fn one(family: Uuid, operation: &'static str) -> Result<PgArguments, StoreError> {
+    let mut arguments = PgArguments::default();
+    add(&mut arguments, operation, family)?;
+    Ok(arguments)
+}
+
+/// All columns, in the order of the table.
+fn columns(verifier: &Verifier, operation: &'static str) -> Result<PgArguments, StoreError> {
+    let mut row = PgArguments::default();
+    add(&mut row, operation, verifier.kind.as_str())?;
+    add(&mut row, operation, verifier.lookup.as_str())?;
+    add(&mut row, operation, verifier.tenant.as_str())?;
+    add(&mut row, operation, verifier.principal.as_str())?;
+    add(&mut row, operation, verifier.name.as_str())?;
+    add(&mut row, operation, verifier.hash.as_str())?;
+    add(&mut row, operation, verifier.family)?;
+    add(&mut row, operation, verifier.created_at.unix_ms())?;
+    add(&mut row, operation, verifier.expires_at.map(Timestamp::unix_ms))?;
+    add(&mut row, operation, verifier.used_at.map(Timestamp::unix_ms))?;
+    Ok(row)
+}

@@ -1,0 +1,27 @@
+//! The contract as it is kept through a pooler: the same statements, each in a transaction of its own.
+
+use async_trait::async_trait;
+
+use event_store::postgres::PostgresLog;
+
+use crate::contract::contract;
+use crate::postgres::PostgresStore;
+use crate::support::{PARTITIONS, Store};
+
+/// A database that is used as if through a pooler.
+struct PooledStore(PostgresStore);
+
+#[async_trait]
+impl Store for PooledStore {
+    type Log = PostgresLog;
+
+    async fn create() -> Self {
+        Self(PostgresStore { pooled: true, ..PostgresStore::create().await })
+    }
+
+    async fn open(&self) -> PostgresLog {
+        self.0.try_open(Some(PARTITIONS)).await.unwrap()
+    }
+}
+
+contract!(PooledStore);
