@@ -77,6 +77,12 @@ pub(crate) const STORE_VERIFIER: &str = "
         family = excluded.family, created_at = excluded.created_at, expires_at = excluded.expires_at,
         used_at = excluded.used_at";
 
+/// Stores a verifier unless one with its kind and lookup is there.
+pub(crate) const STORE_NEW_VERIFIER: &str = "
+    insert into verifiers (kind, lookup, tenant, principal, name, hash, family, created_at, expires_at, used_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    on conflict (kind, lookup) do nothing";
+
 /// Deletes the verifiers that expired: until, at most.
 pub(crate) const FORGET_EXPIRED: &str = "delete from verifiers where (kind, lookup) in (
     select kind, lookup from verifiers where expires_at <= $1 order by expires_at limit $2)";

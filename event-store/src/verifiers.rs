@@ -119,20 +119,8 @@ pub trait Verifiers: Send + Sync {
     async fn put(&self, verifier: &Verifier) -> Result<(), StoreError>;
 
     /// Stores verifiers, unless one with the kind and lookup of the first is there; returns whether they are stored
-    /// now. Of all who offer the same first one, one gets `true`, and nothing of the others' is stored.
-    ///
-    /// What is here by itself is right for a store that one process has: the first one comes last, so that a crash
-    /// in between is made good by the next call.
-    async fn put_new(&self, verifiers: &[Verifier]) -> Result<bool, StoreError> {
-        let Some(first) = verifiers.first() else { return Ok(false) };
-        if self.find(first.kind, &first.lookup).await?.is_some() {
-            return Ok(false);
-        }
-        for verifier in verifiers.iter().rev() {
-            self.put(verifier).await?;
-        }
-        Ok(true)
-    }
+    /// now. One step: of all who offer the same first one, one gets `true`, and nothing of the others' is stored.
+    async fn put_new(&self, verifiers: &[Verifier]) -> Result<bool, StoreError>;
 
     /// The verifier of a kind and lookup, expired or used ones too.
     async fn find(&self, kind: VerifierKind, lookup: &str) -> Result<Option<Verifier>, StoreError>;

@@ -11,7 +11,7 @@ use domain::time::Timestamp;
 use super::PostgresLog;
 use super::arguments::add;
 use crate::log::StoreError;
-use crate::queries::{self, FIND_VERIFIER, FORGET_EXPIRED, STORE_VERIFIER};
+use crate::queries::{self, FIND_VERIFIER, FORGET_EXPIRED, STORE_NEW_VERIFIER, STORE_VERIFIER};
 use crate::rows::{StoredRow, failed, limit};
 use crate::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
 
@@ -25,6 +25,33 @@ impl Verifiers for PostgresLog {
         let arguments = columns(verifier, operation)?;
         self.readers.execute(STORE_VERIFIER, arguments).await.map_err(failed(operation))?;
         Ok(())
+    }
+
+    async fn put_new(&self, verifiers: &[Verifier]) -> Result<bool, StoreError> {
+        let operation = "store new verifiers";
+        let Some((first, others)) = verifiers.split_first() else { return Ok(false) };
+        let first = columns(first, operation)?;
+        let others =
+            others.iter().map(|verifier| columns(verifier, operation)).collect::<Result<Vec<_>, _>>()?;
+        let session = self.readers.clone();
+        let stored = self
+            .readers
+            .transaction(move |connection| {
+                Box::pin(async move {
+                    // Whoever inserts the same row waits here for the end of the transaction that has it.
+                    let written =
+                        session.statement(STORE_NEW_VERIFIER, first).execute(&mut *connection).await?;
+                    if written.rows_affected() == 0 {
+                        return Ok(false);
+                    }
+                    for arguments in others {
+                        session.statement(STORE_VERIFIER, arguments).execute(&mut *connection).await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .await;
+        stored.map_err(failed(operation))
     }
 
     async fn find(&self, kind: VerifierKind, lookup: &str) -> Result<Option<Verifier>, StoreError> {

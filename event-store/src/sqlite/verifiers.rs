@@ -9,7 +9,7 @@ use domain::time::Timestamp;
 
 use super::SqliteLog;
 use crate::log::StoreError;
-use crate::queries::{self, FIND_VERIFIER, FORGET_EXPIRED, STORE_VERIFIER};
+use crate::queries::{self, FIND_VERIFIER, FORGET_EXPIRED, STORE_NEW_VERIFIER, STORE_VERIFIER};
 use crate::rows::{self, failed, limit};
 use crate::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
 
@@ -17,7 +17,22 @@ use crate::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
 impl Verifiers for SqliteLog {
     async fn put(&self, verifier: &Verifier) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
-        store(&mut writer.connection, verifier).await
+        store(&mut writer.connection, STORE_VERIFIER, verifier).await?;
+        Ok(())
+    }
+
+    async fn put_new(&self, verifiers: &[Verifier]) -> Result<bool, StoreError> {
+        let Some((first, others)) = verifiers.split_first() else { return Ok(false) };
+        let mut writer = self.writer.lock().await;
+        let mut transaction = Self::begin(&mut writer.connection).await?;
+        if store(&mut transaction, STORE_NEW_VERIFIER, first).await? == 0 {
+            return Ok(false);
+        }
+        for verifier in others {
+            store(&mut transaction, STORE_VERIFIER, verifier).await?;
+        }
+        transaction.commit().await.map_err(failed("store new verifiers"))?;
+        Ok(true)
     }
 
     async fn find(&self, kind: VerifierKind, lookup: &str) -> Result<Option<Verifier>, StoreError> {
@@ -48,9 +63,9 @@ impl Verifiers for SqliteLog {
         if found.expires_at.is_some_and(|expiry| expiry <= now) {
             return Ok(Rotation::Refused);
         }
-        store(&mut transaction, &Verifier { used_at: Some(now), ..found }).await?;
+        store(&mut transaction, STORE_VERIFIER, &Verifier { used_at: Some(now), ..found }).await?;
         for verifier in next {
-            store(&mut transaction, verifier).await?;
+            store(&mut transaction, STORE_VERIFIER, verifier).await?;
         }
         transaction.commit().await.map_err(failed(operation))?;
         Ok(Rotation::Rotated)
@@ -88,8 +103,13 @@ impl Verifiers for SqliteLog {
     }
 }
 
-async fn store(connection: &mut SqliteConnection, verifier: &Verifier) -> Result<(), StoreError> {
-    sqlx::query(STORE_VERIFIER)
+/// Runs a statement that stores a verifier; returns how many rows it has written.
+async fn store(
+    connection: &mut SqliteConnection,
+    statement: &'static str,
+    verifier: &Verifier,
+) -> Result<u64, StoreError> {
+    let stored = sqlx::query(statement)
         .bind(verifier.kind.as_str())
         .bind(verifier.lookup.as_str())
         .bind(verifier.tenant.as_str())
@@ -103,7 +123,7 @@ async fn store(connection: &mut SqliteConnection, verifier: &Verifier) -> Result
         .execute(connection)
         .await
         .map_err(failed("store a verifier"))?;
-    Ok(())
+    Ok(stored.rows_affected())
 }
 
 async fn delete_family(connection: &mut SqliteConnection, family: Uuid) -> Result<u64, StoreError> {

@@ -6,9 +6,8 @@ use clap::{Args, Subcommand};
 use event_store::LogReader;
 use event_store::Ownership;
 use projection_service::{ProjectionConfig, rebuild};
-use read_models::{MAIN_PROJECTION, ReadModels};
+use read_models::ReadModels;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,16 +162,14 @@ pub(super) async fn projection(args: ProjectionArgs, output: Output) -> Result<(
 }
 
 async fn lag(stores: &Stores, output: Output) -> Result<(), Failure> {
-    let projected = models(stores)?.checkpoints(MAIN_PROJECTION).await;
-    let projected: HashMap<_, _> =
-        projected.context("the read models' checkpoints cannot be read")?.into_iter().collect();
-    let heads = stores.store.reader.heads().await.context("the log's heads cannot be read")?;
-    let rows: Vec<_> = heads
+    let lag = projection_service::lag(&*stores.store.reader, models(stores)?).await;
+    let lag = lag.context("how far the read models are cannot be read")?;
+    let rows: Vec<_> = lag
         .iter()
-        .map(|head| {
-            let projected = projected.get(&head.partition).copied().unwrap_or_default();
-            let behind = head.offset.saturating_sub(projected);
-            json!({"partition": head.partition, "head": head.offset, "projected": projected, "behind": behind})
+        .map(|lag| {
+            json!({
+                "partition": lag.partition, "head": lag.head, "projected": lag.projected, "behind": lag.events(),
+            })
         })
         .collect();
     let columns = [

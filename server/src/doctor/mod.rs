@@ -7,12 +7,18 @@
 //! Invariants: every look is bounded in time; one that fails is a finding and keeps no other from being made; secrets
 //! are in no finding. Deliberately absent: mending.
 
+mod broker;
 mod embedded;
 mod machine;
+mod shared;
 
 use serde_json::{Value, json};
+use std::time::Duration;
 
 use crate::config::{Config, DatabaseUrl};
+
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How bad something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,10 +83,29 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = Findings::default();
     findings.ok("configuration", "it can be used");
     machine::look_at_disk(config, &mut findings);
-    match config.log_database() {
-        DatabaseUrl::Sqlite(log) => embedded::look(&log, config, &mut findings),
-        DatabaseUrl::Postgres(_) => {}
+    let partitions = match (config.log_database(), config.read_model_database()) {
+        (DatabaseUrl::Postgres(log), DatabaseUrl::Postgres(models)) => {
+            shared::look(config, &log, &models, &mut findings).await
+        }
+        (DatabaseUrl::Sqlite(log), _) => {
+            embedded::look(&log, config, &mut findings);
+            config.partitions.map(|partitions| partitions.get())
+        }
+        // The layers refuse it.
+        (DatabaseUrl::Postgres(_), DatabaseUrl::Sqlite(_)) => None,
+    };
+    match &config.nats_url {
+        None => findings.ok("nats", "there is no nats_url: everything stays in one process"),
+        Some(url) => {
+            broker::look(config, url, partitions.unwrap_or(domain::ids::DEFAULT_PARTITIONS), &mut findings)
+                .await;
+        }
     }
     machine::look_at_process(config, &mut findings).await;
     findings.0
+}
+
+/// An error with its causes, on one line.
+fn say(error: impl std::error::Error + Send + Sync + 'static) -> String {
+    format!("{:#}", anyhow::Error::new(error))
 }

@@ -221,6 +221,28 @@ pub(crate) async fn verifiers_are_replaced_listed_and_deleted(store: impl Store)
     assert_eq!(log.find(VerifierKind::RefreshToken, "t1").await.unwrap(), None);
 }
 
+pub(crate) async fn of_all_who_store_the_same_new_verifier_one_does(store: impl Store) {
+    let log = store.open().await;
+    for round in 0..20 {
+        let lookup = format!("new-{round}");
+        let offer = |hash: &str, other: &str| {
+            let first = Verifier { hash: hash.to_owned(), ..token(&lookup, None) };
+            [first, token(&format!("{other}-{round}"), None)]
+        };
+        let (a, b, c) = (offer("a", "a"), offer("b", "b"), offer("c", "c"));
+        let stored = tokio::join!(log.put_new(&a), log.put_new(&b), log.put_new(&c));
+        let stored = [stored.0.unwrap(), stored.1.unwrap(), stored.2.unwrap()];
+        assert_eq!(stored.iter().filter(|stored| **stored).count(), 1);
+        for (offered, stored) in [a, b, c].iter().zip(stored) {
+            let first = log.find(VerifierKind::RefreshToken, &lookup).await.unwrap();
+            assert_eq!(first.as_ref() == Some(&offered[0]), stored);
+            let other = log.find(VerifierKind::RefreshToken, &offered[1].lookup).await.unwrap();
+            assert_eq!(other.is_some(), stored);
+        }
+    }
+    assert!(!log.put_new(&[]).await.unwrap());
+}
+
 pub(crate) async fn expired_verifiers_are_forgotten(store: impl Store) {
     let log = store.open().await;
     for (lookup, expires) in [("t1", Some(1)), ("t2", Some(2)), ("t3", Some(3)), ("t4", None)] {

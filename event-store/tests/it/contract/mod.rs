@@ -60,6 +60,7 @@ macro_rules! contract {
             a_refresh_token_is_rotated_once_and_its_reuse_ends_the_family
             parallel_rotations_and_a_logout_leave_nothing_of_the_family
             verifiers_are_replaced_listed_and_deleted
+            of_all_who_store_the_same_new_verifier_one_does
             expired_verifiers_are_forgotten
         });
     };
