@@ -124,12 +124,20 @@ impl CommandService {
                 None => alone(household, inboxes, shutdown).await,
             }
         };
+        let mut owning = std::pin::pin!(owning);
         let ended = tokio::select! {
             biased;
             // It ends when the partitions are gone, unless it has failed.
-            ended = &mut running.committer => ended.unwrap_or_else(panicked),
+            ended = &mut running.committer.task => {
+                running.committer.joined = true;
+                match ended.unwrap_or_else(panicked) {
+                    // What is left is to say so.
+                    Ok(()) => owning.await,
+                    Err(error) => Err(error),
+                }
+            }
             Err(error) = ended_early(&mut running.helpers) => Err(error),
-            ended = owning => ended,
+            ended = &mut owning => ended,
         };
         match ended {
             Ok(()) => running.end().await,

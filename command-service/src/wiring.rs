@@ -42,11 +42,18 @@ pub(crate) struct Parts {
 
 /// The tasks that run. Dropped, they end at once.
 pub(crate) struct Running {
-    pub(crate) committer: AbortOnDropHandle<Result<(), CommandServiceError>>,
+    pub(crate) committer: CommitterTask,
     /// Timers, dispatcher, announcements: they only end when told.
     pub(crate) helpers: JoinSet<()>,
     relay: Option<AbortOnDropHandle<()>>,
     stop: CancellationToken,
+}
+
+/// The committer's task, which can be waited for once.
+pub(crate) struct CommitterTask {
+    pub(crate) task: AbortOnDropHandle<Result<(), CommandServiceError>>,
+    /// Whether its end was waited for.
+    pub(crate) joined: bool,
 }
 
 impl Running {
@@ -59,16 +66,16 @@ impl Running {
         {
             return panicked(error);
         }
-        self.committer.await.unwrap_or_else(panicked)
+        if self.committer.joined { Ok(()) } else { self.committer.task.await.unwrap_or_else(panicked) }
     }
 
     /// Ends the tasks at once. Then nothing holds the log any more.
     pub(crate) async fn abort(mut self) {
         self.helpers.shutdown().await;
-        self.committer.abort();
+        self.committer.task.abort();
         // How they end is of no interest: the service fails for another reason.
-        if !self.committer.is_finished() {
-            let _ = self.committer.await;
+        if !self.committer.joined {
+            let _ = self.committer.task.await;
         }
         if let Some(relay) = self.relay {
             relay.abort();
@@ -104,7 +111,8 @@ pub(crate) fn start(
     let lost_sender = shared.then_some(lost_sender);
     let committer =
         Committer::new(log.clone(), config.clone(), work, deciding.clone(), aftermath, lost_sender);
-    let committer = AbortOnDropHandle::new(tokio::spawn(committer.run()));
+    let committer =
+        CommitterTask { task: AbortOnDropHandle::new(tokio::spawn(committer.run())), joined: false };
     let mut helpers = JoinSet::new();
     {
         let (timers, log, handler, stop) = (timers.clone(), log.clone(), handler.clone(), stop.clone());
