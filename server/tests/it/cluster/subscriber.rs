@@ -12,7 +12,7 @@ use super::{CATCH_UP, check_what_is_left, start};
 use crate::endurance::{Chance, Load, setting, workflow};
 
 /// Executions per life of the subscriber.
-const SHARE: usize = 8;
+const SHARE: usize = 16;
 /// Executions that are started at the same time.
 const CLIENTS: usize = 4;
 
@@ -29,7 +29,7 @@ async fn a_subscriber_in_python_gets_every_event_once_and_in_order_through_kills
     for _ in 0..kills {
         let mut subscriber = subscribe(&cluster, &file);
         load.allow(SHARE);
-        tokio::time::sleep(Duration::from_millis(300 + chance.below(1_200))).await;
+        tokio::time::sleep(Duration::from_millis(250 + chance.below(600))).await;
         assert_eq!(subscriber.try_wait().expect("a child"), None, "it ended by itself");
         subscriber.kill().await.expect("killed");
         println!("killed after {} lines", lines(&file).len());
