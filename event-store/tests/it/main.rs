@@ -1,12 +1,15 @@
 //! The promises of the log, kept by every implementation ([`contract`]), and what is SQLite's own ([`sqlite`],
-//! [`damage`], [`full`]) or Postgres' own ([`postgres`], [`pooled`]).
+//! [`damage`], [`full`]) or Postgres' own ([`postgres`], [`postgres_faults`], [`pooled`],
+//! [`pgbouncer`]).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by stopping")]
 
 mod contract;
 mod damage;
 mod full;
+mod pgbouncer;
 mod pooled;
 mod postgres;
+mod postgres_faults;
 mod sqlite;
 mod support;

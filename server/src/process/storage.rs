@@ -153,7 +153,11 @@ async fn open_log(
     patience: Patience,
 ) -> anyhow::Result<Store> {
     let hope = |error: &StoreError| match error {
-        StoreError::Database { .. } | StoreError::Migration(_) | StoreError::Io { .. } => Hope::Yes,
+        StoreError::Unreachable { .. }
+        | StoreError::Database { .. }
+        | StoreError::Contended { .. }
+        | StoreError::Migration(_)
+        | StoreError::Io { .. } => Hope::Yes,
         StoreError::Locked { .. } | StoreError::Unfit { .. } | StoreError::Corrupt(_) => Hope::No,
         StoreError::Unreachable { .. } | StoreError::Contended { .. } => Hope::Yes,
     };
