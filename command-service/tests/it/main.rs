@@ -3,5 +3,10 @@
 mod faults;
 mod harness;
 mod life;
+mod lossy_queue;
+mod publisher;
 mod refusals;
+mod relaying;
 mod restart;
+mod shared;
+mod sharing;
