@@ -159,7 +159,6 @@ async fn open_log(
         | StoreError::Migration(_)
         | StoreError::Io { .. } => Hope::Yes,
         StoreError::Locked { .. } | StoreError::Unfit { .. } | StoreError::Corrupt(_) => Hope::No,
-        StoreError::Unreachable { .. } | StoreError::Contended { .. } => Hope::Yes,
     };
     let what = format!("the log's database {}", url.shown());
     let opened = patience.wait_for(&what, hope, || Store::postgres(config.log(url, partitions, name))).await;
