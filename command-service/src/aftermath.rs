@@ -78,7 +78,8 @@ impl Aftermath {
     pub(crate) async fn catch_up(&self, log: &Arc<dyn Log>, head: &PartitionHead) {
         self.facts.forget_all();
         self.timers.load_again(head.partition);
-        if let Err(error) = recover(log, &self.timers, &self.dispatcher, head.partition).await {
+        let PartitionHead { partition, epoch, .. } = *head;
+        if let Err(error) = recover(log, &self.timers, &self.dispatcher, partition, epoch).await {
             tracing::error!(partition = %head.partition, error = %report(&error), "what was committed unheard could not be picked up; it waits for its deadlines");
         }
         self.owned.grew(head);

@@ -59,15 +59,21 @@ impl Dispatcher {
         Self { config, queue, owned, tasks: Mutex::default() }
     }
 
-    /// A partition is owned from now on; its attempts in flight are being looked for. Workers that may hold one are
-    /// listened for before it is handed out again.
-    pub(crate) fn adopt(&self, partition: Partition, listen: Duration) {
-        self.tasks().recovering.insert(partition.0, Recovering { listen, resolved: HashSet::new() });
+    /// Attempts in flight of a partition are being looked for. Workers that may hold one are listened for before it is
+    /// handed out again.
+    pub(crate) fn adopt(&self, partition: Partition, epoch: u64, listen: Duration) {
+        let mut tasks = self.tasks();
+        if self.owned.epoch(partition) == Some(epoch) {
+            tasks.recovering.insert(partition.0, Recovering { epoch, listen, resolved: HashSet::new() });
+        }
     }
 
     /// All attempts that were in flight in a partition have been found.
-    pub(crate) fn recovered_all(&self, partition: Partition) {
-        self.tasks().recovering.remove(&partition.0);
+    pub(crate) fn recovered_all(&self, partition: Partition, epoch: u64) {
+        let mut tasks = self.tasks();
+        if tasks.recovering.get(&partition.0).is_some_and(|recovering| recovering.epoch == epoch) {
+            tasks.recovering.remove(&partition.0);
+        }
     }
 
     /// A partition is not owned any more: its tasks are another's. Workers go on with them.
@@ -88,11 +94,15 @@ impl Dispatcher {
         tasks.wait(task, priority, false);
     }
 
-    /// Takes in an attempt that was in flight according to the log.
-    pub(crate) fn recovered(&self, task: Task, priority: u8) {
+    /// Takes in an attempt that was in flight according to the log, as read in a tenure.
+    pub(crate) fn recovered(&self, task: Task, priority: u8, epoch: u64) {
+        let partition = self.owned.partition_of(task.task.execution);
         let mut tasks = self.tasks();
+        if self.owned.epoch(partition) != Some(epoch) {
+            return;
+        }
         let Tasks { recovering, listening, .. } = &mut *tasks;
-        let listen = match recovering.get(&self.owned.partition_of(task.task.execution).0) {
+        let listen = match recovering.get(&partition.0) {
             Some(recovering) if recovering.resolved.contains(&task.task) => return,
             Some(recovering) => recovering.listen,
             None => Duration::ZERO,

@@ -25,12 +25,13 @@ use crate::folding::{LoadError, PAGE};
 use crate::timers::Timers;
 
 /// Reads a partition's wakeups up to the horizon into the timers, and hands attempts in flight to the dispatcher.
-/// A stream that cannot be read is left, loudly; the others go on.
+/// A stream that cannot be read is left, loudly; the others go on. What is found after the tenure is dropped.
 pub(crate) async fn recover(
     log: &Arc<dyn Log>,
     timers: &Timers,
     dispatcher: &Dispatcher,
     partition: Partition,
+    epoch: u64,
 ) -> Result<usize, StoreError> {
     timers.load(&**log, partition).await?;
     // Attempts may have deadlines beyond the horizon; their rows are read, but stay in the store.
@@ -39,7 +40,7 @@ pub(crate) async fn recover(
         match in_flight(&**log, stream).await {
             Ok(tasks) => {
                 for (task, priority) in tasks {
-                    dispatcher.recovered(task, priority);
+                    dispatcher.recovered(task, priority, epoch);
                     found += 1;
                 }
             }

@@ -319,3 +319,46 @@ impl Relay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::event::Codec;
+    use domain::ids::{Actor, Position, TenantId};
+    use domain::time::Timestamp;
+    use uuid::Uuid;
+
+    #[test]
+    fn what_waits_for_a_relay_that_does_not_come_is_bounded() {
+        let (sender, mut input) = mpsc::channel(INPUT_BATCHES);
+        let offered = RelayInput { sender, bytes: Arc::default() };
+        let event = |offset| {
+            Arc::new(RecordedEvent {
+                position: Position { partition: Partition(3), offset },
+                stream: Uuid::nil(),
+                version: offset,
+                tenant: TenantId::default_tenant(),
+                event_type: "execution.warning".into(),
+                schema_version: 1,
+                id: Uuid::nil(),
+                recorded_at: Timestamp::default(),
+                correlation_id: Uuid::nil(),
+                causation_id: Uuid::nil(),
+                actor: Actor::system("test"),
+                traceparent: None,
+                codec: Codec::Json,
+                key_id: None,
+                data: vec![0; 60_000].into(),
+            })
+        };
+        for number in 0..10_000 {
+            offered.offer(&[event(number)]);
+        }
+        let mut bytes = 0;
+        while let Ok(events) = input.try_recv() {
+            bytes += events.iter().map(|event| size(event)).sum::<usize>();
+        }
+        assert!(bytes <= INPUT_BYTES && bytes > INPUT_BYTES / 2, "{bytes}");
+        assert_eq!(offered.bytes.load(Ordering::Relaxed), bytes);
+    }
+}

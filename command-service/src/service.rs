@@ -20,7 +20,7 @@ use crate::handler::Handler;
 use crate::owned::{Lease, Owned};
 use crate::ownership;
 use crate::tenancy::{Household, Inbox};
-use crate::wiring::{Parts, ended_early, panicked, start};
+use crate::wiring::{Parts, ended_early, start};
 
 /// What the command-service needs from the rest of the process.
 pub struct CommandServicePorts {
@@ -124,20 +124,10 @@ impl CommandService {
                 None => alone(household, inboxes, shutdown).await,
             }
         };
-        let mut owning = std::pin::pin!(owning);
         let ended = tokio::select! {
             biased;
-            // It ends when the partitions are gone, unless it has failed.
-            ended = &mut running.committer.task => {
-                running.committer.joined = true;
-                match ended.unwrap_or_else(panicked) {
-                    // What is left is to say so.
-                    Ok(()) => owning.await,
-                    Err(error) => Err(error),
-                }
-            }
-            Err(error) = ended_early(&mut running.helpers) => Err(error),
-            ended = &mut owning => ended,
+            error = running.failed() => Err(error),
+            ended = owning => ended,
         };
         match ended {
             Ok(()) => running.end().await,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -26,6 +26,8 @@ use crate::recovery::recover;
 use crate::relay::RelayControl;
 use crate::timers::Timers;
 
+/// Partitions that are recovered at the same time.
+pub(crate) const RECOVERIES: usize = 2;
 /// First pause before what was in flight is looked for again; doubled each time.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(200);
 /// The longest such pause.
@@ -49,6 +51,8 @@ pub(crate) struct Household {
     pub(crate) committer: mpsc::Sender<Work>,
     pub(crate) deciding: Arc<AtomicUsize>,
     pub(crate) relay: Option<RelayControl>,
+    /// Partitions whose attempts in flight are looked for at the same time: commands come first.
+    pub(crate) recoveries: Arc<Semaphore>,
     /// How long workers that may hold a task are listened for before it is handed out again.
     pub(crate) listen: Duration,
 }
@@ -95,8 +99,8 @@ impl Household {
         // After the takeover, before anybody may trust what is cached: nobody else can write from now on.
         self.facts.forget_all();
         self.timers.adopt(partition, epoch);
-        self.dispatcher.adopt(partition, self.listen);
         self.owned.hold(head);
+        self.dispatcher.adopt(partition, epoch, self.listen);
         if let Some(relay) = &self.relay {
             relay.adopt(partition, epoch);
         }
@@ -132,13 +136,18 @@ impl Household {
     async fn pick_up(&self, partition: Partition, epoch: u64) {
         let mut pause = RECOVERY_PAUSE;
         while self.owned.epoch(partition) == Some(epoch) {
-            match recover(&self.log, &self.timers, &self.dispatcher, partition).await {
+            // Never closed.
+            let turn = self.recoveries.acquire().await;
+            // What was resolved before this is not read as in flight.
+            self.dispatcher.adopt(partition, epoch, self.listen);
+            let recovered = recover(&self.log, &self.timers, &self.dispatcher, partition, epoch).await;
+            drop(turn);
+            match recovered {
                 Ok(found) => {
                     if found > 0 {
                         tracing::info!(partition = %partition, tasks = found, "goes on with tasks that were in flight");
                     }
-                    // Of a tenure that is over meanwhile, this is not known here; its successor finds them itself.
-                    return self.dispatcher.recovered_all(partition);
+                    return self.dispatcher.recovered_all(partition, epoch);
                 }
                 Err(error) => {
                     tracing::error!(partition = %partition, error = %report(&error), "what was in flight could not be picked up; trying again");
@@ -149,8 +158,8 @@ impl Household {
         }
     }
 
-    /// Behind a closed door: finishes what was accepted, then has everybody forget the partition. Nothing is left to do but to tell the
-    /// store.
+    /// Behind a closed door: finishes what was accepted, then has everybody forget the partition. Nothing is left to
+    /// do but to tell the store.
     pub(crate) async fn move_out(&self, tenancy: Tenancy) {
         let Tenancy { partition, epoch, ended } = tenancy;
         // An error is how a dropped sender tells.
@@ -160,6 +169,8 @@ impl Household {
             // The committer may be gone, and with it everything that could be waited for.
             let _ = dropped.await;
         }
+        // Before the others drop it: what they are told of it later is not taken in.
+        self.owned.forget(partition);
         self.timers.drop_partition(partition);
         self.dispatcher.drop_partition(partition);
         if let Some(relay) = &self.relay
@@ -167,7 +178,6 @@ impl Household {
         {
             tracing::debug!(partition = %partition, "the relay's checkpoint was not stored in time");
         }
-        self.owned.forget(partition);
     }
 }
 

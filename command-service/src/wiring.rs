@@ -1,10 +1,12 @@
 //! Wiring: the tasks that all partitions share, and who hears of whom.
 
+use futures::FutureExt;
+use futures::future::{Fuse, FusedFuture};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,7 +23,7 @@ use crate::fact_source::FactSource;
 use crate::owned::Owned;
 use crate::relay::{Relay, RelayControl, RelayInput};
 use crate::service::RelayPorts;
-use crate::tenancy::Household;
+use crate::tenancy::{Household, RECOVERIES};
 use crate::timers::Timers;
 
 /// Appends that may wait for the committer.
@@ -42,21 +44,36 @@ pub(crate) struct Parts {
 
 /// The tasks that run. Dropped, they end at once.
 pub(crate) struct Running {
-    pub(crate) committer: CommitterTask,
+    committer: Fuse<AbortOnDropHandle<Result<(), CommandServiceError>>>,
+    committer_abort: AbortHandle,
     /// Timers, dispatcher, announcements: they only end when told.
-    pub(crate) helpers: JoinSet<()>,
+    helpers: JoinSet<()>,
     relay: Option<AbortOnDropHandle<()>>,
     stop: CancellationToken,
 }
 
-/// The committer's task, which can be waited for once.
-pub(crate) struct CommitterTask {
-    pub(crate) task: AbortOnDropHandle<Result<(), CommandServiceError>>,
-    /// Whether its end was waited for.
-    pub(crate) joined: bool,
-}
-
 impl Running {
+    /// Waits until one of the tasks fails.
+    pub(crate) async fn failed(&mut self) -> CommandServiceError {
+        let committer = async {
+            match (&mut self.committer).await.unwrap_or_else(panicked) {
+                Err(error) => error,
+                // Its last partition is gone.
+                Ok(()) => std::future::pending().await,
+            }
+        };
+        let helpers = async {
+            match ended_early(&mut self.helpers).await {
+                Err(error) => error,
+                Ok(()) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = committer => error,
+            error = helpers => error,
+        }
+    }
+
     /// After the last partition is gone: ends the tasks in order. Then nothing holds the log any more.
     pub(crate) async fn end(mut self) -> Result<(), CommandServiceError> {
         self.stop.cancel();
@@ -66,16 +83,16 @@ impl Running {
         {
             return panicked(error);
         }
-        if self.committer.joined { Ok(()) } else { self.committer.task.await.unwrap_or_else(panicked) }
+        if self.committer.is_terminated() { Ok(()) } else { self.committer.await.unwrap_or_else(panicked) }
     }
 
     /// Ends the tasks at once. Then nothing holds the log any more.
     pub(crate) async fn abort(mut self) {
         self.helpers.shutdown().await;
-        self.committer.task.abort();
+        self.committer_abort.abort();
         // How they end is of no interest: the service fails for another reason.
-        if !self.committer.joined {
-            let _ = self.committer.task.await;
+        if !self.committer.is_terminated() {
+            let _ = self.committer.await;
         }
         if let Some(relay) = self.relay {
             relay.abort();
@@ -111,8 +128,8 @@ pub(crate) fn start(
     let lost_sender = shared.then_some(lost_sender);
     let committer =
         Committer::new(log.clone(), config.clone(), work, deciding.clone(), aftermath, lost_sender);
-    let committer =
-        CommitterTask { task: AbortOnDropHandle::new(tokio::spawn(committer.run())), joined: false };
+    let committer = AbortOnDropHandle::new(tokio::spawn(committer.run()));
+    let (committer_abort, committer) = (committer.abort_handle(), committer.fuse());
     let mut helpers = JoinSet::new();
     {
         let (timers, log, handler, stop) = (timers.clone(), log.clone(), handler.clone(), stop.clone());
@@ -139,9 +156,10 @@ pub(crate) fn start(
         committer: committer_sender,
         deciding,
         relay: relay_sender,
+        recoveries: Arc::new(Semaphore::new(RECOVERIES)),
         listen,
     };
-    (Running { committer, helpers, relay, stop }, household, lost)
+    (Running { committer, committer_abort, helpers, relay, stop }, household, lost)
 }
 
 fn start_relay(

@@ -10,7 +10,8 @@
 //! are never changed. Deliberately absent: decisions, caches, and any knowledge of what an event means.
 //!
 //! Read in this order: [`log`] (the port), [`chain`] (what the hashes cover), `plan`, `judge`, `queries` and `rows`
-//! (what is the same for every database), [`sqlite`] (the embedded store), [`postgres`] (the shared one).
+//! (what is the same for every database), [`sqlite`] (the embedded store), [`postgres`] (the shared one),
+//! [`transfer`] (from one to the other).
 
 pub mod blobs;
 pub mod chain;
@@ -24,6 +25,7 @@ mod queries;
 mod rows;
 pub mod sqlite;
 pub mod store;
+pub mod transfer;
 pub mod verifiers;
 mod verify;
 
@@ -35,3 +37,4 @@ pub use log::{
 };
 pub use ownership::Ownership;
 pub use store::{Store, StoreHealth};
+pub use transfer::{Transfer, TransferError};

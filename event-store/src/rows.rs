@@ -128,7 +128,10 @@ pub(crate) fn events(rows: &[impl StoredRow]) -> Result<Vec<RecordedEvent>, Stor
 }
 
 /// An event from its row. What it shares with the one `before` it is not allocated again.
-fn event(row: &impl StoredRow, before: Option<&RecordedEvent>) -> Result<RecordedEvent, StoreError> {
+pub(crate) fn event(
+    row: &impl StoredRow,
+    before: Option<&RecordedEvent>,
+) -> Result<RecordedEvent, StoreError> {
     let key = || -> Result<(i64, i64), sqlx::Error> { Ok((row.number(0)?, row.number(1)?)) };
     let (number, offset) = key().map_err(failed("read an event's position"))?;
     let position = Position { partition: partition(number)?, offset: count(offset, "an offset")? };

@@ -9,6 +9,7 @@ use crate::log::{Log, LogReader, StoreError};
 use crate::ownership::Ownership;
 use crate::postgres::{PostgresLog, PostgresOptions};
 use crate::sqlite::SqliteLog;
+use crate::transfer::Transfer;
 use crate::verifiers::Verifiers;
 
 /// The ports of one open database. Cheap to clone; all clones share its connections.
@@ -26,6 +27,8 @@ pub struct Store {
     pub checkpoints: Arc<dyn Checkpoints>,
     /// Who owns what; `None` where only one process can have the store.
     pub ownership: Option<Arc<dyn Ownership>>,
+    /// All of it, to be moved to another store.
+    pub transfer: Arc<dyn Transfer>,
     /// Whether it works, and its end.
     pub health: Arc<dyn StoreHealth>,
 }
@@ -50,6 +53,7 @@ impl Store {
             verifiers: log.clone(),
             checkpoints: log.clone(),
             ownership: None,
+            transfer: log.clone(),
             health: log,
         }
     }
@@ -63,6 +67,7 @@ impl Store {
             verifiers: log.clone(),
             checkpoints: log.clone(),
             ownership: Some(log.clone()),
+            transfer: log.clone(),
             health: log,
         }
     }

@@ -2,12 +2,13 @@
 
 use crate::nats::{bus, on_both, options, server, soon, told};
 use async_nats::jetstream::stream::{Compression, Config, RetentionPolicy, StorageType};
-use bus::nats::{NatsBus, NatsOptions};
+use bus::nats::{NatsBus, NatsOptions, inspect};
 use std::time::{Duration, Instant};
 use test_services::{NatsServer, NatsVersion};
 
 on_both!(
     streams_are_made_as_the_server_allows,
+    a_look_changes_nothing_and_names_what_differs,
     a_stream_that_was_changed_is_brought_up_to_date,
     a_stream_of_somebody_else_is_refused,
     a_wrong_password_is_refused_without_being_repeated,
@@ -39,6 +40,27 @@ async fn streams_are_made_as_the_server_allows(version: NatsVersion) {
     let events = jetstream(&server).await.get_stream("EVERLINE_EVENTS").await.expect("the stream");
     let compressed = events.cached_info().config.compression == Some(Compression::S2);
     assert_eq!(compressed, version == NatsVersion::New);
+}
+
+async fn a_look_changes_nothing_and_names_what_differs(version: NatsVersion) {
+    let server = server(version).await;
+    let look = async |options: NatsOptions| soon("an answer", inspect(&options)).await.expect("a report");
+    for _ in 0..2 {
+        let report = look(options(&server)).await;
+        assert!(!report.server_version.is_empty());
+        assert_eq!(report.streams.len(), 2);
+        assert!(report.streams.iter().all(|stream| !stream.exists));
+    }
+    bus(&server).await;
+    let report = look(options(&server)).await;
+    assert!(report.streams.iter().all(|stream| stream.exists && stream.differing.is_empty()));
+    let other = NatsOptions { events_max_age: Duration::from_secs(3_600), ..options(&server) };
+    for _ in 0..2 {
+        let report = look(other.clone()).await;
+        let events =
+            report.streams.iter().find(|stream| stream.name == "EVERLINE_EVENTS").expect("the stream");
+        assert_eq!(events.differing, ["max_age"]);
+    }
 }
 
 async fn a_stream_that_was_changed_is_brought_up_to_date(version: NatsVersion) {

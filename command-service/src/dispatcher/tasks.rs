@@ -42,6 +42,8 @@ pub(super) struct Listening {
 
 /// A partition that was taken over.
 pub(super) struct Recovering {
+    /// The tenure.
+    pub(super) epoch: u64,
     /// For how long workers are listened for.
     pub(super) listen: Duration,
     /// What has got its outcome meanwhile: what is read of it is old.

@@ -5,6 +5,7 @@ mod harness;
 mod life;
 mod lossy_queue;
 mod publisher;
+mod real;
 mod refusals;
 mod relaying;
 mod restart;

@@ -26,6 +26,7 @@ struct State {
     needs_reset: bool,
     largest_call: usize,
     calls: usize,
+    max_age: Option<Duration>,
 }
 
 fn failed() -> BusError {
@@ -56,6 +57,15 @@ impl FakeStream {
         let mut state = self.state();
         state.stored.truncate(events);
         state.needs_reset = true;
+    }
+
+    pub(crate) fn keep_events_for(&self, age: Duration) {
+        self.state().max_age = Some(age);
+    }
+
+    /// Holds an event that the log does not have.
+    pub(crate) fn is_ahead(&self, position: Position) {
+        self.state().stored.push(position);
     }
 
     pub(crate) fn stored(&self) -> usize {
@@ -131,6 +141,6 @@ impl EventPublisher for FakeStream {
     }
 
     fn max_age(&self) -> Duration {
-        Duration::from_secs(7 * 24 * 60 * 60)
+        self.state().max_age.unwrap_or(Duration::from_secs(7 * 24 * 60 * 60))
     }
 }

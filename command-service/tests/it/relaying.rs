@@ -5,11 +5,12 @@ use command_service::RelayPorts;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use uuid::Uuid;
 
 use bus::in_process::InProcessTasks;
 use domain::command::Command;
-use domain::ids::Partition;
+use domain::ids::{Partition, Position};
 use domain::workflow::command::WorkflowCommand;
 use event_store::{Checkpoints, StoreError};
 
@@ -197,6 +198,49 @@ async fn relays_that_change_hands_while_the_stream_fails_miss_nothing() {
         rig.executions(50).await;
     }
     node.owning(16).await;
+    rig.seen().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_older_than_the_stream_may_keep_is_published_from_that_age_on() {
+    let (store, _folder) = sqlite_store().await;
+    let site = Site::new(store, Arc::new(InProcessTasks::new()));
+    let node = site.node();
+    node.owning(16).await;
+    let workflow = workflow_id();
+    let definition = chain("a", json!([transform("t", json!("{{ input }}"))]));
+    let create = WorkflowCommand::Create { definition, publish: true };
+    site.send(workflow, Command::Workflow(create)).await.expect("a workflow");
+    site.send(fresh(), start(workflow, json!(1))).await.expect("accepted");
+    node.stop().await;
+    let stream = Arc::new(FakeStream::default());
+    stream.keep_events_for(Duration::ZERO);
+    let checkpoints = site.store.checkpoints.clone();
+    let node = site.node_with(Some(RelayPorts { events: stream.clone(), checkpoints }));
+    node.owning(16).await;
+    until("the relay knows where it is", async || {
+        node.handle.owned().iter().all(|held| held.relayed == Some(held.head))
+    })
+    .await;
+    assert_eq!(stream.stored(), 0);
+    site.send(fresh(), start(workflow, json!(1))).await.expect("accepted");
+    until("what is new is published", async || stream.stored() == 3).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_ahead_of_the_log_is_not_believed() {
+    let (rig, node) = Rig::start().await;
+    rig.executions(10).await;
+    rig.seen().await;
+    node.stop().await;
+    for partition in (0..16).map(Partition) {
+        rig.stream.is_ahead(Position { partition, offset: 1_000_000 });
+    }
+    let node = rig.node();
+    node.owning(16).await;
+    rig.executions(30).await;
     rig.seen().await;
     node.stop().await;
 }

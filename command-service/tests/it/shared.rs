@@ -200,9 +200,12 @@ impl Ownership for Line {
 /// Commands between nodes of one process: each partition's go to the door that was opened last.
 #[derive(Default)]
 pub(crate) struct Network {
-    doors: Mutex<HashMap<u16, Vec<(Uuid, Arc<dyn CommandHandler>)>>>,
+    doors: Mutex<HashMap<u16, Vec<OpenDoor>>>,
     partitions: u16,
 }
+
+/// Whose, and where it leads.
+type OpenDoor = (Uuid, Arc<dyn CommandHandler>);
 
 /// A node's doors.
 struct NodeDoors {
@@ -235,7 +238,7 @@ impl Commands for Network {
             let door = self
                 .doors
                 .lock()
-                .unwrap()
+                .expect("no panic")
                 .get(&partition.0)
                 .and_then(|doors| doors.last())
                 .map(|d| d.1.clone());
@@ -289,11 +292,16 @@ impl Site {
     }
 
     pub(crate) fn node_with(&self, relay: Option<RelayPorts>) -> Node {
-        let ownership = self.store.ownership.clone().expect("a shared store");
+        self.node_on(&self.store, relay)
+    }
+
+    /// A node with connections of its own.
+    pub(crate) fn node_on(&self, store: &Store, relay: Option<RelayPorts>) -> Node {
+        let ownership = store.ownership.clone().expect("a shared store");
         let line = Arc::new(Line { inner: ownership, cut: AtomicBool::new(false) });
         let doors = Arc::new(NodeDoors { node: fresh(), network: self.network.clone() });
         let ports = CommandServicePorts {
-            log: self.store.log.clone(),
+            log: store.log.clone(),
             feed: self.feed.clone(),
             tasks: self.tasks.clone(),
             clock: Arc::new(WallClock),

@@ -78,12 +78,13 @@ async fn check(site: &Site, acknowledged: &[Uuid]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_of_a_node_that_is_killed_are_taken_over_and_nothing_acknowledged_is_lost() {
     let (store, _folder) = sqlite_store().await;
-    a_killed_node_is_replaced(store).await;
+    a_killed_node_is_replaced(store.clone(), store).await;
 }
 
-pub(crate) async fn a_killed_node_is_replaced(store: Store) {
+/// Each node has a store of its own on the same database.
+pub(crate) async fn a_killed_node_is_replaced(store: Store, other: Store) {
     let site = site(store);
-    let (a, b) = (site.node(), site.node());
+    let (a, b) = (site.node_on(&other, None), site.node());
     until("a share for both", async || a.owns() + b.owns() == PARTITIONS && a.owns() > 0 && b.owns() > 0)
         .await;
     let workflow = engine_only(&site).await;
@@ -127,12 +128,13 @@ async fn a_node_that_joins_is_given_its_share_and_gives_it_back_when_it_leaves()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_believes_that_it_still_owns_is_fenced_and_nothing_is_lost() {
     let (store, _folder) = sqlite_store().await;
-    two_believers_have_one_effect(store).await;
+    two_believers_have_one_effect(store.clone(), store).await;
 }
 
-pub(crate) async fn two_believers_have_one_effect(store: Store) {
+/// Each node has a store of its own on the same database.
+pub(crate) async fn two_believers_have_one_effect(store: Store, other: Store) {
     let site = site(store);
-    let a = site.node();
+    let a = site.node_on(&other, None);
     a.owning(PARTITIONS).await;
     let workflow = engine_only(&site).await;
     a.silence();
@@ -286,7 +288,7 @@ async fn a_task_whose_worker_lives_is_not_handed_out_again_after_a_takeover() {
     }
     let pull =
         async || tokio::time::timeout(PATIENCE, tasks.pull(&[NodeType::HttpRequest])).await.expect("in time");
-    let mut held = vec![pull().await.expect("a task"), pull().await.expect("a task")];
+    let mut held = [pull().await.expect("a task"), pull().await.expect("a task")];
     held.sort_by_key(|task| task.task.execution != kept);
     let mut beating = JoinSet::new();
     beating.spawn(beat(tasks.clone(), held[0].task.clone()));

@@ -26,7 +26,7 @@ pub(super) fn add<'v, T: Encode<'v, Postgres> + Type<Postgres>>(
 }
 
 /// A column of a list of rows, borrowed from the rows.
-fn column<'r, R, T>(
+pub(super) fn column<'r, R, T>(
     arguments: &mut PgArguments,
     rows: &'r [R],
     value: impl Fn(&'r R) -> T,

@@ -22,6 +22,7 @@ mod open;
 mod ownership;
 mod read;
 mod session;
+mod transfer;
 mod verifiers;
 mod wakeups;
 

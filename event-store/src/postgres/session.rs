@@ -53,8 +53,8 @@ pub(super) enum Mode {
 /// A pool of connections that are used in one way.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    pool: PgPool,
-    mode: Mode,
+    pub(super) pool: PgPool,
+    pub(super) mode: Mode,
     patience: Duration,
     lost: Arc<LastLoss>,
 }

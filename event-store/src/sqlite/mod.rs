@@ -17,6 +17,7 @@ mod insert;
 mod judge;
 mod open;
 mod read;
+mod transfer;
 mod verifiers;
 mod wakeups;
 mod write;

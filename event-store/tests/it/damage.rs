@@ -9,7 +9,7 @@ use event_store::sqlite::SqliteLog;
 use crate::sqlite::SqliteStore;
 use crate::support::{Owner, Store, append, damage, stream};
 
-const UNLOCK: &str = "drop trigger events_refuse_update; drop trigger events_refuse_delete;
+pub(crate) const UNLOCK: &str = "drop trigger events_refuse_update; drop trigger events_refuse_delete;
                       drop trigger commits_refuse_update; drop trigger commits_refuse_delete;";
 
 /// A log whose partition 1 has the commits 1–3, 4–6, … 28–30, changed by `sql`, and what is found.

@@ -28,6 +28,17 @@ impl SqliteStore {
         SqliteLog::open(&self.directory.path().join("log.db"), options).await
     }
 
+    /// Where the log is.
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("log.db")
+    }
+
+    /// Changes what is never changed.
+    pub(crate) async fn damage(&self, sql: &str) {
+        let mut raw = self.raw().await;
+        raw.execute(AssertSqlSafe(format!("{} {sql}", crate::damage::UNLOCK))).await.unwrap();
+    }
+
     /// A connection past the log, as somebody with access to the file has it.
     pub(crate) async fn raw(&self) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(self.directory.path().join("log.db"));

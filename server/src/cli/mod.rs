@@ -26,6 +26,7 @@ mod run;
 mod serve;
 mod settings;
 mod store;
+mod transfer;
 mod variable;
 mod workflow;
 
@@ -74,7 +75,7 @@ enum Command {
     Migrate(store::MigrateArgs),
     /// The read models: lag, rebuild.
     Projection(store::ProjectionArgs),
-    /// The log itself: verify.
+    /// The log itself: verify, export, import, copy.
     Log(store::LogArgs),
     /// The nodes of a cluster on Postgres, and who owns which partition.
     Cluster(store::ClusterArgs),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use domain::ids::Partition;
 
 use super::serve::ServerArgs;
+use super::transfer::{self, CopyArgs, ExportArgs, ImportArgs};
 use crate::config::{Config, ConfigError};
 use crate::exit::Failure;
 use crate::logs;
@@ -25,7 +26,7 @@ use crate::process::{Extent, Patience, Storage, Stores};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which store.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct StoreArgs {
     /// The configuration file [default: everline.toml in the working directory, if there is one]
     #[arg(long, global = true, env = "EVERLINE_CONFIG", value_name = "FILE")]
@@ -67,6 +68,13 @@ pub(super) struct LogArgs {
 enum LogCommand {
     /// Recompute the hash chain of every partition; with an embedded server stopped. Exit code 1 if it does not match.
     Verify,
+    /// Write the whole log to a file, from which `import` fills another store; docs/transfer.md describes it. On
+    /// Postgres while the services run; with an embedded server stopped.
+    Export(ExportArgs),
+    /// Fill an empty store with an exported log. Positions, chain and epochs stay what they were.
+    Import(ImportArgs),
+    /// Fill another, empty store with this one's log, without a file in between.
+    Copy(CopyArgs),
 }
 
 /// `everline migrate`
@@ -104,7 +112,7 @@ impl StoreArgs {
     }
 
     /// Opens the databases, creating no embedded one: a wrong directory is a mistake, not a new store.
-    async fn open_existing(self, extent: Extent) -> Result<Stores, Failure> {
+    pub(super) async fn open_existing(self, extent: Extent) -> Result<Stores, Failure> {
         let config = self.load()?;
         refuse_missing(&config, "name its directory with --data-dir")?;
         open(&config, extent).await
@@ -190,8 +198,16 @@ async fn rebuild_all(stores: &Stores, output: Output) -> Result<(), Failure> {
 }
 
 pub(super) async fn log(args: LogArgs, output: Output) -> Result<(), Failure> {
-    let LogCommand::Verify = args.command;
-    let stores = args.store.open_existing(Extent::Log).await?;
+    match args.command {
+        LogCommand::Verify => verify_all(args.store, output).await,
+        LogCommand::Export(export) => transfer::export(args.store, export, output).await,
+        LogCommand::Import(import) => transfer::import(args.store, import, output).await,
+        LogCommand::Copy(copy) => transfer::copy(args.store, copy, output).await,
+    }
+}
+
+async fn verify_all(store: StoreArgs, output: Output) -> Result<(), Failure> {
+    let stores = store.open_existing(Extent::Log).await?;
     let reader = &stores.store.reader;
     let mut rows = Vec::new();
     for partition in 0..reader.partitions() {

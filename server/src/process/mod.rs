@@ -43,7 +43,7 @@ pub use connections::NatsTarget;
 pub(crate) use patience::Patience;
 pub use roles::{Role, Roles};
 pub use storage::Storage;
-pub(crate) use storage::{Extent, Stores};
+pub(crate) use storage::{Extent, Stores, create_parent, create_private};
 
 use crate::admin::AdminKey;
 use crate::clock::SystemClock;

@@ -190,7 +190,7 @@ fn unfit_or_failed(error: StoreError) -> anyhow::Error {
 
 /// An empty database for the owner alone, where there is none: SQLite would make one for everybody. It gives the
 /// files beside a database the mode of the database.
-fn create_private(file: &Path) -> anyhow::Result<()> {
+pub(crate) fn create_private(file: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new()
         .create(true)
@@ -202,7 +202,7 @@ fn create_private(file: &Path) -> anyhow::Result<()> {
 }
 
 /// The directory of a file, for the owner alone: it holds a key.
-pub(super) fn create_parent(file: &Path) -> anyhow::Result<()> {
+pub(crate) fn create_parent(file: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     match file.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
         None => Ok(()),

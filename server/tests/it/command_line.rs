@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 use crate::harness::{Server, doubling, within};
 
 /// `everline` in a directory, with none of the test's own settings.
-fn everline(directory: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn everline(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_everline"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EVERLINE_")) {
         command.env_remove(name);
@@ -18,15 +18,15 @@ fn everline(directory: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-async fn output(mut command: Command) -> Output {
+pub(crate) async fn output(mut command: Command) -> Output {
     within("the command", command.output()).await.unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn write(directory: &Path, name: &str, value: &Value) {
+pub(crate) fn write(directory: &Path, name: &str, value: &Value) {
     std::fs::write(directory.join(name), value.to_string()).unwrap();
 }
 

@@ -17,4 +17,6 @@ mod harness;
 mod idempotency;
 mod live_streams;
 mod read_models;
+mod roles;
 mod supervision;
+mod transfer;
