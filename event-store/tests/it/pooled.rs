@@ -9,7 +9,7 @@ use crate::postgres::PostgresStore;
 use crate::support::{PARTITIONS, Store};
 
 /// A database that is used as if through a pooler.
-struct PooledStore(PostgresStore);
+pub(crate) struct PooledStore(PostgresStore);
 
 #[async_trait]
 impl Store for PooledStore {
