@@ -1,4 +1,4 @@
-//! What follows from a commit, in this order: caches, timers and tasks, the feed, the replies.
+//! What follows from a commit, in this order: caches, timers and tasks, relay and feed, the replies.
 //!
 //! None of it can fail the commit. Everything here can be done again from the log after a crash.
 
@@ -9,14 +9,15 @@ use bus::tasks::{Task, TaskRef};
 use bus::{CommandReply, CommitFeed, CommittedBatch};
 use domain::decision::{NodeRun, WakeupKind};
 use domain::event::{Event, ExecutionEvent, RecordedEvent};
-use domain::ids::Partition;
-use event_store::{Committed, Log};
+use event_store::{Committed, Log, PartitionHead};
 
 use crate::dispatcher::{Dispatcher, Stop};
 use crate::error::report;
 use crate::fact_source::FactSource;
+use crate::owned::Owned;
 use crate::pending::{Pending, Submitted};
 use crate::recovery::recover;
+use crate::relay::RelayInput;
 use crate::timers::Timers;
 
 /// Who hears of a commit.
@@ -25,6 +26,8 @@ pub(crate) struct Aftermath {
     pub(crate) timers: Arc<Timers>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) feed: Arc<dyn CommitFeed>,
+    pub(crate) owned: Arc<Owned>,
+    pub(crate) relay: Option<RelayInput>,
 }
 
 impl Aftermath {
@@ -56,20 +59,30 @@ impl Aftermath {
         for events in feed.into_values() {
             let Some(first) = events.first() else { continue };
             let (partition, first_offset) = (first.position.partition, first.position.offset);
+            if let Some(relay) = &self.relay {
+                relay.offer(&events);
+            }
             self.feed.publish(CommittedBatch { partition, first_offset, events });
         }
         self.dispatcher.release().await;
         replies
     }
 
+    /// Partitions end there now. Told after the feed, so that no sign of life overtakes the events.
+    pub(crate) fn grew(&self, heads: &[PartitionHead]) {
+        heads.iter().for_each(|head| self.owned.grew(head));
+    }
+
     /// After a commit that was not heard of: does from the log what [`Aftermath::apply`] would have done. Followers
-    /// of the feed see the gap and read the log themselves.
-    pub(crate) async fn catch_up(&self, log: &Arc<dyn Log>, partition: Partition) {
+    /// of the feed see the gap and read the log themselves, and so does the relay.
+    pub(crate) async fn catch_up(&self, log: &Arc<dyn Log>, head: &PartitionHead) {
         self.facts.forget_all();
-        self.timers.load_again(partition);
-        if let Err(error) = recover(log, &self.timers, &self.dispatcher, partition).await {
-            tracing::error!(partition = %partition, error = %report(&error), "what was committed unheard could not be picked up; it waits for its deadlines");
+        self.timers.load_again(head.partition);
+        let PartitionHead { partition, epoch, .. } = *head;
+        if let Err(error) = recover(log, &self.timers, &self.dispatcher, partition, epoch).await {
+            tracing::error!(partition = %head.partition, error = %report(&error), "what was committed unheard could not be picked up; it waits for its deadlines");
         }
+        self.owned.grew(head);
     }
 
     /// Timers and tasks that an execution's event begins or ends.

@@ -1,95 +1,188 @@
 //! Group commit: while one batch is being flushed the next one fills. All partitions share one committer.
 //!
 //! A batch is refused whole, naming its losers. The losers are answered; what their partitions decided after
-//! them goes back to be decided again; the rest is flushed at once.
+//! them goes back to be decided again; the rest is flushed at once. Being fenced on a partition costs that partition
+//! alone, unless this process shares nothing: then it ends.
+//!
+//! Partitions come and go by messages in the same queue as the appends: an append of another tenure than the present
+//! one is answered `NotOwner`.
+
+mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use bus::{CommandError, CommandReply};
 use domain::ids::Partition;
 use domain::rejection::{Rejection, RejectionKind};
-use domain::workflow;
-use event_store::{AppendError, Batch, Committed, Log, Loser, PartitionHead, Refusal, StoreError};
+use event_store::{AppendError, Batch, Committed, Log, PartitionHead, StoreError};
 
 use crate::aftermath::Aftermath;
 use crate::config::CommandServiceConfig;
 use crate::error::{CommandServiceError, report};
-use crate::pending::{Notice, Pending, Submitted, first_answer};
+use crate::pending::{Notice, Pending, Submitted, Work};
 
-/// How often a command may be decided again because the store was ahead of the partition.
-const MAX_REFUSALS: u32 = 3;
+use refused::Verdict;
+
 /// How often the committer lets others run while a command is being decided, before it flushes.
 const MAX_LINGER: usize = 4;
 /// Pause after the store failed.
 const STORE_PAUSE: Duration = Duration::from_millis(100);
+/// After the store failed, how often it is asked whether it has written all the same.
+const RECHECK_EVERY: Duration = Duration::from_secs(1);
+/// For how long it is asked: longer than any statement of ours may run.
+const RECHECK_FOR: Duration = Duration::from_secs(60);
+
+/// A partition that was fenced: another owns it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lost {
+    pub(crate) partition: Partition,
+    /// The tenure that is over.
+    pub(crate) epoch: u64,
+    /// The epoch of the new owner.
+    pub(crate) current: u64,
+}
 
 /// The task that writes.
 pub(crate) struct Committer {
-    pub(crate) log: Arc<dyn Log>,
-    pub(crate) config: CommandServiceConfig,
-    pub(crate) pending: mpsc::Receiver<Pending>,
+    log: Arc<dyn Log>,
+    config: CommandServiceConfig,
+    work: mpsc::Receiver<Work>,
     /// By partition number.
-    pub(crate) partitions: Vec<mpsc::UnboundedSender<Notice>>,
-    /// By partition number: appends decided on an older one are void.
-    pub(crate) generations: Vec<u64>,
-    /// By partition number: where the log ends, as far as this owner knows.
-    pub(crate) heads: Vec<PartitionHead>,
-    pub(crate) deciding: Arc<AtomicUsize>,
-    pub(crate) aftermath: Aftermath,
-    /// Received, but too much for the batch that was being filled.
-    pub(crate) held: Option<Pending>,
+    lanes: BTreeMap<u16, Lane>,
+    deciding: Arc<AtomicUsize>,
+    aftermath: Aftermath,
+    /// Who hears of partitions that were lost; `None`: losing one ends the committer.
+    lost: Option<mpsc::UnboundedSender<Lost>>,
+    /// Received, but not for the batch that was being filled.
+    held: Option<Work>,
+    /// Whether the log may have more than we have heard of.
+    unsure: Option<Unsure>,
+}
+
+/// The store may have written, or may still write, what it seemed to have failed at.
+#[derive(Clone, Copy)]
+struct Unsure {
+    look_at: Instant,
+    until: Instant,
+}
+
+/// A partition as the committer knows it.
+struct Lane {
+    notices: mpsc::UnboundedSender<Notice>,
+    /// Appends decided on an older one are void.
+    generation: u64,
+    /// Where the log ends, as far as this owner knows.
+    head: PartitionHead,
 }
 
 /// Commands to be decided again, by partition number.
 type Again = BTreeMap<u16, Vec<Submitted>>;
 
 impl Committer {
-    /// Flushes until every partition is gone.
+    pub(crate) fn new(
+        log: Arc<dyn Log>,
+        config: CommandServiceConfig,
+        work: mpsc::Receiver<Work>,
+        deciding: Arc<AtomicUsize>,
+        aftermath: Aftermath,
+        lost: Option<mpsc::UnboundedSender<Lost>>,
+    ) -> Self {
+        let lanes = BTreeMap::new();
+        Self { log, config, work, lanes, deciding, aftermath, lost, held: None, unsure: None }
+    }
+
+    /// Flushes until every partition and whoever adopts them is gone.
     pub(crate) async fn run(mut self) -> Result<(), CommandServiceError> {
-        loop {
-            let first = match self.held.take() {
-                Some(held) => held,
-                None => match self.pending.recv().await {
-                    Some(pending) => pending,
-                    None => return Ok(()),
-                },
+        while let Some(work) = self.next().await {
+            let first = match work {
+                Work::Append(pending) => pending,
+                Work::Adopt { head, notices } => {
+                    self.lanes.insert(head.partition.0, Lane { notices, generation: 0, head });
+                    continue;
+                }
+                Work::Drop { partition, epoch, done } => {
+                    if self.lane(partition).is_some_and(|lane| lane.head.epoch == epoch) {
+                        self.lanes.remove(&partition.0);
+                    }
+                    // Nobody waiting is not an error.
+                    let _ = done.send(());
+                    continue;
+                }
             };
             let mut again = Again::new();
             let batch = self.fill(first, &mut again).await;
             let flushed = self.flush(batch, &mut again).await;
             for (partition, commands) in again {
-                let generation = self.generations[usize::from(partition)];
-                self.notify(partition, Notice::Again { generation, commands });
+                match self.lanes.get(&partition) {
+                    Some(lane) => {
+                        let notice = Notice::Again { generation: lane.generation, commands };
+                        // A task that is gone has dropped what waited for it.
+                        let _ = lane.notices.send(notice);
+                    }
+                    None => commands.into_iter().for_each(not_owner),
+                }
             }
             flushed?;
         }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Option<Work> {
+        if let Some(held) = self.held.take() {
+            return Some(held);
+        }
+        while let Some(Unsure { look_at, until }) = self.unsure {
+            if Instant::now() < look_at {
+                match tokio::time::timeout_at(look_at, self.work.recv()).await {
+                    Ok(work) => return work,
+                    Err(_) => continue,
+                }
+            }
+            let look_at = look_at + RECHECK_EVERY;
+            self.unsure = (look_at < until).then_some(Unsure { look_at, until });
+            self.look_for_growth().await;
+        }
+        self.work.recv().await
+    }
+
+    fn lane(&self, partition: Partition) -> Option<&Lane> {
+        self.lanes.get(&partition.0)
     }
 
     /// Collects what is there, and lingers only while another command is being decided.
     async fn fill(&mut self, first: Pending, again: &mut Again) -> Vec<Pending> {
         let mut batch = Vec::new();
         let (mut events, mut bytes) = (0, 0);
-        let mut next = Some(first);
+        let mut next = Some(Work::Append(first));
         let mut lingered = 0;
         loop {
             match next {
-                Some(pending) if pending.generation != self.generations[usize::from(pending.partition.0)] => {
-                    again.entry(pending.partition.0).or_default().push(pending.submitted);
-                }
-                Some(pending) => {
-                    let fits = events + pending.events.len() <= self.config.batch_events
-                        && bytes + pending.bytes <= self.config.batch_bytes;
-                    if !batch.is_empty() && !fits {
-                        self.held = Some(pending);
-                        return batch;
+                Some(Work::Append(pending)) => match self.lane(pending.partition) {
+                    Some(lane) if lane.head.epoch == pending.epoch => {
+                        if lane.generation != pending.generation {
+                            again.entry(pending.partition.0).or_default().push(pending.submitted);
+                        } else if !batch.is_empty()
+                            && (events + pending.events.len() > self.config.batch_events
+                                || bytes + pending.bytes > self.config.batch_bytes)
+                        {
+                            self.held = Some(Work::Append(pending));
+                            return batch;
+                        } else {
+                            events += pending.events.len();
+                            bytes += pending.bytes;
+                            batch.push(pending);
+                        }
                     }
-                    events += pending.events.len();
-                    bytes += pending.bytes;
-                    batch.push(pending);
+                    _ => not_owner(pending.submitted),
+                },
+                Some(control) => {
+                    self.held = Some(control);
+                    return batch;
                 }
                 None if lingered < MAX_LINGER && self.deciding.load(Ordering::Relaxed) > 0 => {
                     lingered += 1;
@@ -97,11 +190,11 @@ impl Committer {
                 }
                 None => return batch,
             }
-            next = self.pending.try_recv().ok();
+            next = self.work.try_recv().ok();
         }
     }
 
-    /// Writes a batch, without its losers if it has some.
+    /// Writes a batch, without its losers and without partitions that are lost, if it has some.
     async fn flush(&mut self, mut batch: Vec<Pending>, again: &mut Again) -> Result<(), CommandServiceError> {
         while !batch.is_empty() {
             let offered = Arc::new(self.take_appends(&mut batch));
@@ -117,7 +210,12 @@ impl Committer {
                 pending.append = Some(append);
             }
             match error {
-                AppendError::Refused(losers) => batch = self.without_losers(batch, losers, again),
+                AppendError::Refused(losers) => {
+                    // Somebody has written what we do not know of: perhaps we, with an outcome we have not heard.
+                    let look_at = Instant::now() + RECHECK_EVERY;
+                    self.unsure.get_or_insert(Unsure { look_at, until: look_at });
+                    batch = self.without_losers(batch, losers, again);
+                }
                 AppendError::TooLarge { index, events, bytes } => {
                     let detail = format!(
                         "the command leads to {events} events and {bytes} bytes in one append; send less at once"
@@ -133,15 +231,11 @@ impl Committer {
                     batch = self.split(batch, &mut BTreeMap::from([(index, verdict)]), again);
                 }
                 AppendError::Fenced { partition, offered, current } => {
-                    for pending in batch {
-                        answer(pending.submitted, Err(CommandError::NotOwner));
-                    }
-                    return Err(CommandServiceError::Fenced { partition, offered, current });
+                    batch = self.fenced(batch, Lost { partition, epoch: offered, current }, again)?;
                 }
                 AppendError::Store(error) => {
                     tracing::error!(error = %report(&error), "the log did not take a batch; its commands are answered `unknown`");
-                    self.lost(batch, &error, again).await;
-                    return Ok(());
+                    return self.failed(batch, &error, again).await;
                 }
             }
         }
@@ -153,129 +247,95 @@ impl Committer {
         let mut touched: Vec<u16> = appends.iter().map(|append| append.partition.0).collect();
         touched.sort_unstable();
         touched.dedup();
-        let heads = touched.into_iter().map(|partition| self.heads[usize::from(partition)]).collect();
+        let heads =
+            touched.iter().filter_map(|number| self.lanes.get(number)).map(|lane| lane.head).collect();
         Batch { heads, appends }
-    }
-
-    /// Answers losers, sends back what was decided after them, and returns what can be flushed.
-    fn without_losers(&mut self, batch: Vec<Pending>, losers: Vec<Loser>, again: &mut Again) -> Vec<Pending> {
-        let mut verdicts: BTreeMap<usize, Verdict> = losers
-            .into_iter()
-            .filter_map(|loser| {
-                let pending = batch.get(loser.index)?;
-                let verdict = match loser.refusal {
-                    Refusal::Duplicate(first) => {
-                        Verdict::Answer(first_answer(&first, pending.submitted.envelope.digest))
-                    }
-                    Refusal::ClaimTaken { claim, holder } => {
-                        Verdict::Answer(Err(CommandError::Rejected(workflow::claim_taken(&claim, holder))))
-                    }
-                    Refusal::WrongVersion { .. } if pending.submitted.refusals < MAX_REFUSALS => {
-                        Verdict::Again
-                    }
-                    Refusal::WrongVersion { stream, actual } => Verdict::Answer(Err(CommandError::Unknown(
-                        format!("stream {stream} is at version {actual} and keeps changing").into(),
-                    ))),
-                };
-                Some((loser.index, verdict))
-            })
-            .collect();
-        self.split(batch, &mut verdicts, again)
-    }
-
-    fn split(
-        &mut self,
-        batch: Vec<Pending>,
-        verdicts: &mut BTreeMap<usize, Verdict>,
-        again: &mut Again,
-    ) -> Vec<Pending> {
-        let mut void: Vec<u16> = Vec::new();
-        let mut kept = Vec::with_capacity(batch.len());
-        for (index, mut pending) in batch.into_iter().enumerate() {
-            let partition = pending.partition.0;
-            match verdicts.remove(&index) {
-                Some(verdict) => {
-                    if !void.contains(&partition) {
-                        void.push(partition);
-                        self.generations[usize::from(partition)] += 1;
-                    }
-                    // Even without commands to decide again the partition must hear of its new generation.
-                    let back = again.entry(partition).or_default();
-                    match verdict {
-                        Verdict::Answer(reply) => answer(pending.submitted, reply),
-                        Verdict::Again => {
-                            pending.submitted.refusals += 1;
-                            back.push(pending.submitted);
-                        }
-                    }
-                }
-                None if void.contains(&partition) => {
-                    again.entry(partition).or_default().push(pending.submitted);
-                }
-                None => kept.push(pending),
-            }
-        }
-        kept
     }
 
     /// The store failed: whether the batch is durable is not known. Learns where the log ends now, and if it did
     /// grow, goes on as a new owner would: from what the log says.
-    async fn lost(&mut self, batch: Vec<Pending>, error: &StoreError, again: &mut Again) {
+    async fn failed(
+        &mut self,
+        batch: Vec<Pending>,
+        error: &StoreError,
+        again: &mut Again,
+    ) -> Result<(), CommandServiceError> {
         let text: Arc<str> = error.to_string().into();
         let touched: BTreeSet<u16> = batch.iter().map(|pending| pending.partition.0).collect();
         for partition in touched {
             // Each of them, also one that has commands to decide again already: what it folded on this batch is void.
-            self.generations[usize::from(partition)] += 1;
             again.entry(partition).or_default();
+            if let Some(lane) = self.lanes.get_mut(&partition) {
+                lane.generation += 1;
+            }
         }
         for pending in batch {
             answer(pending.submitted, Err(CommandError::Unknown(text.clone())));
         }
         tokio::time::sleep(STORE_PAUSE).await;
-        match self.log.heads().await {
-            Ok(heads) => {
-                for head in heads {
-                    let Some(known) = self.heads.get_mut(usize::from(head.partition.0)) else { continue };
-                    let grew = head.offset != known.offset;
-                    // The epoch stays what this owner was given: if it is older now, the store must refuse.
-                    known.offset = head.offset;
-                    if grew {
-                        self.aftermath.catch_up(&self.log, head.partition).await;
-                    }
-                }
-            }
+        // A server that has lost us may be at it still.
+        let now = Instant::now();
+        self.unsure = Some(Unsure { look_at: now + RECHECK_EVERY, until: now + RECHECK_FOR });
+        self.look_for_growth().await;
+        Ok(())
+    }
+
+    /// Compares what this owner knows of its partitions with the log, and catches up where the log has more.
+    async fn look_for_growth(&mut self) {
+        let heads = match self.log.heads().await {
+            Ok(heads) => heads,
             // The next append offers the old heads; the store then checks every version itself.
-            Err(error) => tracing::error!(error = %report(&error), "the log's heads cannot be read"),
+            Err(error) => {
+                return tracing::error!(error = %report(&error), "the log's heads cannot be read");
+            }
+        };
+        for head in heads {
+            let Some(lane) = self.lanes.get_mut(&head.partition.0) else { continue };
+            // What another owner has written is not ours to follow; our next append will be refused.
+            if head.epoch != lane.head.epoch || head.offset == lane.head.offset {
+                continue;
+            }
+            lane.head.offset = head.offset;
+            let known = lane.head;
+            self.aftermath.catch_up(&self.log, &known).await;
         }
     }
 
     async fn committed(&mut self, batch: Vec<Pending>, committed: Committed) {
+        let mut grown: BTreeMap<u16, u64> = BTreeMap::new();
+        for event in &committed.events {
+            *grown.entry(event.position.partition.0).or_default() += 1;
+        }
+        let mut unheard = Vec::new();
         for head in &committed.heads {
-            self.heads[usize::from(head.partition.0)] = *head;
+            let Some(lane) = self.lanes.get_mut(&head.partition.0) else { continue };
+            let expected = lane.head.offset + grown.get(&head.partition.0).copied().unwrap_or(0);
+            if head.offset != expected {
+                unheard.push(*head);
+            }
+            lane.head = *head;
         }
         let mut done: BTreeMap<u16, Vec<(uuid::Uuid, uuid::Uuid)>> = BTreeMap::new();
         for pending in &batch {
             let envelope = &pending.submitted.envelope;
             done.entry(pending.partition.0).or_default().push((envelope.id, envelope.stream));
         }
+        let heads = committed.heads.clone();
         let replies = self.aftermath.apply(batch, committed).await;
+        self.aftermath.grew(&heads);
         for (partition, commands) in done {
-            self.notify(partition, Notice::Committed(commands));
+            if let Some(lane) = self.lanes.get(&partition) {
+                // A task that is gone does not need to know.
+                let _ = lane.notices.send(Notice::Committed(commands));
+            }
         }
         for (submitted, reply) in replies {
             answer(submitted, Ok(reply));
         }
+        for head in unheard {
+            self.aftermath.catch_up(&self.log, &head).await;
+        }
     }
-
-    fn notify(&self, partition: u16, notice: Notice) {
-        // A partition that is gone has shut down.
-        let _ = self.partitions[usize::from(partition)].send(notice);
-    }
-}
-
-enum Verdict {
-    Answer(Result<CommandReply, CommandError>),
-    Again,
 }
 
 fn answer(submitted: Submitted, reply: Result<CommandReply, CommandError>) {
@@ -283,14 +343,6 @@ fn answer(submitted: Submitted, reply: Result<CommandReply, CommandError>) {
     let _ = submitted.reply.send(reply);
 }
 
-/// The initial generations of a number of partitions.
-pub(crate) fn first_generations(partitions: u16) -> Vec<u64> {
-    vec![0; usize::from(partitions)]
-}
-
-/// Heads by partition number.
-pub(crate) fn by_number(mut heads: Vec<PartitionHead>) -> Vec<PartitionHead> {
-    heads.sort_by_key(|head| head.partition);
-    debug_assert!(heads.iter().enumerate().all(|(at, head)| head.partition == Partition(at as u16)));
-    heads
+fn not_owner(submitted: Submitted) {
+    answer(submitted, Err(CommandError::NotOwner));
 }

@@ -2,7 +2,9 @@
 //!
 //! Definitions by version and variables by version never change and are cached as they are. The head of a
 //! workflow and the latest variables do change: the committer calls [`FactSource::changed`] before it replies,
-//! so whoever has seen the reply to a publish also starts executions with it.
+//! so whoever has seen the reply to a publish also starts executions with it. That holds for streams whose partition
+//! this process owns under a fresh lease. Of any other stream, what is cached counts only if the log has no later
+//! version of it, which is one small read.
 
 use lru::LruCache;
 use serde_json::Value;
@@ -22,6 +24,7 @@ use domain::workflow::definition::Definition;
 use event_store::{Log, StoreError};
 
 use crate::folding::{LoadError, load};
+use crate::owned::Owned;
 
 const CACHED_WORKFLOWS: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 const CACHED_DEFINITIONS: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
@@ -41,20 +44,29 @@ pub(crate) enum FactError {
 /// The caches, shared by all partitions.
 pub(crate) struct FactSource {
     log: Arc<dyn Log>,
+    owned: Arc<Owned>,
     caches: Mutex<Caches>,
 }
 
 struct Caches {
     /// Raised by every change; a load that began before a change does not enter the cache after it.
     changes: u64,
-    heads: LruCache<Uuid, (TenantId, Arc<WorkflowHead>)>,
+    heads: LruCache<Uuid, Head>,
     definitions: LruCache<(Uuid, u64), (TenantId, Arc<Definition>)>,
-    latest_variables: LruCache<TenantId, Arc<Variables>>,
+    latest_variables: LruCache<TenantId, (u64, Arc<Variables>)>,
     variables: LruCache<(TenantId, u64), Arc<Variables>>,
 }
 
+/// A workflow's head as of a version of its stream.
+#[derive(Clone)]
+struct Head {
+    owner: TenantId,
+    version: u64,
+    head: Arc<WorkflowHead>,
+}
+
 impl FactSource {
-    pub(crate) fn new(log: Arc<dyn Log>) -> Self {
+    pub(crate) fn new(log: Arc<dyn Log>, owned: Arc<Owned>) -> Self {
         let caches = Caches {
             changes: 0,
             heads: LruCache::new(CACHED_WORKFLOWS),
@@ -62,7 +74,7 @@ impl FactSource {
             latest_variables: LruCache::new(CACHED_VARIABLES),
             variables: LruCache::new(CACHED_VARIABLES),
         };
-        Self { log, caches: Mutex::new(caches) }
+        Self { log, owned, caches: Mutex::new(caches) }
     }
 
     /// Forgets what a committed event has changed.
@@ -112,20 +124,30 @@ impl FactSource {
     }
 
     async fn head(&self, tenant: &TenantId, id: Uuid) -> Result<Fact<WorkflowHead>, FactError> {
-        let changes = {
+        let (known, changes) = {
             let mut caches = self.caches();
-            if let Some((owner, head)) = caches.heads.get(&id) {
-                return Ok(if owner == tenant { Fact::Is(head.clone()) } else { Fact::Absent });
-            }
-            caches.changes
+            (caches.heads.get(&id).cloned(), caches.changes)
         };
-        let Some(state) = self.workflow(tenant, id).await? else { return Ok(Fact::Absent) };
+        if let Some(known) = known
+            && self.is_last(id, known.version).await?
+        {
+            return Ok(if known.owner == *tenant { Fact::Is(known.head) } else { Fact::Absent });
+        }
+        let Some((version, state)) = self.workflow(tenant, id).await? else { return Ok(Fact::Absent) };
         let Some(head) = state.head().map(Arc::new) else { return Ok(Fact::Absent) };
         let mut caches = self.caches();
         if caches.changes == changes {
-            caches.heads.put(id, (tenant.clone(), head.clone()));
+            caches.heads.put(id, Head { owner: tenant.clone(), version, head: head.clone() });
         }
         Ok(Fact::Is(head))
+    }
+
+    /// Whether a version that was read before is a stream's last one still.
+    async fn is_last(&self, stream: Uuid, version: u64) -> Result<bool, FactError> {
+        if self.owned.trusts(self.owned.partition_of(stream)) {
+            return Ok(true);
+        }
+        Ok(self.log.read_stream(stream, version, 1).await?.is_empty())
     }
 
     async fn definition(
@@ -138,7 +160,7 @@ impl FactSource {
         if let Some((owner, definition)) = self.caches().definitions.get(&key) {
             return Ok(if owner == tenant { Fact::Is(definition.clone()) } else { Fact::Absent });
         }
-        let Some(state) = self.workflow(tenant, workflow).await? else { return Ok(Fact::Absent) };
+        let Some((_, state)) = self.workflow(tenant, workflow).await? else { return Ok(Fact::Absent) };
         let Some(stored) = state.version(version) else { return Ok(Fact::Absent) };
         let content = match BlobRef::from_value(&stored.definition) {
             Some(reference) => self.blob(tenant, &reference).await?,
@@ -156,18 +178,24 @@ impl FactSource {
     }
 
     async fn variables(&self, tenant: &TenantId, version: Option<u64>) -> Result<Arc<Variables>, FactError> {
-        let changes = {
+        let stream = stream_of(tenant);
+        let (latest, changes) = {
             let mut caches = self.caches();
-            let known = match version {
-                None => caches.latest_variables.get(tenant).cloned(),
-                Some(version) => caches.variables.get(&(tenant.clone(), version)).cloned(),
-            };
-            if let Some(known) = known {
-                return Ok(known);
+            if let Some(version) = version
+                && let Some(known) = caches.variables.get(&(tenant.clone(), version))
+            {
+                return Ok(known.clone());
             }
-            caches.changes
+            (caches.latest_variables.get(tenant).cloned(), caches.changes)
         };
-        let aggregate = self.load(stream_of(tenant), version).await?;
+        if version.is_none()
+            && let Some((at, known)) = latest
+            && self.is_last(stream, at).await?
+        {
+            return Ok(known);
+        }
+        let aggregate = self.load(stream, version).await?;
+        let at = aggregate.version;
         let state = match aggregate.state {
             AggregateState::Variables(state) => *state,
             _ => VariablesState::default(),
@@ -176,7 +204,7 @@ impl FactSource {
         let mut caches = self.caches();
         caches.variables.put((tenant.clone(), variables.version), variables.clone());
         if version.is_none() && caches.changes == changes {
-            caches.latest_variables.put(tenant.clone(), variables.clone());
+            caches.latest_variables.put(tenant.clone(), (at, variables.clone()));
         }
         Ok(variables)
     }
@@ -190,10 +218,13 @@ impl FactSource {
         })
     }
 
-    async fn workflow(&self, tenant: &TenantId, id: Uuid) -> Result<Option<WorkflowState>, FactError> {
+    /// A workflow of the tenant and the version of its stream.
+    async fn workflow(&self, tenant: &TenantId, id: Uuid) -> Result<Option<(u64, WorkflowState)>, FactError> {
         let aggregate = self.load(id, None).await?;
         match (aggregate.tenant, aggregate.state) {
-            (Some(owner), AggregateState::Workflow(state)) if owner == *tenant => Ok(Some(*state)),
+            (Some(owner), AggregateState::Workflow(state)) if owner == *tenant => {
+                Ok(Some((aggregate.version, *state)))
+            }
             _ => Ok(None),
         }
     }

@@ -11,7 +11,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use bus::CommandError;
@@ -30,7 +29,7 @@ use event_store::{Append, Log, StreamAppend};
 use crate::error::report;
 use crate::fact_source::FactSource;
 use crate::folding::load;
-use crate::pending::{Notice, Pending, Submitted, first_answer};
+use crate::pending::{Notice, Pending, Submitted, Work, first_answer};
 
 /// Commands that may wait for an append on its way.
 const MAX_HELD: usize = 1_024;
@@ -40,12 +39,14 @@ const MAX_ROUNDS: usize = 64;
 /// The task of one partition.
 pub(crate) struct PartitionTask {
     pub(crate) partition: Partition,
+    /// Under which it was taken over.
+    pub(crate) epoch: u64,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) facts: Arc<FactSource>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) commands: mpsc::Receiver<Submitted>,
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
-    pub(crate) committer: mpsc::Sender<Pending>,
+    pub(crate) committer: mpsc::Sender<Work>,
     /// How many partitions are deciding now: the committer lingers while it is not zero.
     pub(crate) deciding: Arc<AtomicUsize>,
     pub(crate) memory: Memory,
@@ -171,24 +172,18 @@ fn is_finished(aggregate: &Aggregate) -> bool {
 }
 
 impl PartitionTask {
-    /// Decides commands until the shutdown, then finishes what was accepted.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    /// Decides commands until its door is closed, then finishes what was accepted. Ends at once when the committer has
+    /// dropped the partition; whatever it holds then is answered by being dropped.
+    pub(crate) async fn run(mut self) {
         let mut open = true;
         while open || !self.memory.ahead.is_empty() {
             tokio::select! {
                 biased;
                 notice = self.notices.recv() => match notice {
                     Some(notice) => self.notice(notice).await,
-                    // The committer is gone: nothing can be appended any more.
+                    // Nothing can be appended any more.
                     None => return,
                 },
-                () = shutdown.cancelled(), if open => {
-                    self.commands.close();
-                    while let Ok(submitted) = self.commands.try_recv() {
-                        self.decide(submitted).await;
-                    }
-                    open = false;
-                }
                 submitted = self.commands.recv(), if open => match submitted {
                     Some(submitted) => self.decide(submitted).await,
                     None => open = false,
@@ -308,15 +303,14 @@ impl PartitionTask {
             wakeups: outcome.wakeups,
             answer: outcome.answer,
             partition: self.partition,
+            epoch: self.epoch,
             generation: self.memory.generation,
             bytes,
             priority,
             submitted,
         };
-        if let Err(refused) = self.committer.send(pending).await {
-            // Nobody waiting for the answer is not an error.
-            let _ = refused.0.submitted.reply.send(Err(CommandError::NotOwner));
-        }
+        // Should the committer be gone, the append is dropped with its reply: that is `NotOwner`.
+        let _ = self.committer.send(Work::Append(pending)).await;
     }
 
     /// Answers a command that was not decided; one that was carried out before gets its first answer.

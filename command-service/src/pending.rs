@@ -1,7 +1,7 @@
 //! What travels between the way in, the partitions and the committer.
 
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use bus::{CommandError, CommandReply};
@@ -9,7 +9,7 @@ use domain::command::CommandEnvelope;
 use domain::decision::Wakeup;
 use domain::event::Event;
 use domain::ids::Partition;
-use event_store::{Append, AppendAnswer};
+use event_store::{Append, AppendAnswer, PartitionHead};
 
 /// Where a command's answer goes.
 pub(crate) type Reply = oneshot::Sender<Result<CommandReply, CommandError>>;
@@ -34,9 +34,35 @@ pub(crate) struct Pending {
     pub(crate) wakeups: Vec<Wakeup>,
     pub(crate) answer: Value,
     pub(crate) partition: Partition,
+    /// Under which tenure of the partition it was decided.
+    pub(crate) epoch: u64,
     pub(crate) generation: u64,
     pub(crate) bytes: usize,
     pub(crate) priority: u8,
+}
+
+/// What the committer is told, in order.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every message is an append")]
+pub(crate) enum Work {
+    /// Write this.
+    Append(Pending),
+    /// This process owns a partition from now on.
+    Adopt {
+        /// Where it ends, and under which epoch it was taken over.
+        head: PartitionHead,
+        /// The partition's task.
+        notices: mpsc::UnboundedSender<Notice>,
+    },
+    /// Nothing more comes for the partition in this tenure.
+    Drop {
+        /// The partition.
+        partition: Partition,
+        /// The tenure.
+        epoch: u64,
+        /// Told when everything that came before is durable and answered.
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// What the committer tells a partition.

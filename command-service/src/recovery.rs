@@ -1,4 +1,4 @@
-//! After a start: finds what was in flight and goes on with it.
+//! After a takeover: finds what was in flight and goes on with it.
 //!
 //! Every attempt of a worker node has a deadline row among the wakeups, and every delay and back-off its timer
 //! row. So the wakeups that lie ahead of unfinished streams name everything that must be picked up; nothing else
@@ -25,12 +25,13 @@ use crate::folding::{LoadError, PAGE};
 use crate::timers::Timers;
 
 /// Reads a partition's wakeups up to the horizon into the timers, and hands attempts in flight to the dispatcher.
-/// A stream that cannot be read is left, loudly; the others go on.
+/// A stream that cannot be read is left, loudly; the others go on. What is found after the tenure is dropped.
 pub(crate) async fn recover(
     log: &Arc<dyn Log>,
     timers: &Timers,
     dispatcher: &Dispatcher,
     partition: Partition,
+    epoch: u64,
 ) -> Result<usize, StoreError> {
     timers.load(&**log, partition).await?;
     // Attempts may have deadlines beyond the horizon; their rows are read, but stay in the store.
@@ -39,7 +40,7 @@ pub(crate) async fn recover(
         match in_flight(&**log, stream).await {
             Ok(tasks) => {
                 for (task, priority) in tasks {
-                    dispatcher.ready(task, priority);
+                    dispatcher.recovered(task, priority, epoch);
                     found += 1;
                 }
             }

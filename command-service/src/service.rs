@@ -1,33 +1,26 @@
-//! Wiring: one task per partition, one committer, timers and dispatcher, and the way in.
+//! The component: what it needs, how it runs, how it ends.
 
-use async_trait::async_trait;
+use futures::future::join_all;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use bus::tasks::{TaskQueue, TaskRef};
-use bus::{CommandDoors, CommandError, CommandHandler, CommandReply, CommitFeed, EventPublisher};
-use domain::command::{Command, CommandEnvelope};
-use domain::execution::command::ExecutionCommand;
+use bus::tasks::TaskQueue;
+use bus::{CommandDoors, CommandHandler, CommitFeed, EventPublisher};
 use domain::ids::Partition;
-use domain::time::{Clock, Timestamp};
-use event_store::{Checkpoints, Log, LogReader, Ownership, StoreError};
+use domain::time::Clock;
+use event_store::{Checkpoints, Log, Ownership};
 
-use crate::aftermath::Aftermath;
-use crate::committer::{Committer, by_number, first_generations};
 use crate::config::CommandServiceConfig;
-use crate::dispatcher::{Dispatcher, Stop};
-use crate::error::{CommandServiceError, report};
-use crate::fact_source::FactSource;
-use crate::partition::{Memory, PartitionTask};
-use crate::pending::Submitted;
-use crate::recovery::recover;
-use crate::timers::Timers;
-
-/// Appends that may wait for the committer.
-const PENDING_CAPACITY: usize = 1_024;
+use crate::dispatcher::Dispatcher;
+use crate::error::CommandServiceError;
+use crate::handle::CommandServiceHandle;
+use crate::handler::Handler;
+use crate::owned::{Lease, Owned};
+use crate::ownership;
+use crate::tenancy::{Household, Inbox};
+use crate::wiring::{Parts, ended_early, start};
 
 /// What the command-service needs from the rest of the process.
 pub struct CommandServicePorts {
@@ -78,63 +71,31 @@ pub struct RelayPorts {
 /// The command-service before it runs.
 pub struct CommandService {
     config: CommandServiceConfig,
-    log: Arc<dyn Log>,
-    feed: Arc<dyn CommitFeed>,
-    clock: Arc<dyn Clock>,
+    ports: CommandServicePorts,
+    owned: Arc<Owned>,
     dispatcher: Arc<Dispatcher>,
     handler: Arc<Handler>,
-    inboxes: Vec<mpsc::Receiver<Submitted>>,
-}
-
-/// The way in: sends each command to its partition.
-struct Handler {
-    partitions: Vec<mpsc::Sender<Submitted>>,
-    dispatcher: Arc<Dispatcher>,
-}
-
-#[async_trait]
-impl CommandHandler for Handler {
-    async fn handle(&self, envelope: CommandEnvelope) -> Result<CommandReply, CommandError> {
-        let partition = Partition::of(envelope.stream, self.partitions.len() as u16);
-        let (reply, answer) = oneshot::channel();
-        let attempt = attempt_reported(&envelope);
-        let submitted = Submitted { envelope, reply, refusals: 0 };
-        match self.partitions[usize::from(partition.0)].try_send(submitted) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(CommandError::Overloaded),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(CommandError::NotOwner),
-        }
-        let result = answer.await.unwrap_or(Err(CommandError::NotOwner));
-        if let Some(task) = attempt
-            && matches!(&result, Err(CommandError::Rejected(rejection)) if rejection.code == "stale_attempt")
-        {
-            // A result for an attempt that is over: whatever made it so, its place in the window is free.
-            self.dispatcher.resolved(&task, Stop::No);
-            self.dispatcher.release().await;
-        }
-        result
-    }
-}
-
-/// The attempt whose result a command brings.
-fn attempt_reported(envelope: &CommandEnvelope) -> Option<TaskRef> {
-    match &envelope.command {
-        Command::Execution(ExecutionCommand::CompleteNode { node, .. }) => {
-            Some(TaskRef { execution: envelope.stream, node: node.clone() })
-        }
-        Command::Execution(_) | Command::Workflow(_) | Command::Variables(_) => None,
-    }
+    /// One per partition, for a process that shares nothing: its doors are open before it runs.
+    inboxes: Vec<Inbox>,
 }
 
 impl CommandService {
-    /// A service over a log. Commands are accepted at once and decided when it runs.
+    /// A service over a log. Where nothing is shared, commands are accepted at once and decided when it runs; otherwise
+    /// they are answered `NotOwner` until their partition has been taken over.
     pub fn new(config: CommandServiceConfig, ports: CommandServicePorts) -> Self {
-        let CommandServicePorts { log, feed, tasks, clock, .. } = ports;
-        let dispatcher = Arc::new(Dispatcher::new(config.clone(), tasks));
-        let (partitions, inboxes) =
-            (0..log.partitions()).map(|_| mpsc::channel(config.queue_capacity.max(1))).unzip();
-        let handler = Arc::new(Handler { partitions, dispatcher: dispatcher.clone() });
-        Self { config, log, feed, clock, dispatcher, handler, inboxes }
+        let partitions = ports.log.partitions();
+        let (lease, alone) = match ports.cluster {
+            Some(_) => (Lease::Lapsed, 0),
+            None => (Lease::Endless, partitions),
+        };
+        let owned = Arc::new(Owned::new(partitions, lease));
+        let dispatcher = Arc::new(Dispatcher::new(config.clone(), ports.tasks.clone(), owned.clone()));
+        let inboxes: Vec<Inbox> = (0..alone).map(|_| Household::inbox(&config)).collect();
+        for (number, (door, _)) in inboxes.iter().enumerate() {
+            owned.open(Partition(number as u16), door.clone());
+        }
+        let handler = Arc::new(Handler { owned: owned.clone(), dispatcher: dispatcher.clone() });
+        Self { config, ports, owned, dispatcher, handler, inboxes }
     }
 
     /// The way in.
@@ -142,112 +103,72 @@ impl CommandService {
         self.handler.clone()
     }
 
-    /// Owns every partition of the store until the shutdown; then finishes what was accepted.
+    /// A look into it while it runs.
+    pub fn handle(&self) -> CommandServiceHandle {
+        CommandServiceHandle { owned: self.owned.clone() }
+    }
+
+    /// Owns every partition of the store, or its share of them, until the shutdown; then finishes what was accepted.
+    /// Whoever cannot wait for that drops the future, which ends everything.
+    ///
+    /// # Errors
+    /// A partition could not be taken over or was lost, in a process that shares nothing; or a task of it panicked.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), CommandServiceError> {
-        let start = |operation| move |source| CommandServiceError::Start { operation, source };
-        let mut heads = Vec::new();
-        for number in 0..self.log.partitions() {
-            heads.push(
-                self.log
-                    .take_over(Partition(number), uuid::Uuid::nil())
-                    .await
-                    .map_err(start("take its partitions over"))?,
-            );
-        }
-        let timers =
-            Arc::new(Timers::new(self.config.timer_horizon_ms, self.log.partitions(), self.clock.clone()));
-        let facts = Arc::new(FactSource::new(self.log.clone()));
-        let deciding = Arc::new(AtomicUsize::new(0));
-        let (committer, pending) = mpsc::channel(PENDING_CAPACITY);
-        let mut notices = Vec::new();
-        let mut workers = JoinSet::new();
-        for (inbox, head) in self.inboxes.into_iter().zip(&heads) {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            notices.push(sender);
-            let last = last_recorded_at(&*self.log, head.partition, head.offset)
-                .await
-                .map_err(start("read where its partitions end"))?;
-            let task = PartitionTask {
-                partition: head.partition,
-                log: self.log.clone(),
-                facts: facts.clone(),
-                clock: self.clock.clone(),
-                commands: inbox,
-                notices: receiver,
-                committer: committer.clone(),
-                deciding: deciding.clone(),
-                memory: Memory::new(self.config.cached_streams, last),
-            };
-            workers.spawn(task.run(shutdown.clone()));
-        }
-        drop(committer);
-        let aftermath =
-            Aftermath { facts, timers: timers.clone(), dispatcher: self.dispatcher.clone(), feed: self.feed };
-        let committer = Committer {
-            log: self.log.clone(),
-            config: self.config.clone(),
-            pending,
-            partitions: notices,
-            generations: first_generations(self.log.partitions()),
-            heads: by_number(heads),
-            deciding,
-            aftermath,
-            held: None,
-        };
-        let mut committer = tokio::spawn(committer.run());
-        let handler: Arc<dyn CommandHandler> = self.handler;
-        let helpers = async {
-            pick_up(&self.log, &timers, &self.dispatcher).await;
-            tokio::join!(
-                timers.run(self.log.clone(), handler.clone(), shutdown.clone()),
-                self.dispatcher.run(handler.clone(), shutdown.clone()),
-            );
-        };
-        let mut helpers = std::pin::pin!(helpers);
-        let mut helping = true;
-        loop {
-            tokio::select! {
-                ended = &mut committer => {
-                    shutdown.cancel();
-                    return ended.unwrap_or_else(|error| Err(CommandServiceError::Task(error.to_string())));
-                }
-                Some(Err(error)) = workers.join_next() => {
-                    shutdown.cancel();
-                    return Err(CommandServiceError::Task(error.to_string()));
-                }
-                () = &mut helpers, if helping => helping = false,
+        let Self { config, ports, owned, dispatcher, handler, inboxes } = self;
+        let CommandServicePorts { log, feed, clock, cluster, relay, .. } = ports;
+        let parts = Parts { config, log, feed, clock, owned, dispatcher, handler: handler.clone() };
+        let (mut running, household, lost) = start(parts, relay, cluster.is_some());
+        let owning = async {
+            match cluster {
+                Some(ports) => ownership::share(household, ports, handler, lost, shutdown).await,
+                None => alone(household, inboxes, shutdown).await,
             }
-        }
-    }
-}
-
-/// Goes on with what was in flight when the last process ended. A stream that cannot be read is left, loudly.
-async fn pick_up(log: &Arc<dyn Log>, timers: &Timers, dispatcher: &Dispatcher) {
-    for number in 0..log.partitions() {
-        match recover(log, timers, dispatcher, Partition(number)).await {
-            Ok(0) => {}
-            Ok(found) => {
-                tracing::info!(
-                    partition = number,
-                    tasks = found,
-                    "tasks that were in flight are handed out again"
-                );
-            }
+        };
+        let ended = tokio::select! {
+            biased;
+            error = running.failed() => Err(error),
+            ended = owning => ended,
+        };
+        match ended {
+            Ok(()) => running.end().await,
             Err(error) => {
-                tracing::error!(partition = number, error = %report(&error), "what was in flight could not be picked up");
+                running.abort().await;
+                Err(error)
             }
         }
     }
 }
 
-async fn last_recorded_at<L: LogReader + ?Sized>(
-    log: &L,
-    partition: Partition,
-    head: u64,
-) -> Result<Timestamp, StoreError> {
-    if head == 0 {
-        return Ok(Timestamp::default());
+/// Owns every partition until the shutdown, then finishes what was accepted.
+async fn alone(
+    household: Household,
+    inboxes: Vec<Inbox>,
+    shutdown: CancellationToken,
+) -> Result<(), CommandServiceError> {
+    // All of them first: nothing is decided by a process that cannot have all.
+    let mut takeovers = Vec::with_capacity(inboxes.len());
+    for number in 0..inboxes.len() {
+        let takeover = household.take_over(Partition(number as u16), Uuid::nil()).await;
+        takeovers.push(takeover.map_err(|source| CommandServiceError::Start {
+            operation: "take its partitions over",
+            source,
+        })?);
     }
-    let last = log.read_partition(partition, head - 1, 1).await?;
-    Ok(last.first().map_or(Timestamp::default(), |event| event.recorded_at))
+    let mut tasks = JoinSet::new();
+    let tenancies: Vec<_> = takeovers
+        .into_iter()
+        .zip(inboxes)
+        .map(|(takeover, inbox)| household.move_in(takeover, inbox, &mut tasks))
+        .collect();
+    tokio::select! {
+        Err(error) = ended_early(&mut tasks) => return Err(error),
+        () = shutdown.cancelled() => {}
+    }
+    for tenancy in &tenancies {
+        household.owned.close(tenancy.partition);
+    }
+    join_all(tenancies.into_iter().map(|tenancy| household.move_out(tenancy))).await;
+    // What is still being looked for is found at the next start.
+    tasks.shutdown().await;
+    Ok(())
 }

@@ -3,7 +3,7 @@
 //! Rows in the store are the truth. In memory are those due within the horizon: put in as they are committed,
 //! and read from the store as the horizon moves. A partition whose rows could not be read is read again from where
 //! it was; until then none of its rows are forgotten. A row is forgotten once it is past and everything before it
-//! in its partition has been fired. A wakeup that is no longer needed does no harm: its decider refuses it.
+//! in its partition has been fired. Partitions come and go; one that is given up takes its wakeups along. A wakeup that is no longer needed does no harm: its decider refuses it.
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -25,6 +25,7 @@ use event_store::log::WakeupCursor;
 use event_store::{Log, StoreError};
 
 use crate::error::report;
+use crate::owned::Owned;
 
 /// Wakeups fired at the same time.
 const MAX_FIRING: usize = 256;
@@ -49,6 +50,7 @@ pub(crate) struct Timers {
     horizon_ms: u64,
     partitions: u16,
     clock: Arc<dyn Clock>,
+    owned: Arc<Owned>,
     held: Mutex<Held>,
     changed: Notify,
 }
@@ -57,10 +59,19 @@ pub(crate) struct Timers {
 struct Held {
     /// What is committed and due up to here goes straight into memory.
     until: Timestamp,
-    /// By partition number: rows due up to here have been read from the store.
-    loaded: Vec<Timestamp>,
+    /// By number of each partition that is owned.
+    loaded: BTreeMap<u16, Loaded>,
     queue: BTreeMap<Key, Entry>,
     by_stream: HashMap<Uuid, Vec<Wakeup>>,
+}
+
+/// How far a partition's rows are in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Loaded {
+    /// The tenure.
+    epoch: u64,
+    /// Rows due up to here have been read from the store.
+    until: Timestamp,
 }
 
 /// Ordered by due time first.
@@ -97,10 +108,24 @@ impl Held {
 }
 
 impl Timers {
-    pub(crate) fn new(horizon_ms: u64, partitions: u16, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(horizon_ms: u64, partitions: u16, clock: Arc<dyn Clock>, owned: Arc<Owned>) -> Self {
         let until = clock.now().plus_ms(horizon_ms);
-        let held = Held { until, loaded: vec![NEVER; usize::from(partitions)], ..Held::default() };
-        Self { horizon_ms, partitions, clock, held: Mutex::new(held), changed: Notify::new() }
+        let held = Held { until, ..Held::default() };
+        Self { horizon_ms, partitions, clock, owned, held: Mutex::new(held), changed: Notify::new() }
+    }
+
+    /// A partition is owned from now on.
+    pub(crate) fn adopt(&self, partition: Partition, epoch: u64) {
+        self.held().loaded.insert(partition.0, Loaded { epoch, until: NEVER });
+    }
+
+    /// A partition is not owned any more: whoever owns it fires its wakeups.
+    pub(crate) fn drop_partition(&self, partition: Partition) {
+        let mut held = self.held();
+        held.loaded.remove(&partition.0);
+        let theirs = |stream: Uuid| Partition::of(stream, self.partitions) == partition;
+        held.queue.retain(|key, _| !theirs(key.1));
+        held.by_stream.retain(|stream, _| !theirs(*stream));
     }
 
     /// Takes committed wakeups in, as far as the horizon reaches.
@@ -144,22 +169,28 @@ impl Timers {
 
     /// Reads the wakeups of a partition that are not in memory yet, up to the horizon.
     pub(crate) async fn load(&self, log: &dyn Log, partition: Partition) -> Result<(), StoreError> {
-        let number = usize::from(partition.0);
         let (from, until) = {
             let held = self.held();
-            (held.loaded[number], held.until)
+            match held.loaded.get(&partition.0) {
+                Some(loaded) => (*loaded, held.until),
+                None => return Ok(()),
+            }
         };
-        let mut cursor = WakeupCursor::after_time(from);
+        let mut cursor = WakeupCursor::after_time(from.until);
         loop {
             let page = log.wakeups(partition, &cursor, until, &FINAL_EVENT_TYPES, PAGE).await?;
             let mut held = self.held();
+            // Given up meanwhile, perhaps taken over anew: then these rows are not all that must be read.
+            if held.loaded.get(&partition.0).is_none_or(|loaded| loaded.epoch != from.epoch) {
+                return Ok(());
+            }
             for row in &page {
                 held.insert(&row.tenant, row.stream, row.wakeup.clone());
             }
             match page.last() {
                 Some(last) if page.len() >= PAGE => cursor = WakeupCursor::after_row(last),
                 _ => {
-                    held.loaded[number] = until;
+                    held.loaded.insert(partition.0, Loaded { until, ..from });
                     break;
                 }
             }
@@ -170,7 +201,9 @@ impl Timers {
 
     /// Has all of a partition's rows read once more.
     pub(crate) fn load_again(&self, partition: Partition) {
-        self.held().loaded[usize::from(partition.0)] = NEVER;
+        if let Some(loaded) = self.held().loaded.get_mut(&partition.0) {
+            loaded.until = NEVER;
+        }
     }
 
     /// Fires what is due until the shutdown.
@@ -250,26 +283,30 @@ impl Timers {
             let mut held = self.held();
             held.until = held.until.max(now.plus_ms(self.horizon_ms));
         }
-        for number in 0..self.partitions {
-            let partition = Partition(number);
+        let partitions: Vec<u16> = self.held().loaded.keys().copied().collect();
+        for partition in partitions.into_iter().map(Partition) {
             let swept = async {
                 self.load(log, partition).await?;
-                let past =
-                    Timestamp::from_unix_ms(now.unix_ms() - KEEP_PAST_MS).min(self.earliest(partition));
+                // Rows are dropped only where nobody else can have put any in that this process does not know.
+                let Some(first) = self.earliest(partition).filter(|_| self.owned.trusts(partition)) else {
+                    return Ok(false);
+                };
+                let past = Timestamp::from_unix_ms(now.unix_ms() - KEEP_PAST_MS).min(first);
                 log.forget_past(partition, Timestamp::from_unix_ms(past.unix_ms() - 1), now, FORGET).await
             };
             if let Err(error) = swept.await {
-                tracing::warn!(partition = number, error = %report(&error), "wakeups could not be swept; trying again later");
+                tracing::warn!(partition = %partition, error = %report(&error), "wakeups could not be swept; trying again later");
             }
         }
     }
 
-    /// When the first wakeup of a partition that has not been fired was due.
-    fn earliest(&self, partition: Partition) -> Timestamp {
+    /// When the first wakeup that has not been fired was due, in a partition that is owned and read to the end.
+    fn earliest(&self, partition: Partition) -> Option<Timestamp> {
         let held = self.held();
+        held.loaded.get(&partition.0).filter(|loaded| loaded.until > NEVER)?;
         let mut of_partition =
             held.queue.keys().filter(|key| Partition::of(key.1, self.partitions) == partition);
-        of_partition.next().map_or(Timestamp::MAX, |key| key.0)
+        Some(of_partition.next().map_or(Timestamp::MAX, |key| key.0))
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {

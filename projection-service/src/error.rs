@@ -74,6 +74,7 @@ impl ProjectionError {
     /// Whether a database cannot be worked with at present. That is waited out, however long it lasts.
     pub fn is_outage(&self) -> bool {
         match self {
+            Self::Log(StoreError::Unreachable { .. }) => true,
             Self::Log(StoreError::Database { source, .. }) => read_models::is_outage(source),
             Self::Models(error) => error.is_outage(),
             Self::Log(_)
@@ -87,7 +88,12 @@ impl ProjectionError {
     /// Whether starting again from the checkpoints may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Log(StoreError::Database { .. } | StoreError::Io { .. })
+            Self::Log(
+                StoreError::Database { .. }
+                | StoreError::Unreachable { .. }
+                | StoreError::Contended { .. }
+                | StoreError::Io { .. },
+            )
             | Self::Exchanged { .. }
             | Self::WentBack { .. } => true,
             Self::Log(_) | Self::Damaged { .. } | Self::AheadOfLog { .. } => false,

@@ -8,6 +8,7 @@
 
 use async_nats::HeaderMap;
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::sync::Arc;
@@ -52,9 +53,10 @@ impl Commands for NatsCommands {
         let mut headers = HeaderMap::new();
         headers.insert(SEND_HEADER, Uuid::new_v4().simple().to_string());
         let subject = subjects::command(Partition::of(command.stream, self.partitions));
+        let request = Request { name: command.command.name(), subject, headers, body };
         let deadline = Instant::now() + self.deadline;
         let mut sending = Sending::default();
-        let mut next = Instant::now();
+        let mut next = self.attempt(&request, &mut sending).await?;
         loop {
             tokio::select! {
                 Some(answer) = sending.open.next(), if !sending.open.is_empty() => {
@@ -64,21 +66,33 @@ impl Commands for NatsCommands {
                     next = next.min(Instant::now() + sending.pause());
                 }
                 () = tokio::time::sleep_until(deadline) => return Err(sending.given_up(self.deadline)),
-                () = tokio::time::sleep_until(next) => {
-                    next = match self.requests.send(subject.clone(), headers.clone(), body.clone()).await {
-                        Ok(answer) => {
-                            sending.sent(answer);
-                            Instant::now() + ATTEMPT
-                        }
-                        Err(AskError::TooLarge { size, limit }) => {
-                            return Err(too_large(command.command.name(), size, limit));
-                        }
-                        Err(_) => Instant::now() + sending.pause(),
-                    };
-                }
+                () = tokio::time::sleep_until(next) => next = self.attempt(&request, &mut sending).await?,
             }
         }
     }
+}
+
+impl NatsCommands {
+    /// Sends it once more. The answer is when to send it again, if nothing comes.
+    async fn attempt(&self, request: &Request, sending: &mut Sending) -> Result<Instant, CommandError> {
+        let Request { name, subject, headers, body } = request;
+        match self.requests.send(subject.clone(), headers.clone(), body.clone()).await {
+            Ok(answer) => {
+                sending.sent(answer);
+                Ok(Instant::now() + ATTEMPT)
+            }
+            Err(AskError::TooLarge { size, limit }) => Err(too_large(name, size, limit)),
+            Err(_) => Ok(Instant::now() + sending.pause()),
+        }
+    }
+}
+
+/// A command as every attempt carries it.
+struct Request {
+    name: &'static str,
+    subject: String,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 /// What has become of the attempts so far.

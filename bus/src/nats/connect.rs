@@ -158,6 +158,8 @@ fn backoff(attempts: usize) -> Duration {
 
 /// What the client reported of a connection.
 struct Health {
+    /// The connection's name, for people.
+    name: String,
     /// How often the connection was lost.
     losses: watch::Sender<u64>,
     /// How often messages for us may have been lost: after a reconnect, or because we were slow.
@@ -168,12 +170,13 @@ impl Health {
     fn note(&self, event: &Event) {
         match event {
             Event::Disconnected => {
-                tracing::warn!("the connection to NATS is lost; it is tried again until it is back");
+                tracing::warn!(nats.connection = %self.name, "the connection to NATS is lost");
                 self.losses.send_modify(|count| *count += 1);
             }
-            Event::Connected => self.missed.send_modify(|count| *count += 1),
-            Event::SlowConsumer(_) => self.missed.send_modify(|count| *count += 1),
-            Event::ServerError(error) => tracing::warn!("NATS reports: {error}"),
+            Event::Connected | Event::SlowConsumer(_) => self.missed.send_modify(|count| *count += 1),
+            Event::ServerError(error) => {
+                tracing::warn!(nats.connection = %self.name, "NATS reports: {error}")
+            }
             _ => {}
         }
     }
@@ -245,7 +248,11 @@ impl Link {
         echo: Echo,
         comeback: Comeback,
     ) -> Result<Self, async_nats::ConnectError> {
-        let health = Arc::new(Health { losses: watch::Sender::new(0), missed: watch::Sender::new(0) });
+        let health = Arc::new(Health {
+            name: name.to_owned(),
+            losses: watch::Sender::new(0),
+            missed: watch::Sender::new(0),
+        });
         let mut options = endpoint.options(name, &health);
         if echo == Echo::No {
             options = options.no_echo();

@@ -18,12 +18,15 @@ mod connect;
 mod doors;
 mod events;
 mod feed;
+mod inspect;
 mod lifetime;
 mod requests;
 mod streams;
 mod subjects;
 mod tasks;
 mod wire;
+
+pub use inspect::{NatsReport, StreamReport, inspect};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -76,7 +76,7 @@ fn common(options: &NatsOptions) -> Config {
 }
 
 /// What the server keeps another way than asked, by the names of its fields.
-fn differences(wanted: &Config, held: &Config) -> Vec<&'static str> {
+pub(super) fn differences(wanted: &Config, held: &Config) -> Vec<&'static str> {
     let fields = [
         ("name", wanted.name == held.name),
         ("subjects", wanted.subjects == held.subjects),
@@ -135,7 +135,7 @@ pub(super) async fn ensure_stream(requests: &Requests, wanted: &Config) -> Resul
     Err(BusError { operation: operation(), source: source.into() })
 }
 
-async fn info(requests: &Requests, name: &str) -> Result<Config, ApiError> {
+pub(super) async fn info(requests: &Requests, name: &str) -> Result<Config, ApiError> {
     call::<Info>(requests, &format!("STREAM.INFO.{name}"), &json!({})).await.map(|info| info.config)
 }
 

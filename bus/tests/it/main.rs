@@ -5,4 +5,5 @@ mod in_process;
 mod nats;
 mod nats_contract;
 mod nats_failures;
+mod nats_measure;
 mod nats_setup;

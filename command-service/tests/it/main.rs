@@ -3,5 +3,11 @@
 mod faults;
 mod harness;
 mod life;
+mod lossy_queue;
+mod publisher;
+mod real;
 mod refusals;
+mod relaying;
 mod restart;
+mod shared;
+mod sharing;

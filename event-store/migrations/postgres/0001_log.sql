@@ -332,17 +332,19 @@ end $$;
 
 -- Makes the tables of buckets of events (months since 1970) and commands (days since 1970) that are not there.
 -- Attaching lets others read and write the parent meanwhile, as `create table … partition of` does not. At most 32 at
--- once: ids and times that are made up must not fill the database with tables.
+-- once: ids and times that are made up must not fill the database with tables. Whether one is there is read from the
+-- catalogue itself: `to_regclass` may answer from before the lock.
 create function everline_create_buckets(months int4[], days int4[]) returns void language plpgsql volatile as $$
 declare
     bucket int4;
     child text;
     made int4 := 0;
+    here oid := (select c.relnamespace from pg_class c where c.oid = 'events'::regclass);
 begin
     perform pg_advisory_xact_lock(1163284302, 0);
     foreach bucket in array months loop
         child := 'events_' || bucket;
-        if bucket >= 600 and to_regclass(child) is null then
+        if bucket >= 600 and not exists (select 1 from pg_class where relname = child and relnamespace = here) then
             execute format('create table %I (like events including defaults including constraints)', child);
             execute format('revoke update, delete, truncate on %I from public', child);
             execute format('create trigger events_refuse_truncate before truncate on %I
@@ -354,7 +356,7 @@ begin
     end loop;
     foreach bucket in array days loop
         child := 'commands_' || replace(bucket::text, '-', 'before_');
-        if to_regclass(child) is null then
+        if not exists (select 1 from pg_class where relname = child and relnamespace = here) then
             execute format('create table %I (like commands including defaults including constraints)', child);
             execute format('alter table commands attach partition %I for values from (%s) to (%s)',
                            child, bucket, bucket + 1);

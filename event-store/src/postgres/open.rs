@@ -63,7 +63,9 @@ async fn set_up(
 
 /// The version of the schema that is there.
 pub(super) async fn version(connection: &mut PgConnection, kept: bool) -> Result<Option<usize>, StoreError> {
-    let text = "select to_regclass('everline_log.schema_version') is not null";
+    // Not `to_regclass`: it may answer from before others made it, while a scan of the catalogue does not.
+    let text = "select exists (select 1 from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                               where n.nspname = 'everline_log' and c.relname = 'schema_version')";
     let there: bool = sqlx::query_scalar(text)
         .persistent(kept)
         .fetch_one(&mut *connection)

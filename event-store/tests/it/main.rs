@@ -1,14 +1,16 @@
 //! The promises of the log, kept by every implementation ([`contract`]), and what is SQLite's own ([`sqlite`],
-//! [`damage`], [`full`]) or Postgres' own ([`postgres`], [`pooled`]); and moving it
-//! from one to the other ([`transfer`]).
+//! [`damage`], [`full`]) or Postgres' own ([`postgres`], [`postgres_faults`], [`pooled`], [`pgbouncer`]); and moving
+//! it from one to the other ([`transfer`]).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by stopping")]
 
 mod contract;
 mod damage;
 mod full;
+mod pgbouncer;
 mod pooled;
 mod postgres;
+mod postgres_faults;
 mod sqlite;
 mod support;
 mod transfer;

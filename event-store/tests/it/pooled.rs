@@ -1,4 +1,5 @@
-//! The contract as it is kept through a pooler: the same statements, each in a transaction of its own.
+//! The contract as it is kept through a pooler: the same statements, each in a transaction of its own. A real pooler is
+//! in [`crate::pgbouncer`].
 
 use async_trait::async_trait;
 
@@ -9,7 +10,11 @@ use crate::postgres::PostgresStore;
 use crate::support::{PARTITIONS, Store};
 
 /// A database that is used as if through a pooler.
+<<<<<<< HEAD
 pub(crate) struct PooledStore(PostgresStore);
+=======
+pub(crate) struct PooledStore(pub(crate) PostgresStore);
+>>>>>>> cluster
 
 #[async_trait]
 impl Store for PooledStore {

@@ -7,7 +7,7 @@ use projection_service::{ProjectionConfig, rebuild};
 use read_models::{ExecutionFilter, MAIN_PROJECTION, PostgresOptions};
 use test_services::{Durability, PostgresServer};
 
-use crate::support::{Backend, Place, World, deaf_to_time, execution, fresh_id, tenant};
+use crate::support::{Backend, PARTITIONS, Place, World, deaf_to_time, execution, fresh_id, tenant};
 
 #[tokio::test]
 async fn a_projection_waits_for_its_server_however_often_it_fails_and_then_goes_on_by_itself() {
@@ -46,6 +46,31 @@ async fn a_projection_waits_for_its_server_however_often_it_fails_and_then_goes_
     running.stop().await;
     rebuild(&*world.log, &world.models, &ProjectionConfig::default()).await.unwrap();
     assert_eq!(world.rows().await, live);
+}
+
+#[tokio::test]
+async fn a_log_whose_server_is_away_is_waited_for_and_the_service_says_that_all_is_well_again() {
+    let mut server = PostgresServer::start(Durability::Fast).await.unwrap();
+    let mut options = event_store::postgres::PostgresOptions::new(server.create_database().await.unwrap());
+    options.partitions = Some(PARTITIONS);
+    let store = event_store::store::Store::postgres(options).await.unwrap();
+    let world = World::new().await;
+    let config = ProjectionConfig {
+        max_failures: 0,
+        silence: Duration::from_millis(20),
+        ..ProjectionConfig::default()
+    };
+    let running = world.start_with(config, store.reader.clone(), world.models.clone());
+    server.stop_immediately().await.unwrap();
+    while running.handle.failures() < 3 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.start_again().await.unwrap();
+    while running.handle.failures() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    running.stop().await;
+    store.health.close().await;
 }
 
 #[tokio::test]

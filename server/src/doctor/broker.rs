@@ -1,6 +1,6 @@
 //! NATS: whether it answers, which it is, and its streams.
 
-use bus::nats::NatsBus;
+use bus::nats::{NatsReport, inspect};
 
 use super::{Findings, PATIENCE, say};
 use crate::config::{Config, NatsUrl};
@@ -8,22 +8,36 @@ use crate::config::{Config, NatsUrl};
 /// The name under which the server shows our connections.
 const NAME: &str = "everline doctor";
 
-/// Looks at the broker of a log with so many partitions. Connecting brings the streams to what they must be, as every
-/// start does.
+/// Looks at the broker of a log with so many partitions.
 pub(super) async fn look(config: &Config, url: &NatsUrl, partitions: u16, findings: &mut Findings) {
     let options = config.nats.options(url, partitions, NAME);
-    match tokio::time::timeout(PATIENCE, NatsBus::connect(options)).await {
+    match tokio::time::timeout(PATIENCE, inspect(&options)).await {
         Err(_) => findings.broken("nats", format!("{} does not answer", url.shown())),
-        Ok(Err(error)) => findings.broken("nats", format!("{} cannot be used: {}", url.shown(), say(error))),
-        Ok(Ok(bus)) => {
-            let version = bus.status().server_version;
-            bus.close().await;
-            let detail = format!("NATS {version} at {}", url.shown());
-            match missing_in(&version) {
+        Ok(Err(error)) => {
+            findings.broken("nats", format!("{} cannot be used: {}", url.shown(), say(error)));
+        }
+        Ok(Ok(report)) => {
+            let detail = format!("NATS {} with JetStream at {}", report.server_version, url.shown());
+            match missing_in(&report.server_version) {
                 None => findings.ok("nats", detail),
                 Some(missing) => findings.warning("nats", format!("{detail}; {missing}")),
             }
-            findings.ok("streams", "EVERLINE_EVENTS and EVERLINE_TASKS are as they must be");
+            judge_streams(&report, findings);
+        }
+    }
+}
+
+fn judge_streams(report: &NatsReport, findings: &mut Findings) {
+    for stream in &report.streams {
+        let name = &stream.name;
+        if !stream.exists {
+            findings.ok("streams", format!("{name} is not there yet; the first start creates it"));
+        } else if stream.differing.is_empty() {
+            findings.ok("streams", format!("{name} is as it must be"));
+        } else {
+            let fields = stream.differing.join(", ");
+            let remedy = "the next start changes it, or says why it cannot";
+            findings.warning("streams", format!("{name} has another {fields} than configured; {remedy}"));
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::process::Command;
 use crate::harness::within;
 
 /// The input is the file beside the workflow and its expected output.
-fn input_of(example: &Path) -> PathBuf {
+pub(crate) fn input_of(example: &Path) -> PathBuf {
     let mut inputs: Vec<_> = std::fs::read_dir(example)
         .unwrap()
         .map(|entry| entry.unwrap().path())

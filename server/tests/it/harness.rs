@@ -91,7 +91,7 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    fn new(url: &str, key: &str) -> Self {
+    pub(crate) fn new(url: &str, key: &str) -> Self {
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(LIMIT).build().unwrap();
         Self { http, url: url.to_owned(), key: key.to_owned() }
     }

@@ -6,14 +6,17 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test, helpers included")]
 
 mod bad_input;
+mod cluster;
 mod command_line;
 mod compose;
 mod crash;
+mod endurance;
 mod examples;
 mod executing;
 mod harness;
 mod idempotency;
 mod live_streams;
 mod read_models;
+mod roles;
 mod supervision;
 mod transfer;

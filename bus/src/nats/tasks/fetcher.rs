@@ -198,8 +198,7 @@ pub(super) async fn fetch(
             () = lane.wanted.notified() => {}
             Some(ack) = returned.recv() => fetcher.acknowledge(ack, NAK).await,
             changed = losses.changed() => match changed {
-                // The server forgets the requests of a connection with it.
-                Ok(()) => fetcher.open.clear(),
+                Ok(()) => fetcher.start_over(),
                 Err(_) => break,
             },
             () = tokio::time::sleep_until(fetcher.look_again()) => fetcher.forget_expired(),
@@ -233,9 +232,20 @@ impl Fetcher {
         self.open.values().map(|open| open.until).min().unwrap_or_else(|| Instant::now() + EXPIRES)
     }
 
+    /// After a loss of the connection: the server forgets the requests with it, and may come back without its store.
+    fn start_over(&mut self) {
+        self.open.clear();
+        self.ready = false;
+    }
+
+    /// A server without the consumer says nothing at all before 2.10: where a request ends without a word, the consumer
+    /// is looked for.
     fn forget_expired(&mut self) {
-        let now = Instant::now();
+        let (now, before) = (Instant::now(), self.open.len());
         self.open.retain(|_, open| open.until > now);
+        if self.open.len() < before {
+            self.ready = false;
+        }
     }
 
     async fn ask_for_more(&mut self) {

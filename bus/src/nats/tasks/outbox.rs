@@ -70,6 +70,19 @@ struct Lists {
     cancelled: Cancelled,
 }
 
+impl Lists {
+    /// Bounds what is known of tasks that nobody asks for any more.
+    fn remember(&mut self, task: TaskRef) {
+        self.stored.push_back(task);
+        if self.stored.len() > STORED
+            && let Some(oldest) = self.stored.pop_front()
+            && self.entries.get(&oldest).is_some_and(Entry::is_idle)
+        {
+            self.entries.remove(&oldest);
+        }
+    }
+}
+
 /// What was published by this process and is with no worker yet.
 #[derive(Default)]
 pub(super) struct Outbox {
@@ -198,16 +211,13 @@ impl Outbox {
                 if entry.stored.len() > COPIES {
                     entry.stored.remove(0);
                 }
-                lists.stored.push_back(name.clone());
-                if lists.stored.len() > STORED
-                    && let Some(oldest) = lists.stored.pop_front()
-                    && lists.entries.get(&oldest).is_some_and(Entry::is_idle)
-                {
-                    lists.entries.remove(&oldest);
-                }
+                lists.remember(name.clone());
                 return cancelled.then_some(seq);
             }
-            Outcome::Undeliverable => entry.undeliverable = true,
+            Outcome::Undeliverable => {
+                entry.undeliverable = true;
+                lists.remember(name.clone());
+            }
             Outcome::Failed if cancelled => {
                 lists.entries.remove(name);
             }
