@@ -10,11 +10,7 @@ use crate::postgres::PostgresStore;
 use crate::support::{PARTITIONS, Store};
 
 /// A database that is used as if through a pooler.
-<<<<<<< HEAD
-pub(crate) struct PooledStore(PostgresStore);
-=======
 pub(crate) struct PooledStore(pub(crate) PostgresStore);
->>>>>>> cluster
 
 #[async_trait]
 impl Store for PooledStore {
