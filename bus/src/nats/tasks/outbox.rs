@@ -2,7 +2,8 @@
 //!
 //! A task that was handed over is published until the stream has it, it is cancelled, or its deadline has passed: the
 //! server may be away for an hour meanwhile. It is known until a worker gives its first sign of life, so what is known
-//! is what waits. One that is published again while it is still here waits once.
+//! is what waits. One that is published again while it has not been sent is sent once; while it is on its way, it is sent
+//! again after that, for the first copy may be with a worker already.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::stream::Config;
@@ -48,7 +49,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 #[derive(Default)]
 struct Entry {
     queued: Option<Arc<Task>>,
-    sending: bool,
+    /// Publishes on their way. What they carry may be stored, and even delivered, before we hear of it.
+    sending: u32,
+    /// A worker has given a sign of life for what is on its way: that is faster than its acknowledgement.
+    delivered: bool,
     /// Its numbers in the stream.
     stored: Vec<u64>,
     /// Too large for the bus: nobody will ever get it, and to publish it again would not help.
@@ -57,7 +61,7 @@ struct Entry {
 
 impl Entry {
     fn is_idle(&self) -> bool {
-        self.queued.is_none() && !self.sending
+        self.queued.is_none() && self.sending == 0
     }
 }
 
@@ -106,7 +110,7 @@ impl Outbox {
             }
             let full = lists.queue.len() >= QUEUE;
             let entry = lists.entries.entry(task.task.clone()).or_default();
-            if !entry.is_idle() || entry.undeliverable {
+            if entry.queued.is_some() || entry.undeliverable {
                 return;
             }
             if full {
@@ -118,6 +122,7 @@ impl Outbox {
             }
             lists.queue.push_back(task.task.clone());
             entry.queued = Some(Arc::new(task));
+            entry.delivered = false;
         }
         self.arrived.notify_one();
     }
@@ -146,8 +151,11 @@ impl Outbox {
     /// Notes that a worker has it.
     pub(super) fn delivered(&self, task: &TaskRef) {
         let mut lists = self.lists();
-        if lists.entries.get(task).is_some_and(|entry| entry.is_idle() && !entry.undeliverable) {
+        let Some(entry) = lists.entries.get_mut(task) else { return };
+        if entry.is_idle() && !entry.undeliverable {
             lists.entries.remove(task);
+        } else {
+            entry.delivered = entry.sending > 0;
         }
     }
 
@@ -185,7 +193,7 @@ impl Outbox {
             let Some(entry) = lists.entries.get_mut(&name) else { continue };
             match entry.queued.take() {
                 Some(task) if task.deadline > now => {
-                    entry.sending = true;
+                    entry.sending += 1;
                     return Some(task);
                 }
                 // Cancelled, or past its deadline: the owner has written that already.
@@ -204,7 +212,11 @@ impl Outbox {
         let name = &task.task;
         let cancelled = lists.cancelled.contains(name);
         let entry = lists.entries.get_mut(name)?;
-        entry.sending = false;
+        entry.sending -= 1;
+        if entry.delivered && entry.is_idle() {
+            lists.entries.remove(name);
+            return None;
+        }
         match outcome {
             Outcome::Stored(seq) => {
                 entry.stored.push(seq);
@@ -219,8 +231,12 @@ impl Outbox {
                 lists.remember(name.clone());
             }
             Outcome::Failed if cancelled => {
-                lists.entries.remove(name);
+                if entry.is_idle() && entry.stored.is_empty() {
+                    lists.entries.remove(name);
+                }
             }
+            // It is in the queue again by itself.
+            Outcome::Failed if entry.queued.is_some() => {}
             Outcome::Failed => {
                 lists.queue.push_front(name.clone());
                 entry.queued = Some(task);
@@ -331,4 +347,92 @@ async fn send(requests: Arc<Requests>, task: Arc<Task>) -> (Arc<Task>, Result<u6
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::decision::NodeRun;
+    use domain::ids::TenantId;
+    use domain::node_type::NodeType;
+
+    fn task() -> Task {
+        Task {
+            task: TaskRef {
+                execution: Uuid::nil(),
+                node: NodeRun { node_id: "a".to_owned(), run: 1, attempt: 1 },
+            },
+            tenant: TenantId::default_tenant(),
+            node_type: NodeType::HttpRequest,
+            config: serde_json::Value::Null,
+            deadline: Timestamp::MAX,
+            correlation_id: Uuid::nil(),
+            causation_id: Uuid::nil(),
+            traceparent: None,
+        }
+    }
+
+    #[test]
+    fn a_task_that_is_published_again_while_it_is_on_its_way_is_sent_twice() {
+        let outbox = Outbox::default();
+        outbox.add(task());
+        outbox.add(task());
+        let first = outbox.next(now()).expect("a task");
+        assert!(outbox.next(now()).is_none(), "it was not sent yet and waits once");
+        outbox.add(task());
+        let second = outbox.next(now()).expect("a second copy");
+        outbox.settle(first, Outcome::Stored(1));
+        assert_eq!(outbox.whereabouts(&task().task), Err(Waiting::Yes));
+        outbox.settle(second, Outcome::Stored(2));
+        assert_eq!(outbox.whereabouts(&task().task), Ok(vec![1, 2]));
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_failed_is_sent_again_unless_it_is_cancelled_or_too_late() {
+        let outbox = Outbox::default();
+        outbox.add(task());
+        let sent = outbox.next(now()).expect("a task");
+        outbox.settle(sent, Outcome::Failed);
+        assert!(outbox.next(Timestamp::MAX).is_none(), "its deadline has passed");
+        outbox.add(task());
+        let sent = outbox.next(now()).expect("a task");
+        assert_eq!(outbox.cancel(&task().task), Vec::<u64>::new());
+        outbox.settle(sent, Outcome::Failed);
+        assert!(outbox.next(now()).is_none() && outbox.lists().entries.is_empty());
+    }
+
+    #[test]
+    fn a_task_that_is_cancelled_on_its_way_is_taken_out_again() {
+        let outbox = Outbox::default();
+        outbox.add(task());
+        let sent = outbox.next(now()).expect("a task");
+        outbox.cancel(&task().task);
+        assert_eq!(outbox.settle(sent, Outcome::Stored(9)), Some(9));
+        outbox.forget(&task().task, &[9]);
+        assert!(outbox.lists().entries.is_empty());
+    }
+
+    #[test]
+    fn a_task_whose_worker_is_faster_than_its_acknowledgement_is_forgotten_with_it() {
+        for outcome in [Outcome::Stored(1), Outcome::Failed] {
+            let outbox = Outbox::default();
+            outbox.add(task());
+            let sent = outbox.next(now()).expect("a task");
+            outbox.delivered(&task().task);
+            outbox.settle(sent, outcome);
+            assert!(outbox.next(now()).is_none() && outbox.lists().entries.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_task_that_is_too_large_waits_for_its_deadline_and_is_not_tried_again() {
+        let outbox = Outbox::default();
+        outbox.add(task());
+        let sent = outbox.next(now()).expect("a task");
+        outbox.settle(sent, Outcome::Undeliverable);
+        outbox.add(task());
+        assert!(outbox.next(now()).is_none());
+        assert_eq!(outbox.whereabouts(&task().task), Err(Waiting::Yes));
+    }
 }
