@@ -128,15 +128,15 @@ impl Insistent {
         answer["execution_id"].as_str().unwrap().to_owned()
     }
 
-    /// Waits until an execution of [`workflow`] has completed with the output of its number.
-    pub(crate) async fn completed(&self, number: usize, id: &str) {
+    /// Waits until an execution of [`workflow`] has completed with the output of its number. How long it took.
+    pub(crate) async fn completed(&self, number: usize, id: &str) -> Duration {
         let begun = Instant::now();
         loop {
             let (status, view) = self.get(&format!("/executions/{id}")).await;
             assert_eq!(status, 200, "{view}");
             if view["status"] == "completed" {
                 assert_eq!(view["output"], json!({"n": number, "ok": true}));
-                return;
+                return Duration::from_millis(view["duration_ms"].as_u64().expect("a duration"));
             }
             assert!(["running", "waiting"].contains(&view["status"].as_str().unwrap_or("")), "{view}");
             assert!(begun.elapsed() < PATIENCE, "execution {id} does not end: {view}");
@@ -213,10 +213,12 @@ impl Load {
         for client in self.clients {
             acknowledged.extend(client.await.expect("a client that ends"));
         }
+        let mut longest = Duration::ZERO;
         for (number, id) in &acknowledged {
-            self.client.completed(*number, id).await;
+            longest = longest.max(self.client.completed(*number, id).await);
             assert_eq!(self.client.start(&self.workflow, *number).await, *id, "the answer to the same key");
         }
+        println!("the longest of {} executions took {longest:?}", acknowledged.len());
         acknowledged
     }
 }

@@ -69,8 +69,10 @@ async fn is_cut_short(nats: NatsVersion) {
         .expect("cut");
     println!("{} cut from {bytes} to {} bytes", block.display(), bytes / 2 + 7);
     cluster.nats.start_again().await.expect("a start");
-    // Without anything new that would make the relay look.
-    published(&cluster).await;
+    if nats == NatsVersion::New {
+        // Without anything new that would make the relay look.
+        published(&cluster).await;
+    }
     let acknowledged = load.finish().await;
     check_what_is_left(&mut cluster, &acknowledged).await;
 }

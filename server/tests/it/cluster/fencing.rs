@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::{caught_up, start};
-use crate::endurance::{Insistent, setting};
+use crate::endurance::{Chance, Insistent, setting};
 
 /// Commands are answered again within this time after an owner was killed.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(5);
@@ -69,6 +69,30 @@ async fn nothing_of_an_owner_that_wakes_up_after_it_was_replaced_gets_into_the_l
     for member in cluster.of(Role::CommandService) {
         assert!(cluster.is_ready(member).await, "{}", cluster.members()[member].name);
     }
+    check(&mut cluster, &store, &probes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owners_that_fall_asleep_for_about_as_long_as_a_lease_lose_nothing() {
+    let pauses = setting("EVERLINE_CLUSTER_PAUSES", 3);
+    let mut chance = Chance::from_setting("EVERLINE_CLUSTER_SEED");
+    let (mut cluster, client) = start(ClusterOptions::default()).await;
+    let store = cluster.store().await.expect("the store");
+    let probes = Probes::start(&client, &*store.reader).await;
+    busiest_owner(&cluster, &store).await;
+    let owners = cluster.of(Role::CommandService);
+    for _ in 0..pauses {
+        let owner = owners[chance.below(owners.len() as u64) as usize];
+        // The lease is 3 s: some wake up just before it ends, some just after another has taken over.
+        let asleep = Duration::from_millis(2_000 + chance.below(2_500));
+        cluster.pause(owner).await.expect("paused");
+        tokio::time::sleep(asleep).await;
+        cluster.resume(owner).await.expect("resumed");
+        println!("{} slept for {asleep:?}", cluster.members()[owner].name);
+        tokio::time::sleep(Duration::from_millis(chance.below(1_500))).await;
+    }
+    busiest_owner(&cluster, &store).await;
+    let probes = probes.stop().await;
     check(&mut cluster, &store, &probes).await;
 }
 

@@ -78,7 +78,8 @@ async fn no_request_fails_and_no_event_is_lost_while_every_process_is_restarted_
     let stop = CancellationToken::new();
     let clients: Vec<_> =
         (0..CLIENTS).map(|client| load(&balancer, &workflow, client, stop.clone())).collect();
-    let follower = tokio::spawn(follow(balancer.clone(), stop.clone()));
+    let told_all = CancellationToken::new();
+    let follower = tokio::spawn(follow(balancer.clone(), told_all.clone()));
 
     for member in 0..cluster.members().len() {
         let begun = Instant::now();
@@ -96,13 +97,16 @@ async fn no_request_fails_and_no_event_is_lost_while_every_process_is_restarted_
     for client in clients {
         acknowledged.extend(client.await.expect("a client none of whose requests failed"));
     }
+    let mut longest = Duration::ZERO;
     for (number, id) in &acknowledged {
-        client.completed(*number, id).await;
+        longest = longest.max(client.completed(*number, id).await);
     }
+    told_all.cancel();
     let followed = follower.await.expect("a follower");
     let store = cluster.store().await.expect("the store");
     check_followed(&*store.reader, &followed).await;
-    println!("{} requests, {} executions", balancer.requests.load(Ordering::Relaxed), acknowledged.len());
+    let requests = balancer.requests.load(Ordering::Relaxed);
+    println!("{requests} requests, {} executions, the longest took {longest:?}", acknowledged.len());
     check_what_is_left(&mut cluster, &acknowledged).await;
 }
 
@@ -207,7 +211,7 @@ fn load(
 }
 
 /// Follows the tenant's events from the first to the last, at whichever gateway, and comes back with the last id.
-async fn follow(balancer: Arc<Balancer>, stop: CancellationToken) -> Vec<String> {
+async fn follow(balancer: Arc<Balancer>, told_all: CancellationToken) -> Vec<String> {
     let (mut ids, mut resume) = (Vec::new(), None::<String>);
     loop {
         let last = resume.clone();
@@ -218,13 +222,13 @@ async fn follow(balancer: Arc<Balancer>, stop: CancellationToken) -> Vec<String>
         let mut response = response.await;
         assert_eq!(response.status(), 200);
         let mut text = String::new();
-        let quiet = Duration::from_secs(5);
+        let quiet = Duration::from_secs(2);
         loop {
             match tokio::time::timeout(quiet, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => text.push_str(std::str::from_utf8(&chunk).unwrap()),
                 // The gateway is draining: another one goes on.
                 Ok(_) => break,
-                Err(_) if stop.is_cancelled() => return ids,
+                Err(_) if told_all.is_cancelled() => return ids,
                 Err(_) => {}
             }
             while let Some((message, rest)) = text.split_once("\n\n") {

@@ -12,7 +12,7 @@ use super::{CATCH_UP, check_what_is_left, start};
 use crate::endurance::{Chance, Load, setting, workflow};
 
 /// Executions per life of the subscriber.
-const SHARE: usize = 8;
+const SHARE: usize = 16;
 /// Executions that are started at the same time.
 const CLIENTS: usize = 4;
 
@@ -29,7 +29,8 @@ async fn a_subscriber_in_python_gets_every_event_once_and_in_order_through_kills
     for _ in 0..kills {
         let mut subscriber = subscribe(&cluster, &file);
         load.allow(SHARE);
-        tokio::time::sleep(Duration::from_millis(300 + chance.below(1_200))).await;
+        let enough = lines(&file).len() + 1 + chance.below(100) as usize;
+        until_lines(&file, enough).await;
         assert_eq!(subscriber.try_wait().expect("a child"), None, "it ended by itself");
         subscriber.kill().await.expect("killed");
         println!("killed after {} lines", lines(&file).len());
@@ -51,6 +52,15 @@ fn subscribe(cluster: &Cluster, file: &Path) -> Child {
     command.args(["--nats", &cluster.nats.url(), "--subject", "everline.evt.>", "--ack-wait", "1"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).kill_on_drop(true);
     command.spawn().expect("python3")
+}
+
+/// Waits until the subscriber is in the middle of its work.
+async fn until_lines(file: &Path, enough: usize) {
+    let begun = Instant::now();
+    while lines(file).len() < enough {
+        assert!(begun.elapsed() < CATCH_UP, "the subscriber gets no further than {}", lines(file).len());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Where nats-py is, as `cargo xtask test` has fetched it.
