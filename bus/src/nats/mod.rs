@@ -77,7 +77,7 @@ impl NatsOptions {
             partitions,
             command_deadline: Duration::from_secs(15),
             events_max_age: Duration::from_secs(7 * 24 * 60 * 60),
-            events_max_bytes: 2 * 1024 * 1024 * 1024,
+            events_max_bytes: 1024 * 1024 * 1024,
             replicas: 1,
         }
     }
