@@ -35,7 +35,12 @@ impl CommandHandler for Handler {
             self.dispatcher.resolved(&task, Stop::No);
             self.dispatcher.release().await;
         }
-        result
+        match result {
+            // Perhaps the store is out of reach for this process alone: then another owns the partition, or will soon.
+            // The same id has one effect, whoever is asked again.
+            Err(CommandError::Unknown(_)) if !self.owned.leased() => Err(CommandError::NotOwner),
+            result => result,
+        }
     }
 }
 

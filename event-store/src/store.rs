@@ -84,15 +84,23 @@ impl Store {
 /// How long a trial write may take.
 const TRIAL: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// Why the last write failed, unless a trial says otherwise: nobody sends commands to a process that is not ready, so
+/// without one it would stay so.
+async fn refusal(
+    failure: impl Fn() -> Option<String>,
+    trial: impl Future<Output = Result<(), StoreError>>,
+) -> Option<String> {
+    let reason = failure()?;
+    match tokio::time::timeout(TRIAL, trial).await {
+        Ok(_) => failure(),
+        Err(_) => Some(reason),
+    }
+}
+
 #[async_trait]
 impl StoreHealth for SqliteLog {
-    /// Tried here, since nobody sends commands to a process that is not ready: it would stay so.
     async fn refuses_writes(&self) -> Option<String> {
-        let reason = self.last_write_failed()?;
-        match tokio::time::timeout(TRIAL, self.try_write()).await {
-            Ok(_) => self.last_write_failed(),
-            Err(_) => Some(reason),
-        }
+        refusal(|| self.last_write_failed(), self.try_write()).await
     }
 
     async fn close(&self) {
@@ -103,11 +111,7 @@ impl StoreHealth for SqliteLog {
 #[async_trait]
 impl StoreHealth for PostgresLog {
     async fn refuses_writes(&self) -> Option<String> {
-        let reason = self.last_write_failed()?;
-        match tokio::time::timeout(TRIAL, self.try_write()).await {
-            Ok(_) => self.last_write_failed(),
-            Err(_) => Some(reason),
-        }
+        refusal(|| self.last_write_failed(), self.try_write()).await
     }
 
     async fn close(&self) {

@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use bus::nats::NatsBus;
-use event_store::{Ownership, Store};
+use command_service::CommandServiceHandle;
+use event_store::Store;
 use gateway::{Dependency, Readiness};
 use projection_service::ProjectionHandle;
 use read_models::{MAIN_PROJECTION, ReadModels};
 use std::fmt::Write;
-use std::sync::Arc;
 
 /// Failures in a row after which the projection counts as not working; fewer mend themselves.
 const FAILING: u64 = 3;
@@ -29,18 +29,18 @@ pub(crate) struct Parts {
     pub(crate) nats: Option<NatsBus>,
     /// What `nats` is for it.
     pub(crate) bus: Bus,
-    /// Where this process is a node that owns partitions, and under which name.
-    pub(crate) owner: Option<(Arc<dyn Ownership>, String)>,
+    /// Where this process owns partitions.
+    pub(crate) owner: Option<CommandServiceHandle>,
 }
 
 #[async_trait]
 impl Readiness for Parts {
     async fn check(&self) -> Vec<Dependency> {
-        let (log, models, ownership) = tokio::join!(self.log(), self.models(), self.ownership());
+        let (log, models) = tokio::join!(self.log(), self.models());
         let projections = self.projections.as_ref().map(|handle| {
             dependency("projections", handle.failures() < FAILING, "they fail and are started again")
         });
-        [Some(log), models, projections, self.connection(), ownership].into_iter().flatten().collect()
+        [Some(log), models, projections, self.connection(), self.ownership()].into_iter().flatten().collect()
     }
 
     fn metrics(&self) -> String {
@@ -79,21 +79,20 @@ impl Parts {
         Some(Dependency { name: "bus", ready, detail })
     }
 
-    /// Whether this node counts as alive, so that partitions come to it.
-    async fn ownership(&self) -> Option<Dependency> {
-        let (ownership, name) = self.owner.as_ref()?;
-        let trouble = match ownership.membership().await {
-            Ok(membership) => (!membership.nodes.iter().any(|node| node.name == *name))
-                .then_some("this node does not count as alive"),
-            Err(error) => {
-                tracing::error!("the table of nodes does not answer: {error}");
-                Some("it does not answer")
-            }
-        };
-        Some(dependency("ownership", trouble.is_none(), trouble.unwrap_or_default()))
+    /// Whether this node counts as alive, so that partitions come to it and stay.
+    fn ownership(&self) -> Option<Dependency> {
+        let owner = self.owner.as_ref()?;
+        Some(dependency(
+            "ownership",
+            owner.last_beat_succeeded(),
+            "its sign of life did not reach the database",
+        ))
     }
 
     fn write_metrics(&self, out: &mut String) -> std::fmt::Result {
+        if let Some(owner) = &self.owner {
+            write_owned(owner, out)?;
+        }
         let Some(projections) = &self.projections else { return Ok(()) };
         let lag = projections.lag();
         writeln!(
@@ -132,6 +131,31 @@ impl Parts {
         }
         Ok(())
     }
+}
+
+/// What this process owns, and how far its relay is.
+fn write_owned(owner: &CommandServiceHandle, out: &mut String) -> std::fmt::Result {
+    let name = "everline_commands_in_flight";
+    writeln!(
+        out,
+        "# HELP {name} Commands that were taken in and are not answered yet.\n# TYPE {name} gauge"
+    )?;
+    writeln!(out, "{name} {}", owner.commands_in_flight())?;
+    let owned = owner.owned();
+    let name = "everline_partition_epoch";
+    writeln!(out, "# HELP {name} Epoch of each partition that this process owns.\n# TYPE {name} gauge")?;
+    for held in &owned {
+        writeln!(out, "{name}{{partition=\"{}\"}} {}", held.partition, held.epoch)?;
+    }
+    let name = "everline_relay_lag_events";
+    writeln!(out, "# HELP {name} Events that are not published for subscribers yet.\n# TYPE {name} gauge")?;
+    for held in &owned {
+        if let Some(relayed) = held.relayed {
+            let lag = held.head.saturating_sub(relayed);
+            writeln!(out, "{name}{{partition=\"{}\"}} {lag}", held.partition)?;
+        }
+    }
+    Ok(())
 }
 
 fn dependency(name: &'static str, ready: bool, trouble: &str) -> Dependency {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -12,12 +12,17 @@ use tokio::process::{Child, Command};
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a graceful end may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// Where a process writes its log, in its data directory.
+const LOG: &str = "process.log";
+/// How much of it an error quotes.
+const LAST_LINES: usize = 20;
 /// Between two looks at whether a process is ready.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A running `everline`. Killed when it is dropped.
 pub struct EverlineProcess {
     child: Child,
+    log: PathBuf,
     /// Where it serves HTTP.
     pub url: String,
     /// The admin's API key, as far as its data directory has one; else empty.
@@ -70,17 +75,20 @@ impl EverlineProcess {
                     return Ok(greeting);
                 }
             }
-            bail!("the process ended before it was ready; see process.log in {}", data_dir.display())
+            bail!("the process ended before it was ready; see {}", data_dir.join(LOG).display())
         };
         let greeting =
             tokio::time::timeout(START_PATIENCE, greeting).await.context("no greeting in time")??;
         let url = greeting["url"].as_str().context("the greeting has no url")?.to_owned();
         let key = std::fs::read_to_string(data_dir.join("admin.key")).unwrap_or_default();
-        Ok(Self { child, url, key: key.trim().to_owned(), ready_after: begun.elapsed() })
+        let log = data_dir.join(LOG);
+        Ok(Self { child, log, url, key: key.trim().to_owned(), ready_after: begun.elapsed() })
     }
 
     /// Waits until `/readyz` answers 200.
     pub async fn ready(&mut self) -> Result<()> {
+        // What reqwest needs before its first client; somebody else may have been faster.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client =
             reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(STOP_PATIENCE).build()?;
         let url = format!("{}/readyz", self.url);
@@ -88,7 +96,7 @@ impl EverlineProcess {
         let begun = Instant::now();
         while begun.elapsed() < START_PATIENCE {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the process ended with {status} before it was ready");
+                bail!("the process ended with {status} before it was ready: {}", self.last_words());
             }
             match client.get(&url).send().await {
                 Ok(answer) if answer.status().is_success() => return Ok(()),
@@ -114,7 +122,7 @@ impl EverlineProcess {
     pub async fn stop(mut self) -> Result<()> {
         self.signal("TERM").await?;
         let status = self.ended().await?;
-        anyhow::ensure!(status.success(), "the process ended with {status}");
+        anyhow::ensure!(status.success(), "the process ended with {status}: {}", self.last_words());
         Ok(())
     }
 
@@ -132,6 +140,13 @@ impl EverlineProcess {
     pub async fn ended(&mut self) -> Result<ExitStatus> {
         let ended = tokio::time::timeout(STOP_PATIENCE, self.child.wait()).await;
         Ok(ended.context("the process did not end in time")??)
+    }
+
+    /// The last lines of its log.
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
     /// Sends a signal by its name, such as `TERM`.
@@ -154,7 +169,7 @@ fn command(
     let log_file = std::fs::File::options()
         .create(true)
         .append(true)
-        .open(data_dir.join("process.log"))
+        .open(data_dir.join(LOG))
         .context("the process's log file cannot be opened")?;
     let mut command = Command::new(program);
     // The tests' own settings begin with EVERLINE_ too; the program would refuse them as unknown keys.

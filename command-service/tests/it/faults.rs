@@ -31,7 +31,7 @@ use crate::harness::{PATIENCE, WallClock, chain, delay, fresh, request, start, t
 
 /// The real log, with faults.
 struct FaultyLog {
-    inner: SqliteLog,
+    inner: Arc<SqliteLog>,
     wakeups_fail: AtomicBool,
     /// Held by a test while no append may pass.
     gate: RwLock<()>,
@@ -39,6 +39,8 @@ struct FaultyLog {
     append_fails_in: AtomicI64,
     /// Whether the failing append is durable all the same.
     durable_but_failed: AtomicBool,
+    /// Whether the failing append becomes durable some time after it has failed.
+    durable_later: AtomicBool,
     unreadable: Mutex<Option<Uuid>>,
 }
 
@@ -106,6 +108,12 @@ impl Log for FaultyLog {
         if self.append_fails_in.fetch_sub(1, Ordering::SeqCst) == 0 {
             if self.durable_but_failed.load(Ordering::SeqCst) {
                 self.inner.append(batch).await?;
+            } else if self.durable_later.load(Ordering::SeqCst) {
+                let inner = self.inner.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    inner.append(batch).await
+                });
             }
             return Err(AppendError::Store(injected()));
         }
@@ -172,11 +180,12 @@ impl Rig {
         let inner =
             SqliteLog::open(&folder.path().join("log.db"), SqliteOptions::default()).await.expect("a log");
         let log = Arc::new(FaultyLog {
-            inner,
+            inner: Arc::new(inner),
             wakeups_fail: AtomicBool::new(false),
             gate: RwLock::new(()),
             append_fails_in: AtomicI64::new(i64::MAX),
             durable_but_failed: AtomicBool::new(false),
+            durable_later: AtomicBool::new(false),
             unreadable: Mutex::new(None),
         });
         let (clock, tasks) = (Arc::new(HeldClock::default()), Arc::new(InProcessTasks::new()));
@@ -303,6 +312,21 @@ async fn an_append_that_is_durable_but_reported_as_failed_is_gone_on_with() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_that_becomes_durable_after_it_was_given_up_is_gone_on_with() {
+    let rig = Rig::start(CommandServiceConfig::default()).await;
+    let workflow = rig.workflow(chain("a", json!([request("a")]))).await;
+    rig.log.durable_later.store(true, Ordering::SeqCst);
+    rig.log.append_fails_in.store(0, Ordering::SeqCst);
+    let execution = fresh();
+    let first = rig.send(execution, start(workflow, json!("x"))).await;
+    assert!(matches!(first, Err(CommandError::Unknown(_))), "{first:?}");
+    // Nobody asks again; its task is handed out all the same.
+    let task = rig.task().await;
+    rig.complete(&task, json!(1)).await.expect("accepted");
+    rig.ends_with(execution, "execution.completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejection_never_rests_on_what_is_not_durable() {
     let rig = Rig::start(CommandServiceConfig::default()).await;
     let workflow = rig.workflow(chain("a", json!([delay("d", 100_000)]))).await;
@@ -367,11 +391,12 @@ async fn an_unreadable_stream_does_not_keep_its_neighbours_from_being_picked_up(
     before.stop().await;
     let inner = SqliteLog::open(&path, SqliteOptions::default()).await.expect("a log");
     let log = FaultyLog {
-        inner,
+        inner: Arc::new(inner),
         wakeups_fail: AtomicBool::new(false),
         gate: RwLock::new(()),
         append_fails_in: AtomicI64::new(i64::MAX),
         durable_but_failed: AtomicBool::new(false),
+        durable_later: AtomicBool::new(false),
         unreadable: Mutex::new(Some(id(1))),
     };
     let tasks = Arc::new(InProcessTasks::new());

@@ -17,6 +17,7 @@ use domain::ids::{Partition, Slot, new_id};
 use domain::node_type::NodeType;
 use domain::workflow::command::WorkflowCommand;
 use event_store::Store;
+use event_store::ownership::NodeBeat;
 
 use crate::harness::{PATIENCE, WallClock, chain, fresh, request, start, transform, workflow_id};
 use crate::shared::{Site, envelope, sqlite_store, until};
@@ -39,7 +40,7 @@ async fn engine_only(site: &Site) -> Uuid {
 }
 
 /// A stream in a partition.
-fn in_partition(partition: u16) -> Uuid {
+pub(crate) fn in_partition(partition: u16) -> Uuid {
     use domain::time::Clock;
     new_id(WallClock.now(), Slot::from_bits(u64::from(partition)), fresh().as_u64_pair().1)
 }
@@ -310,4 +311,31 @@ async fn a_task_whose_worker_lives_is_not_handed_out_again_after_a_takeover() {
         site.wait_for(execution, "execution.completed").await;
     }
     b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_holder_that_does_not_let_go_is_overruled_after_a_while() {
+    let (store, _folder) = sqlite_store().await;
+    let ownership = store.ownership.clone().expect("shared");
+    let holder = Uuid::new_v4();
+    for number in 0..PARTITIONS as u16 {
+        store.log.take_over(Partition(number), holder).await.expect("taken");
+    }
+    let mut holding = JoinSet::new();
+    holding.spawn(async move {
+        let (name, lease) = ("holder".to_owned(), Duration::from_secs(1));
+        let beat = NodeBeat { node: holder, name, draining: false, lease };
+        loop {
+            ownership.beat(&beat).await.expect("heard");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let site = site(store);
+    let (node, joined) = (site.node(), Instant::now());
+    until("its share", async || node.owns() > 0).await;
+    assert!(joined.elapsed() > Duration::from_secs(9), "{:?}", joined.elapsed());
+    assert!(node.owns() < PARTITIONS, "the rest is not its own");
+    holding.shutdown().await;
+    node.owning(PARTITIONS).await;
+    node.stop().await;
 }

@@ -230,10 +230,13 @@ begin
         return 1;
     end if;
 
-    -- The day itself is watched by its unique index, days before the one before are forgotten.
+    -- The day itself is watched by its unique index, days before the one before are forgotten. One walk of the index
+    -- with all ids, instead of one for each.
     if exists (
-        select 1 from unnest(d_id, d_day) as d (id, day)
-        cross join lateral (select 1 from commands c where c.command_id = d.id and c.day = d.day - 1 limit 1) c
+        select 1 from commands c
+        where c.command_id = any (d_id)
+          and c.day >= (select min(d.day) - 1 from unnest(d_day) as d (day))
+          and c.day < (select max(d.day) from unnest(d_day) as d (day))
     ) then
         return 2;
     end if;

@@ -134,3 +134,10 @@ async fn many_clients_of_pgbouncer_share_two_servers() {
         assert_eq!(client.await.unwrap().events, 90);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_moves_through_pgbouncer() {
+    let Some(bouncer) = Bouncer::start(&test_services::database().await.unwrap()) else { return };
+    let (from, to) = (bouncer.store().await, bouncer.store().await);
+    crate::transfer::a_moved_log_is_the_same_and_goes_on(&from, &to).await;
+}

@@ -12,11 +12,13 @@ use domain::decision::ClaimOp;
 use domain::event::Codec;
 use domain::ids::{Partition, Slot, new_id};
 use event_store::log::WakeupCursor;
+use event_store::postgres::PostgresLog;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
 use event_store::transfer::{self, Counts, FileSource, TransferError, VerifiersToo};
 use event_store::verifiers::{Verifier, VerifierKind, Verifiers};
 use event_store::{Append, Checkpoints, Log, LogReader, Refusal, StoreError, Transfer};
 
+use crate::pooled::PooledStore;
 use crate::postgres::PostgresStore;
 use crate::sqlite::SqliteStore;
 use crate::support::{
@@ -541,4 +543,141 @@ async fn a_log_moves_from_postgres_to_sqlite() {
 #[tokio::test]
 async fn a_log_moves_from_postgres_to_postgres() {
     a_moved_log_is_the_same_and_goes_on(&PostgresStore::create().await, &PostgresStore::create().await).await;
+}
+
+#[tokio::test]
+async fn a_log_moves_through_a_pooler_in_transaction_mode() {
+    let (from, to) = (PooledStore::create().await, PooledStore::create().await);
+    a_moved_log_is_the_same_and_goes_on(&from, &to).await;
+}
+
+#[tokio::test]
+async fn an_export_from_postgres_is_one_moment_of_a_log_that_is_being_written() {
+    let (from, to) = (PostgresStore::create().await, PostgresStore::create().await);
+    let mut owner: Owner<PostgresLog> = Owner::of(&from).await;
+    let reading = from.open().await;
+    for number in 0..50 {
+        let mut named = claim(append(stream(number % 4), 0, 3), ClaimOp::Take, &format!("first-{number}"));
+        // More than is gathered before it is written.
+        named.streams[0].events.iter_mut().for_each(|event| event.data = vec![b'x'; 10_000].into());
+        owner.append(vec![wakeup(named, 100)]).await.unwrap();
+    }
+    let before = everything(&*owner.log).await;
+    // Nobody reads on: the export waits in the middle while the log grows.
+    let (mut out, mut file) = tokio::io::duplex(1024);
+    let exporting = async {
+        let counts = transfer::export(&reading, &mut out, at(9), VerifiersToo::Yes, QUIET).await.unwrap();
+        drop(out);
+        counts
+    };
+    let growing = async {
+        let mut read = vec![0; 1024];
+        tokio::io::AsyncReadExt::read_exact(&mut file, &mut read).await.unwrap();
+        for number in 0..50 {
+            let named = claim(append(stream(number % 4), 0, 3), ClaimOp::Take, &format!("later-{number}"));
+            owner.append(vec![wakeup(named, 100)]).await.unwrap();
+        }
+        tokio::io::AsyncReadExt::read_to_end(&mut file, &mut read).await.unwrap();
+        read
+    };
+    let (counts, file) = tokio::join!(exporting, growing);
+    assert_eq!((counts.events, counts.commits, counts.commands, counts.claims), (150, 50, 50, 50));
+    let log = to.open().await;
+    import(&log, &file).await.unwrap();
+    assert_eq!(everything(&log).await, before);
+}
+
+#[tokio::test]
+async fn an_import_into_postgres_is_all_or_nothing_and_keeps_owners_out() {
+    let lines = lines().await;
+    let file = lines.concat();
+    let store = PostgresStore::create().await;
+    let log = store.open().await;
+    let said = import(&log, &lines[..lines.len() - 1].concat()).await.unwrap_err().to_string();
+    assert!(said.contains("cut off"), "{said}");
+    assert_eq!(everything(&log).await.1, []);
+
+    let (mut write, read) = tokio::io::duplex(1 << 20);
+    tokio::io::AsyncWriteExt::write_all(&mut write, &file[..file.len() - 3]).await.unwrap();
+    let mut source = FileSource::open(tokio::io::BufReader::new(read)).await.unwrap();
+    let other = store.open().await;
+    {
+        let importing = transfer::import(&log, &mut source, VerifiersToo::Yes, QUIET);
+        let owning = async {
+            while !locked(&store).await {
+                tokio::task::yield_now().await;
+            }
+            // Waits for the import, which waits for the end of its file.
+            let taken = tokio::time::timeout(
+                std::time::Duration::from_millis(300),
+                other.take_over(Partition(1), Uuid::nil()),
+            );
+            taken.await.unwrap_err();
+        };
+        tokio::select! {
+            biased;
+            done = importing => panic!("half a file was imported: {done:?}"),
+            () = owning => {}
+        }
+    }
+    // The takeover that was given up may still be waiting at the server; it is of the store as it was.
+    let fresh = PostgresStore::create().await;
+    let log = fresh.open().await;
+    import(&log, &file).await.unwrap();
+    assert_eq!(log.take_over(Partition(1), Uuid::nil()).await.unwrap().epoch, 2);
+    assert_eq!(everything(&other).await.1, []);
+    let again = import(&log, &file).await.unwrap_err();
+    assert!(matches!(again, TransferError::NotEmpty { .. }), "{again}");
+}
+
+/// Whether an import holds its locks.
+async fn locked(store: &PostgresStore) -> bool {
+    let text = "select exists (select 1 from pg_locks where relation = 'partitions'::regclass
+                and mode = 'ExclusiveLock' and granted)";
+    sqlx::query_scalar(text).fetch_one(&mut store.raw().await).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_postgres_cannot_hold_is_refused_by_name() {
+    let store = SqliteStore::create().await;
+    let mut owner: Owner<SqliteLog> = Owner::of(&store).await;
+    let mut odd = append(stream(1), 0, 2);
+    odd.streams[0].events[1].actor = domain::ids::Actor::new("user", "a\0b");
+    owner.append(vec![odd]).await.unwrap();
+    let target = PostgresStore::create().await;
+    let log = target.open().await;
+    let said = import(&log, &exported(&*owner.log).await).await.unwrap_err().to_string();
+    assert!(said.contains("event 1:2 has a text with a NUL"), "{said}");
+
+    let store = SqliteStore::create().await;
+    let mut owner: Owner<SqliteLog> = Owner::of(&store).await;
+    for year in 0..40 {
+        let months = (0..12).map(|month| {
+            let born = at((year * 12 + month) * 2_700_000);
+            append(new_id(born, Slot::from_bits(1), fresh()), 0, 1)
+        });
+        owner.append(months.collect()).await.unwrap();
+    }
+    let said = import(&log, &exported(&*owner.log).await).await.unwrap_err().to_string();
+    assert!(said.contains("more than 400 months and days"), "{said}");
+    assert_eq!(everything(&log).await.1, []);
+}
+
+#[tokio::test]
+async fn months_and_days_of_long_ago_get_their_tables() {
+    let store = SqliteStore::create().await;
+    let mut owner: Owner<SqliteLog> = Owner::of(&store).await;
+    for year in 0..8 {
+        let months = (0..12).map(|month| {
+            let born = at((year * 12 + month) * 2_700_000);
+            append(new_id(born, Slot::from_bits(1), fresh()), 0, 1)
+        });
+        let mut appends: Vec<Append> = months.collect();
+        appends.iter_mut().for_each(|append| append.decided_at = at(year * 86_400));
+        owner.append(appends).await.unwrap();
+    }
+    let target = PostgresStore::create().await;
+    let log = target.open().await;
+    import(&log, &exported(&*owner.log).await).await.unwrap();
+    assert_same(&*owner.log, &log).await;
 }

@@ -133,6 +133,8 @@ fn settings_of_the_cluster_have_bounds() {
     ] {
         assert!(refusal(with_environment(&[(name, value)])).starts_with(name), "{name}={value}");
     }
+    let lease = [("EVERLINE_COMMAND_SERVICE__LEASE_MS", "600")];
+    assert!(refusal(with_environment(&lease)).starts_with("command_service: lease_ms is 600"));
 }
 
 #[test]

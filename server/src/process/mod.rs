@@ -297,7 +297,8 @@ async fn connect(
         (Some(nats), Some(_)) => Ok(Connections::over(nats)),
         (nats, None) => Ok(Connections::in_process(nats)),
         (None, Some(ownership)) => {
-            only_node::wait(&**ownership).await?;
+            let lease = Duration::from_millis(options.command_service.lease_ms);
+            only_node::wait(&**ownership, lease).await?;
             Ok(Connections::in_process(None))
         }
     }

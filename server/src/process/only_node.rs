@@ -15,17 +15,17 @@ use super::StartError;
 
 /// Ends the name of a node without NATS.
 pub(super) const MARK: &str = " (without NATS)";
-/// How long a node that was killed may still count as alive, and somewhat more.
-const LEASE_PATIENCE: Duration = Duration::from_secs(6);
+/// How much longer than its lease a node that was killed is waited for.
+const GRACE: Duration = Duration::from_secs(3);
 /// Between two looks at who lives.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Waits until no other node lives, for as long as one that was killed may count as alive.
+/// Waits until no other node lives, for as long as one that was killed may count as alive with the same lease as ours.
 ///
 /// # Errors
 /// [`StartError::AnotherNode`], or the store.
-pub(super) async fn wait(ownership: &dyn Ownership) -> anyhow::Result<()> {
-    let until = Instant::now() + LEASE_PATIENCE;
+pub(super) async fn wait(ownership: &dyn Ownership, lease: Duration) -> anyhow::Result<()> {
+    let until = Instant::now() + lease + GRACE;
     loop {
         let nodes = ownership.membership().await.context("cannot see which other nodes live")?.nodes;
         let Some(other) = nodes.first() else { return Ok(()) };

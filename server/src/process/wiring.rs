@@ -2,8 +2,7 @@
 
 use agents::{AgentsConfig, WorkerRuntime};
 use anyhow::Context;
-use command_service::{ClusterPorts, CommandService, CommandServicePorts, RelayPorts};
-use event_store::Ownership;
+use command_service::{ClusterPorts, CommandService, CommandServiceHandle, CommandServicePorts, RelayPorts};
 use gateway::{Gateway, GatewayPorts, HealthServer};
 use projection_service::{ProjectionHandle, ProjectionService};
 use read_models::ReadModels;
@@ -34,9 +33,11 @@ impl Wiring<'_> {
         draining: &CancellationToken,
     ) -> anyhow::Result<Option<ProjectionHandle>> {
         let has = |role| self.options.roles.has(role);
+        let service = has(Role::CommandService).then(|| self.command_service());
+        let owner = service.as_ref().map(CommandService::handle);
         let projections = has(Role::ProjectionService).then(|| self.projections()).transpose()?;
         let handle = projections.as_ref().map(ProjectionService::handle);
-        let readiness = Arc::new(self.readiness(handle.clone()));
+        let readiness = Arc::new(self.readiness(handle.clone(), owner));
         // Health lives longer than the parts that it tells of. A gateway tells it by itself.
         let mut listener = Some(listener);
         if !has(Role::Gateway)
@@ -51,8 +52,8 @@ impl Wiring<'_> {
         if let Some(projections) = projections {
             parts.start("projections", |stop| async move { projections.run(stop).await.map_err(Into::into) });
         }
-        if has(Role::CommandService) {
-            self.start_command_service(parts);
+        if let Some(service) = service {
+            self.start_command_service(service, parts);
         }
         if has(Role::Agents) {
             let workers = self.workers()?;
@@ -82,7 +83,7 @@ impl Wiring<'_> {
         ))
     }
 
-    fn start_command_service(&self, parts: &mut Parts) {
+    fn command_service(&self) -> CommandService {
         let (store, connections) = (&self.stores.store, self.connections);
         let ports = CommandServicePorts {
             log: store.log.clone(),
@@ -99,10 +100,14 @@ impl Wiring<'_> {
                 .clone()
                 .map(|events| RelayPorts { events, checkpoints: store.checkpoints.clone() }),
         };
-        let service = CommandService::new(self.options.command_service.clone(), ports);
-        connections.serve(service.handler());
+        CommandService::new(self.options.command_service.clone(), ports)
+    }
+
+    fn start_command_service(&self, service: CommandService, parts: &mut Parts) {
+        self.connections.serve(service.handler());
         parts.start("command-service", |stop| async move { service.run(stop).await.map_err(Into::into) });
-        if let Some(ownership) = store.ownership.clone().filter(|_| !self.options.is_member()) {
+        let ownership = self.stores.store.ownership.clone();
+        if let Some(ownership) = ownership.filter(|_| !self.options.is_member()) {
             let name = self.name.clone();
             parts.start("watch for other nodes", |stop| only_node::watch(ownership, name, stop));
         }
@@ -138,11 +143,11 @@ impl Wiring<'_> {
         Ok(Gateway::new(self.options.gateway.clone(), ports))
     }
 
-    fn readiness(&self, projections: Option<ProjectionHandle>) -> readiness::Parts {
-        let owner =
-            self.stores.store.ownership.clone().filter(|_| self.options.roles.has(Role::CommandService));
-        let owner: Option<(Arc<dyn Ownership>, String)> =
-            owner.map(|ownership| (ownership, self.name.clone()));
+    fn readiness(
+        &self,
+        projections: Option<ProjectionHandle>,
+        owner: Option<CommandServiceHandle>,
+    ) -> readiness::Parts {
         // Projections follow the log without NATS too, and an embedded process only publishes there.
         let carries = [Role::CommandService, Role::Gateway, Role::Agents];
         let carries = self.options.is_member() && carries.iter().any(|role| self.options.roles.has(*role));

@@ -1,16 +1,19 @@
 //! Roles in processes of their own, on a real Postgres and NATS.
 
+use axum::routing::post;
+use axum::{Json, Router};
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use server::config::{self, Sources};
 use server::{Process, ProcessOptions, Role, Roles};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use test_services::{Durability, NatsServer, NatsVersion, PostgresServer, database};
 use testkit::EverlineProcess;
 use tokio::process::Command;
 
-use crate::harness::{eventually, install_tls, within};
+use crate::harness::{Client, Target, doubling, eventually, install_tls, posting, within};
 
 fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_everline"))
@@ -239,4 +242,103 @@ async fn a_process_of_a_role_ends_well_when_it_is_asked_to() {
         assert_eq!(process.key.is_empty(), role != "gateway" || !directory.path().join("admin.key").exists());
         within("the end", process.stop()).await.unwrap();
     }
+}
+
+/// A client for a process, with a key.
+fn client(url: &str, key: &str) -> Client {
+    install_tls();
+    Client::new(url, key)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_without_nats_a_second_process_is_refused_and_a_killed_one_is_followed() {
+    let database = database().await.unwrap();
+    let variables = [("EVERLINE_DATABASE_URL", &*database)];
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = EverlineProcess::spawn(program(), &["serve", "all"], &variables, here.path()).await.unwrap();
+    let asked = client(&first.url, &first.key);
+    let workflow = asked.create(&doubling()).await;
+    assert_eq!(asked.execute(&workflow, json!({"n": 4})).await["output"]["n"], 8);
+
+    let (code, _, err) = run(&["serve", "all", "--port", "0"], &variables, there.path()).await;
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("another node lives on this database") && err.contains("nats_url"), "{err}");
+    assert_eq!(asked.execute(&workflow, json!({"n": 5})).await["output"]["n"], 10);
+
+    let key = first.key.clone();
+    first.kill().await.unwrap();
+    let second =
+        EverlineProcess::spawn(program(), &["serve", "all"], &variables, there.path()).await.unwrap();
+    let asked = client(&second.url, &key);
+    assert_eq!(asked.execute(&workflow, json!({"n": 6})).await["output"]["n"], 12);
+    second.stop().await.unwrap();
+    let (code, out, err) = run(&["cluster", "nodes", "--output", "json"], &variables, there.path()).await;
+    assert_eq!((code, out.as_str()), (Some(0), ""), "a process that ended well is no node: {err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_with_all_roles_share_the_partitions_and_one_goes_on_alone() {
+    let (database, nats) = (database().await.unwrap(), NatsServer::start(NatsVersion::New).await.unwrap());
+    let nats_url = nats.url();
+    let variables = [
+        ("EVERLINE_DATABASE_URL", &*database),
+        ("EVERLINE_NATS_URL", &*nats_url),
+        ("EVERLINE_EGRESS__ALLOW_PRIVATE", "true"),
+    ];
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = EverlineProcess::spawn(program(), &["serve", "all"], &variables, here.path()).await.unwrap();
+    let second =
+        EverlineProcess::spawn(program(), &["serve", "all"], &variables, there.path()).await.unwrap();
+    let owners = || async {
+        let arguments = ["cluster", "partitions", "--output", "json"];
+        let (code, out, err) = run(&arguments, &variables, here.path()).await;
+        assert_eq!(code, Some(0), "{err}");
+        let rows: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let owned = rows.iter().filter(|row| row["state"] == "owned").count();
+        let names: BTreeSet<_> =
+            rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect();
+        (owned, names.len())
+    };
+    eventually("a shared set of partitions", || async { (owners().await == (16, 2)).then_some(()) }).await;
+
+    let target = Target::serve(Router::new().route("/", post(|body: Json<Value>| async { body }))).await;
+    let clients = [client(&first.url, &first.key), client(&second.url, &first.key)];
+    let workflow = clients[0].create(&posting(&target.url)).await;
+    for number in 0..20 {
+        let done = clients[number % 2].execute(&workflow, json!({"number": number})).await;
+        assert_eq!(done["output"]["number"], number, "{done}");
+    }
+    drop(clients);
+    first.stop().await.unwrap();
+    eventually("one owner of all", || async { (owners().await == (16, 1)).then_some(()) }).await;
+    let key = std::fs::read_to_string(here.path().join("admin.key")).unwrap();
+    let asked = client(&second.url, key.trim());
+    for number in 0..10 {
+        assert_eq!(asked.execute(&workflow, json!({"number": number})).await["output"]["number"], number);
+    }
+    drop(asked);
+    second.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_embedded_process_with_nats_publishes_its_events_there() {
+    let nats = NatsServer::start(NatsVersion::Old).await.unwrap();
+    let nats_url = nats.url();
+    let variables = [("EVERLINE_NATS_URL", &*nats_url)];
+    let directory = tempfile::tempdir().unwrap();
+    let process = EverlineProcess::spawn(program(), &["serve", "all"], &variables, directory.path());
+    let process = within("the start", process).await.unwrap();
+    let asked = client(&process.url, &process.key);
+    let workflow = asked.create(&doubling()).await;
+    asked.execute(&workflow, json!({"n": 4})).await;
+    eventually("the relay", || async {
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let text = client.get(format!("{}/metrics", process.url)).send().await.unwrap().text().await.unwrap();
+        let lags: Vec<_> =
+            text.lines().filter(|line| line.starts_with("everline_relay_lag_events{")).collect();
+        (lags.len() == 16 && lags.iter().all(|line| line.ends_with(" 0"))).then_some(())
+    })
+    .await;
+    drop(asked);
+    process.stop().await.unwrap();
 }
