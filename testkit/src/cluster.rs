@@ -247,6 +247,25 @@ impl Cluster {
         start(&self.program, &environment, &mut self.members[member]).await
     }
 
+    /// Ends everything at once and without warning, Postgres and NATS too.
+    pub async fn crash(&mut self) -> Result<()> {
+        let Self { members, postgres, nats, .. } = self;
+        let running: Vec<_> = members.iter_mut().filter_map(|member| member.process.take()).collect();
+        let kills = futures::future::try_join_all(running.into_iter().map(EverlineProcess::kill));
+        futures::try_join!(kills, postgres.stop_immediately(), nats.kill())?;
+        Ok(())
+    }
+
+    /// Starts everything at once after [`Cluster::crash`]: the processes wait for Postgres and NATS.
+    pub async fn start_after_crash(&mut self) -> Result<()> {
+        let environment = self.environment();
+        let Self { program, members, postgres, nats, .. } = self;
+        let starts = members.iter_mut().map(|member| start(program, &environment, member));
+        let starts = futures::future::try_join_all(starts);
+        futures::try_join!(starts, postgres.start_again(), nats.start_again())?;
+        Ok(())
+    }
+
     /// Fails if a process has ended that nobody has ended.
     pub async fn ensure_all_alive(&mut self) -> Result<()> {
         for member in &mut self.members {
