@@ -27,6 +27,10 @@ const ADMIN_EMAIL: &str = "admin@example.test";
 const ADMIN_PASSWORD: &str = "a password for tests only";
 /// How long the gateway has to accept the admin.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(30);
+/// Room for published events: JetStream sets it aside, and the machine may have little.
+const EVENTS_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// Lines of a log that are shown where a process does not start.
+const LAST_LINES: usize = 5;
 /// How long to look whether a process has ended.
 const A_MOMENT: Duration = Duration::from_millis(5);
 /// How long a connection of the test itself to the store may take to come.
@@ -113,6 +117,13 @@ impl Member {
     /// What its lives have logged, newest last.
     pub fn log(&self) -> PathBuf {
         self.folder.join("process.log")
+    }
+
+    /// The end of its log.
+    fn last_words(&self) -> String {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<_> = text.lines().rev().take(LAST_LINES).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -236,6 +247,25 @@ impl Cluster {
         start(&self.program, &environment, &mut self.members[member]).await
     }
 
+    /// Ends everything at once and without warning, Postgres and NATS too.
+    pub async fn crash(&mut self) -> Result<()> {
+        let Self { members, postgres, nats, .. } = self;
+        let running: Vec<_> = members.iter_mut().filter_map(|member| member.process.take()).collect();
+        let kills = futures::future::try_join_all(running.into_iter().map(EverlineProcess::kill));
+        futures::try_join!(kills, postgres.stop_immediately(), nats.kill())?;
+        Ok(())
+    }
+
+    /// Starts everything at once after [`Cluster::crash`]: the processes wait for Postgres and NATS.
+    pub async fn start_after_crash(&mut self) -> Result<()> {
+        let environment = self.environment();
+        let Self { program, members, postgres, nats, .. } = self;
+        let starts = members.iter_mut().map(|member| start(program, &environment, member));
+        let starts = futures::future::try_join_all(starts);
+        futures::try_join!(starts, postgres.start_again(), nats.start_again())?;
+        Ok(())
+    }
+
     /// Fails if a process has ended that nobody has ended.
     pub async fn ensure_all_alive(&mut self) -> Result<()> {
         for member in &mut self.members {
@@ -287,6 +317,7 @@ impl Cluster {
             ("EVERLINE_DATABASE_URL", self.database_url()),
             ("EVERLINE_NATS_URL", self.nats.url()),
             ("EVERLINE_EGRESS__ALLOW_PRIVATE", "true".to_owned()),
+            ("EVERLINE_NATS__EVENTS_MAX_BYTES", EVENTS_MAX_BYTES.to_string()),
             ("EVERLINE_BOOTSTRAP_ADMIN_EMAIL", ADMIN_EMAIL.to_owned()),
             ("EVERLINE_BOOTSTRAP_ADMIN_PASSWORD", ADMIN_PASSWORD.to_owned()),
         ];
@@ -336,8 +367,8 @@ async fn start(program: &Path, environment: &[(&'static str, String)], member: &
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let arguments = ["serve", member.role.name(), "--port", &port];
     let started = EverlineProcess::spawn(program, &arguments, &environment, &member.folder).await;
-    let process =
-        started.with_context(|| format!("{} does not start; see {}", member.name, member.log().display()))?;
+    let process = started
+        .with_context(|| format!("{} does not start; it said: {}", member.name, member.last_words()))?;
     member.process = Some(process);
     Ok(())
 }

@@ -20,6 +20,8 @@ enum Victim {
     Member(usize),
     Nats,
     Postgres,
+    /// All of them at once, as when the machine fails.
+    Everything,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,6 +30,7 @@ async fn whatever_is_killed_nothing_acknowledged_is_lost_and_nothing_happens_twi
     let executions = setting("EVERLINE_CLUSTER_EXECUTIONS", 64);
     let mut chance = Chance::from_setting("EVERLINE_CLUSTER_SEED");
     let nats = if chance.below(2) == 0 { NatsVersion::Old } else { NatsVersion::New };
+    println!("{kills} kills, {executions} executions, NATS {nats:?}");
     let options = ClusterOptions { durability: Durability::Fsync, nats, ..ClusterOptions::default() };
     let (mut cluster, client) = start(options).await;
     let target = HttpTarget::start().await.expect("a target");
@@ -39,7 +42,7 @@ async fn whatever_is_killed_nothing_acknowledged_is_lost_and_nothing_happens_twi
         load.allow(executions / kills);
         if victims.is_empty() {
             victims.extend((0..cluster.members().len()).map(Victim::Member));
-            victims.extend([Victim::Nats, Victim::Postgres]);
+            victims.extend([Victim::Nats, Victim::Postgres, Victim::Everything]);
             chance.shuffle(&mut victims);
         }
         let victim = victims.pop().expect("a victim");
@@ -71,6 +74,11 @@ async fn kill_and_start(cluster: &mut Cluster, victim: Victim, away: Duration) {
             cluster.postgres.stop_immediately().await.expect("a crash");
             tokio::time::sleep(away).await;
             cluster.postgres.start_again().await.expect("a recovery");
+        }
+        Victim::Everything => {
+            cluster.crash().await.expect("killed");
+            tokio::time::sleep(away).await;
+            cluster.start_after_crash().await.expect("a start after a crash");
         }
     }
 }
