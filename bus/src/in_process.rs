@@ -50,6 +50,14 @@ impl Commands for InProcessCommands {
     }
 }
 
+/// For those that hand commands on to whoever is in this process, as to any handler.
+#[async_trait]
+impl CommandHandler for InProcessCommands {
+    async fn handle(&self, command: CommandEnvelope) -> Result<CommandReply, CommandError> {
+        self.send(command).await
+    }
+}
+
 /// The commit feed as a broadcast channel.
 #[derive(Clone)]
 pub struct InProcessFeed {

@@ -127,10 +127,14 @@ pub(crate) async fn share(
         tasks: JoinSet::new(),
         draining: false,
     };
-    tokio::select! {
-        ended = manager.run(seen, shutdown) => ended?,
-        () = beats.run() => {}
-    }
+    let silence = CancellationToken::new();
+    let managing = async {
+        let ended = manager.run(seen, shutdown).await;
+        silence.cancel();
+        ended
+    };
+    let (ended, ()) = tokio::join!(managing, beats.run(silence.clone()));
+    ended?;
     // After the last beat: it would bring the node back.
     match tokio::time::timeout(RELEASE_LIMIT, ownership.leave(node)).await {
         Ok(Ok(())) => {}

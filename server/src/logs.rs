@@ -10,6 +10,9 @@ use crate::config::{ConfigError, LogFormat};
 /// The variable that sets the filter, for commands that do not read the configuration.
 pub const FILTER_VARIABLE: &str = "EVERLINE_LOG";
 
+/// The client of NATS is not heard unless the filter names it.
+const NOISY: &str = "async_nats=off";
+
 /// Starts logging. Later calls change nothing.
 ///
 /// # Errors
@@ -21,6 +24,11 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), ConfigError> {
             format!("`{filter}` is not a log filter ({error}); try `info,gateway=debug`"),
         )
     })?;
+    let filter = match NOISY.parse() {
+        // What the bus has to say of its connections it says itself; the client calls each of them an error.
+        Ok(quiet) if !filter.to_string().contains("async_nats") => filter.add_directive(quiet),
+        _ => filter,
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

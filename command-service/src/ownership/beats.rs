@@ -31,9 +31,10 @@ pub(super) struct Beats {
 }
 
 impl Beats {
-    /// Beats for ever; whoever runs it drops it.
-    pub(super) async fn run(mut self) {
-        loop {
+    /// Beats until it is stopped. A beat that is on its way is finished: one that arrived later would bring a node back
+    /// that has left.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
             let asked_at = Instant::now();
             self.beat.draining = self.draining.is_cancelled();
             // A beat that takes longer than the lease says nothing any more.
@@ -51,6 +52,7 @@ impl Beats {
             tokio::select! {
                 () = tokio::time::sleep_until(asked_at + self.every) => {}
                 () = self.draining.cancelled(), if !self.beat.draining => {}
+                () = stop.cancelled() => {}
             }
         }
     }

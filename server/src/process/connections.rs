@@ -3,11 +3,8 @@
 use async_trait::async_trait;
 use bus::in_process::{InProcessCommands, InProcessFeed, InProcessTasks};
 use bus::nats::NatsBus;
-use bus::{
-    BusError, CommandDoors, CommandError, CommandHandler, CommandReply, Commands, CommitFeed, EventPublisher,
-    TaskQueue,
-};
-use domain::command::CommandEnvelope;
+use bus::routed::RoutedCommands;
+use bus::{BusError, CommandDoors, CommandHandler, Commands, CommitFeed, EventPublisher, TaskQueue};
 use domain::ids::Partition;
 use std::sync::Arc;
 
@@ -74,7 +71,7 @@ impl Connections {
     pub(crate) fn over(nats: NatsBus) -> Self {
         let local = InProcessCommands::new();
         Self {
-            commands: Arc::new(LocalFirst { local: local.clone(), others: nats.commands() }),
+            commands: Arc::new(RoutedCommands::new(Arc::new(local.clone()), nats.commands())),
             local,
             doors: nats.doors(),
             feed: nats.feed(),
@@ -93,22 +90,6 @@ impl Connections {
     pub(crate) async fn close(&self) {
         if let Some(nats) = &self.nats {
             nats.close().await;
-        }
-    }
-}
-
-/// Asks the owner in this process first, without a network; another one if it is not the owner.
-struct LocalFirst {
-    local: InProcessCommands,
-    others: Arc<dyn Commands>,
-}
-
-#[async_trait]
-impl Commands for LocalFirst {
-    async fn send(&self, command: CommandEnvelope) -> Result<CommandReply, CommandError> {
-        match self.local.send(command.clone()).await {
-            Err(CommandError::NotOwner) => self.others.send(command).await,
-            answered => answered,
         }
     }
 }
