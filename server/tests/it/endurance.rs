@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 /// How long one request may take before it is sent again.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// An execution that takes longer has its history printed.
+const SLOW: Duration = Duration::from_secs(10);
 /// Nodes of [`workflow`] that are completed.
 pub(crate) const NODES: usize = 4;
 
@@ -145,6 +147,19 @@ impl Insistent {
     }
 }
 
+impl Insistent {
+    /// What happened in an execution and when, for people.
+    async fn history(&self, id: &str) -> String {
+        let (_, page) = self.get(&format!("/executions/{id}/events?limit=200")).await;
+        let line = |event: &Value| {
+            let (at, data) = (event["recorded_at"].as_str().unwrap_or(""), &event["data"]);
+            let kind = data["error"]["kind"].as_str().unwrap_or("");
+            format!("  {at} {} {} {} {kind}", event["type"], data["node_id"], data["attempt"])
+        };
+        page["items"].as_array().into_iter().flatten().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
 /// Three calls, tried again if the connection is cut, with a pause between them.
 pub(crate) fn workflow(target: &str) -> Value {
     let call = |id: &str| {
@@ -213,12 +228,16 @@ impl Load {
         for client in self.clients {
             acknowledged.extend(client.await.expect("a client that ends"));
         }
-        let mut longest = Duration::ZERO;
+        let mut longest = (Duration::ZERO, String::new());
         for (number, id) in &acknowledged {
-            longest = longest.max(self.client.completed(*number, id).await);
+            longest = longest.max((self.client.completed(*number, id).await, id.clone()));
             assert_eq!(self.client.start(&self.workflow, *number).await, *id, "the answer to the same key");
         }
-        println!("the longest of {} executions took {longest:?}", acknowledged.len());
+        let (duration, id) = longest;
+        println!("the longest of {} executions took {duration:?}", acknowledged.len());
+        if duration > SLOW {
+            println!("{}", self.client.history(&id).await);
+        }
         acknowledged
     }
 }
