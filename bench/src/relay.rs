@@ -1,15 +1,16 @@
 //! `relay`: how long an event takes from the log to a subscriber on NATS.
 //!
 //! Executions are started at a steady rate; each is some events. A durable pull consumer of `EVERLINE_EVENTS`, as any
-//! subscriber would have, notes for each event the time since `ce-time`, when its command was decided and not yet
-//! durable: the commit, the relay and up to a millisecond of rounding are in it, so it is never too small.
+//! subscriber would have, takes two times. *decided*, for each event: from `ce-time`, when its command was decided and not
+//! yet durable; the commit and a millisecond of rounding are in it. *answered*, for each execution's last event: from
+//! the moment in which its sender had the answer, after the commit; it is 0 for a subscriber that was faster.
 
 use anyhow::{Context, Result, bail};
 use async_nats::jetstream::{self, consumer};
 use clap::Args;
 use futures::StreamExt;
 use serde_json::json;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
@@ -26,8 +27,8 @@ use crate::services::Backend;
 const CLIENTS: u32 = 16;
 /// How long the subscriber waits for a further event before it counts what it has.
 const SILENCE: Duration = Duration::from_secs(5);
-/// What is started: one execution is seven events.
-const EVENTS_EACH: u32 = 7;
+/// What is started: one execution is five events, for start and end are none.
+const EVENTS_EACH: u32 = 5;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -51,18 +52,27 @@ pub(crate) async fn run(options: &Options, dir: &Path) -> Result<Report> {
     let messages = subscribe(&nats).await?;
     let (cpu, own_cpu, begun) = (server.cpu_seconds(), own_cpu_seconds(), Instant::now());
     let subscriber = tokio::spawn(receive(messages));
-    let (started, failed) = start_executions(options, &server, &workflow).await?;
+    let (answers, failed) = start_executions(options, &server, &workflow).await?;
+    let started = answers.len() as u64;
     let elapsed = begun.elapsed().as_secs_f64();
     let (cpu, own_cpu) = (server.cpu_seconds() - cpu, own_cpu_seconds() - own_cpu);
     let mut seen = subscriber.await??;
-    seen.latencies.sort();
-    let events = seen.latencies.count();
+    seen.decided.sort();
+    let events = seen.decided.count();
+    let mut answered = Latencies::default();
+    for (execution, at) in &seen.completed {
+        if let Some(answer) = answers.get(execution) {
+            answered.add(at.saturating_duration_since(*answer));
+        }
+    }
+    answered.sort();
     let missing = (started * u64::from(EVENTS_EACH)).saturating_sub(events as u64);
     let row = Row::default()
         .number("executions/s", started as f64 / elapsed, 0)
         .number("events/s", events as f64 / elapsed, 0)
         .number("events", events as f64, 0)
-        .latency(["p50 ms", "p99 ms", "max ms"], &seen.latencies)
+        .latency(["decided p50 ms", "decided p99 ms", "decided max ms"], &seen.decided)
+        .latency(["answered p50 ms", "answered p99 ms", "answered max ms"], &answered)
         .number("missing", missing as f64, 0)
         .number("repeated", seen.repeated as f64, 0)
         .number("server cpu", cpu / elapsed, 2)
@@ -71,7 +81,8 @@ pub(crate) async fn run(options: &Options, dir: &Path) -> Result<Report> {
         scenario: "relay",
         parameters: json!({"backend": options.server.backend.name(), "rate": options.rate, "seconds": options.seconds}),
         notes: vec![
-            "from ce-time, when the command was decided, to the subscriber; cpu without Postgres and NATS"
+            "decided: from ce-time, so the commit and up to 1 ms of rounding are in it; answered: from the sender's answer, after \
+             the commit; cpu without Postgres and NATS"
                 .to_owned(),
         ],
         rows: vec![row],
@@ -112,7 +123,9 @@ async fn subscribe(url: &str) -> Result<consumer::pull::Stream> {
 /// What the subscriber saw.
 #[derive(Default)]
 struct Seen {
-    latencies: Latencies,
+    decided: Latencies,
+    /// By execution: when its last event came.
+    completed: HashMap<String, Instant>,
     repeated: u64,
 }
 
@@ -132,14 +145,20 @@ async fn receive(mut messages: consumer::pull::Stream) -> Result<Seen> {
             seen.repeated += 1;
             continue;
         }
+        if header("ce-type")? == "execution.completed" {
+            seen.completed.insert(header("ce-subject")?, Instant::now());
+        }
         let decided: Timestamp = serde_json::from_value(header("ce-time")?.into())?;
-        seen.latencies.add(Duration::from_millis((now - decided.unix_ms()).max(0) as u64));
+        seen.decided.add(Duration::from_millis((now - decided.unix_ms()).max(0) as u64));
     }
     Ok(seen)
 }
 
-/// Starts executions at the rate. How many, and how many were refused.
-async fn start_executions(options: &Options, server: &Server, workflow: &str) -> Result<(u64, u64)> {
+/// By execution: when its start was answered.
+type Answers = HashMap<String, Instant>;
+
+/// Starts executions at the rate. When each was answered, and how many were refused.
+async fn start_executions(options: &Options, server: &Server, workflow: &str) -> Result<(Answers, u64)> {
     let each_second = f64::from(options.rate) / f64::from(EVENTS_EACH) / f64::from(CLIENTS);
     let count = (each_second * f64::from(options.seconds)) as u64;
     let mut clients = JoinSet::new();
@@ -150,18 +169,28 @@ async fn start_executions(options: &Options, server: &Server, workflow: &str) ->
             let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / each_second));
             // What was late is made good, so that the rate holds.
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            let mut failed = 0;
+            let (mut answers, mut failed) = (Answers::new(), 0);
             for number in 0..count {
                 ticks.tick().await;
                 let body = format!(r#"{{"input":{{"order":{number}}}}}"#);
-                failed += u64::from(client.post(&path, body.as_bytes()).await?.status != 202);
+                let answer = client.post(&path, body.as_bytes()).await?;
+                let at = Instant::now();
+                match answer.status {
+                    202 => {
+                        let id = answer.json()?["execution_id"].as_str().map(str::to_owned);
+                        answers.insert(id.context("an answer names no execution")?, at);
+                    }
+                    _ => failed += 1,
+                }
             }
-            anyhow::Ok(failed)
+            anyhow::Ok((answers, failed))
         });
     }
-    let mut failed = 0;
+    let (mut answers, mut failed) = (Answers::new(), 0);
     while let Some(client) = clients.join_next().await {
-        failed += client??;
+        let (answered, refused) = client??;
+        answers.extend(answered);
+        failed += refused;
     }
-    Ok((count * u64::from(CLIENTS) - failed, failed))
+    Ok((answers, failed))
 }

@@ -21,7 +21,7 @@ use crate::{ReadModelError, rows::ParkedStream};
 /// The projection that keeps workflows and executions.
 pub const MAIN_PROJECTION: &str = "main";
 /// How often the checkpoints are read for waiters, in case another process writes them.
-const POLL_INTERVAL: Duration = Duration::from_millis(25);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Parked streams that are shown at most.
 const MAX_PARKED: i64 = 1_000;
 
