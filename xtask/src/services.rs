@@ -31,10 +31,10 @@ pub(crate) fn ready() -> Result<Vec<(&'static str, PathBuf)>> {
     let nats_new = nats_new(&cache)?;
     let python = nats_py(&cache)?;
     Ok(vec![
-        ("EVERLINE_TEST_POSTGRES_BIN", postgres),
-        ("EVERLINE_TEST_NATS_OLD", nats_old),
-        ("EVERLINE_TEST_NATS_NEW", nats_new),
-        ("EVERLINE_TEST_PYTHON_PATH", python),
+        ("TEST_SERVICES_POSTGRES_BIN", postgres),
+        ("TEST_SERVICES_NATS_OLD", nats_old),
+        ("TEST_SERVICES_NATS_NEW", nats_new),
+        ("TEST_SERVICES_PYTHON_PATH", python),
     ])
 }
 

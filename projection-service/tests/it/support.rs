@@ -121,6 +121,15 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Sees that so many events were projected. The count comes a moment after the rows.
+    pub(crate) async fn projected(&self, events: u64) {
+        let begun = std::time::Instant::now();
+        while self.handle.events() < events && begun.elapsed() < LONG {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(self.handle.events(), events);
+    }
+
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.end().await.unwrap();

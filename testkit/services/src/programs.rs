@@ -4,11 +4,11 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
 /// Says where Postgres's server programs are, as `cargo xtask test` found or installed them.
-const POSTGRES_BIN: &str = "EVERLINE_TEST_POSTGRES_BIN";
+const POSTGRES_BIN: &str = "TEST_SERVICES_POSTGRES_BIN";
 /// Says which nats-server is the oldest supported, 2.9.
-const NATS_OLD: &str = "EVERLINE_TEST_NATS_OLD";
+const NATS_OLD: &str = "TEST_SERVICES_NATS_OLD";
 /// Says which nats-server is new, 2.14 or later.
-const NATS_NEW: &str = "EVERLINE_TEST_NATS_NEW";
+const NATS_NEW: &str = "TEST_SERVICES_NATS_NEW";
 /// Where Debian keeps Postgres, a folder a version.
 const DEBIAN_POSTGRES: &str = "/usr/lib/postgresql";
 

@@ -65,7 +65,7 @@ async fn until_lines(file: &Path, enough: usize) {
 
 /// Where nats-py is, as `cargo xtask test` has fetched it.
 fn python_path() -> PathBuf {
-    if let Some(path) = std::env::var_os("EVERLINE_TEST_PYTHON_PATH") {
+    if let Some(path) = std::env::var_os("TEST_SERVICES_PYTHON_PATH") {
         return path.into();
     }
     PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cache/everline-test/python-2.16.0")
