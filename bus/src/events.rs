@@ -9,12 +9,21 @@ use domain::ids::{Partition, Position};
 
 use crate::error::BusError;
 
+/// Whether a stream still has what it was known to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuity {
+    /// As far as this process knows.
+    Kept,
+    /// It was made anew or has lost its end since this process last published: it may lack anything.
+    Broken,
+}
+
 /// Publishes events where others subscribe. At least once; in order within a partition while nothing fails.
 #[async_trait]
 pub trait EventPublisher: Send + Sync {
     /// Makes ready to publish after a start or a failure: connects anew, creates the stream if it is not there, checks
     /// its configuration. What was sent before and is not acknowledged is stored before this returns, or never.
-    async fn reset(&self) -> Result<(), BusError>;
+    async fn reset(&self) -> Result<Continuity, BusError>;
 
     /// Where the last event of a partition that the stream holds is; `None` if it holds none.
     async fn last_published(&self, partition: Partition) -> Result<Option<Position>, BusError>;

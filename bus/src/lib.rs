@@ -25,6 +25,6 @@ pub mod tasks;
 
 pub use commands::{CommandDoors, CommandError, CommandHandler, CommandReply, Commands};
 pub use error::BusError;
-pub use events::EventPublisher;
+pub use events::{Continuity, EventPublisher};
 pub use feed::{CommitFeed, CommittedBatch, FeedMessage, FeedSubscription};
 pub use tasks::{Beat, Task, TaskQueue, TaskRef, Waiting};

@@ -80,6 +80,11 @@ pub trait TaskQueue: Send + Sync {
     /// The next sign of life, for owners. `None` when the bus is shut down. Cancel-safe.
     async fn next_beat(&self) -> Option<Beat>;
 
+    /// Whether signs of life can reach this process now. While they cannot, silence says nothing about workers.
+    fn hears(&self) -> bool {
+        true
+    }
+
     /// Takes the task out of the queue if it waits there, and asks whoever holds it to stop. May be lost on its way to
     /// another process. Final: the same attempt is not published again, and a publish on its way may be dropped.
     fn cancel(&self, task: TaskRef);

@@ -28,7 +28,7 @@ use super::streams::{ensure_stream, events_stream};
 use super::subjects::{self, EVENTS_STREAM};
 use super::wire::visible;
 use crate::error::BusError;
-use crate::events::EventPublisher;
+use crate::events::{Continuity, EventPublisher};
 
 /// Events that are not acknowledged yet, of one call.
 const WINDOW: usize = 512;
@@ -78,7 +78,7 @@ impl NatsEvents {
 
 #[async_trait]
 impl EventPublisher for NatsEvents {
-    async fn reset(&self) -> Result<(), BusError> {
+    async fn reset(&self) -> Result<Continuity, BusError> {
         let mut session = self.session.write().await;
         if let Some(old) = session.take() {
             old.broken.store(true, Ordering::Release);
@@ -91,7 +91,7 @@ impl EventPublisher for NatsEvents {
         let requests = Requests::start(link, &lifetime).await?;
         ensure_stream(&requests, &events_stream(&self.options, compressed)).await?;
         *session = Some(Arc::new(Session { requests, lifetime, broken: AtomicBool::new(false) }));
-        Ok(())
+        Ok(Continuity::Kept)
     }
 
     async fn last_published(&self, partition: Partition) -> Result<Option<Position>, BusError> {

@@ -99,13 +99,13 @@ impl FakeStream {
 
 #[async_trait]
 impl EventPublisher for FakeStream {
-    async fn reset(&self) -> Result<(), BusError> {
+    async fn reset(&self) -> Result<bus::Continuity, BusError> {
         let mut state = self.state();
         if state.away {
             return Err(failed());
         }
         state.needs_reset = false;
-        Ok(())
+        Ok(bus::Continuity::Kept)
     }
 
     async fn last_published(&self, partition: Partition) -> Result<Option<Position>, BusError> {
