@@ -470,3 +470,19 @@ async fn more_streams_may_be_ahead_of_the_log_than_are_cached() {
         sent.await.expect("no panic").expect("accepted");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_found_empty_before_a_late_commit_is_folded_anew_after_it() {
+    let rig = Rig::start(CommandServiceConfig::default()).await;
+    let workflow = rig.workflow(chain("a", json!([request("a")]))).await;
+    rig.log.durable_later.store(true, Ordering::SeqCst);
+    rig.log.append_fails_in.store(0, Ordering::SeqCst);
+    let execution = fresh();
+    let first = rig.send(execution, start(workflow, json!("x"))).await;
+    assert!(matches!(first, Err(CommandError::Unknown(_))), "{first:?}");
+    let early = rig.send(execution, Command::Execution(ExecutionCommand::Cancel { reason: None })).await;
+    assert!(matches!(early, Err(CommandError::Rejected(_))), "{early:?}");
+    let task = rig.task().await;
+    rig.complete(&task, json!(1)).await.expect("accepted");
+    rig.ends_with(execution, "execution.completed").await;
+}
