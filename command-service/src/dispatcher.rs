@@ -133,7 +133,7 @@ impl Dispatcher {
         drop(tasks);
         // One that was handed out twice may still wait in the queue, though its result is here.
         let cancel = match lease {
-            Some(lease) => stop == Stop::Yes || lease.redelivered,
+            Some(lease) => stop == Stop::Yes || lease.copies,
             None => stop == Stop::Yes && (found || recovering),
         };
         if cancel {
@@ -305,7 +305,7 @@ impl Dispatcher {
                 lease.beat_at = Some(Instant::now());
                 lost.push(lease.task.clone());
             } else if silent_ms >= self.config.redeliver_after_ms && !lease.redelivered {
-                lease.redelivered = true;
+                (lease.redelivered, lease.copies) = (true, true);
                 again.push(lease.task.clone());
             }
         }
