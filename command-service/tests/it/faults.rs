@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use bus::in_process::{InProcessFeed, InProcessTasks};
-use bus::tasks::{Task, TaskQueue};
+use bus::tasks::{Beat, Task, TaskQueue};
 use bus::{CommandError, CommandHandler, CommandReply};
 use domain::blob::{Blob, BlobRef, claim_check};
 use domain::command::{Command, CommandEnvelope};
@@ -485,4 +485,24 @@ async fn a_stream_that_was_found_empty_before_a_late_commit_is_folded_anew_after
     let task = rig.task().await;
     rig.complete(&task, json!(1)).await.expect("accepted");
     rig.ends_with(execution, "execution.completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_was_committed_unheard_is_not_handed_out_again_after_its_repetition() {
+    let config = CommandServiceConfig { redeliver_after_ms: 1_000, ..CommandServiceConfig::default() };
+    let rig = Rig::start(config).await;
+    let workflow = rig.workflow(chain("a", json!([request("a")]))).await;
+    let execution = fresh();
+    rig.send(execution, start(workflow, json!("x"))).await.expect("accepted");
+    let task = rig.task().await;
+    rig.tasks.beat(Beat { task: task.task.clone(), worker: "w".into() });
+    rig.log.durable_but_failed.store(true, Ordering::SeqCst);
+    rig.log.append_fails_in.store(0, Ordering::SeqCst);
+    let done = ExecutionCommand::CompleteNode { node: task.task.node.clone(), result: Ok(json!(1)) };
+    let (id, done) = (fresh(), Command::Execution(done));
+    let first = rig.send_as(id, execution, done.clone()).await;
+    assert!(matches!(first, Err(CommandError::Unknown(_))), "{first:?}");
+    assert!(rig.send_as(id, execution, done).await.expect("the first answer").repeated);
+    let again = tokio::time::timeout(Duration::from_secs(3), rig.tasks.pull(&[NodeType::HttpRequest])).await;
+    assert!(again.is_err(), "a task was handed out again though its result is here");
 }
