@@ -160,9 +160,11 @@ impl Owned {
         });
     }
 
-    /// Whether nobody else can have changed streams of a partition since it was taken over.
+    /// Whether nobody else can have changed streams of a partition since it was taken over. One that takes no commands
+    /// is being given up, or was fenced: another may own it already.
     pub(crate) fn trusts(&self, partition: Partition) -> bool {
-        self.leased() && self.epoch(partition).is_some()
+        let is_kept = |seat: &Seat| seat.inbox.is_some() && seat.tenure.is_some();
+        self.leased() && self.seats().get(usize::from(partition.0)).is_some_and(is_kept)
     }
 
     /// Whether the lease has not run out.
