@@ -193,7 +193,8 @@ impl Timers {
                 Some(last) if page.len() >= PAGE => cursor = WakeupCursor::after_row(last),
                 _ => {
                     // Unless there is more to read by now than there was.
-                    if let Some(loaded) = held.loaded.get_mut(&partition.0).filter(|loaded| **loaded == from) {
+                    if let Some(loaded) = held.loaded.get_mut(&partition.0).filter(|loaded| **loaded == from)
+                    {
                         loaded.until = until;
                     }
                     break;

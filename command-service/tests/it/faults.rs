@@ -398,7 +398,7 @@ async fn an_unreadable_stream_does_not_keep_its_neighbours_from_being_picked_up(
     let log = FaultyLog {
         inner: Arc::new(inner),
         wakeups_fail: AtomicBool::new(false),
-            wakeups_gate: RwLock::new(()),
+        wakeups_gate: RwLock::new(()),
         gate: RwLock::new(()),
         append_fails_in: AtomicI64::new(i64::MAX),
         durable_but_failed: AtomicBool::new(false),
