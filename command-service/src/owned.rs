@@ -223,3 +223,21 @@ impl Owned {
         self.seats.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_trusted_only_while_it_takes_commands_under_a_lease() {
+        let (owned, partition) = (Owned::new(16, Lease::Lapsed), Partition(3));
+        let (door, _commands) = mpsc::channel(1);
+        owned.hold(PartitionHead { partition, epoch: 1, offset: 0 });
+        owned.open(partition, door);
+        assert!(!owned.trusts(partition));
+        owned.renewed(Instant::now() + std::time::Duration::from_secs(60));
+        assert!(owned.trusts(partition));
+        owned.close(partition);
+        assert!(!owned.trusts(partition));
+    }
+}
