@@ -80,6 +80,16 @@ struct Lane {
     head: PartitionHead,
 }
 
+impl Lane {
+    /// The log has what we have not heard of: what the partition has folded and decided may lack it. Said before the
+    /// others catch up, so that nobody is sent to a partition that does not know its own stream.
+    fn grew_unheard(&mut self) {
+        self.generation += 1;
+        // A task that is gone does not need to know.
+        let _ = self.notices.send(Notice::Grew { generation: self.generation });
+    }
+}
+
 /// Commands to be decided again, by partition number.
 type Again = BTreeMap<u16, Vec<Submitted>>;
 
@@ -296,6 +306,7 @@ impl Committer {
                 continue;
             }
             lane.head.offset = head.offset;
+            lane.grew_unheard();
             let known = lane.head;
             self.aftermath.catch_up(&self.log, &known).await;
         }
@@ -333,6 +344,10 @@ impl Committer {
             answer(submitted, Ok(reply));
         }
         for head in unheard {
+            // After the word of this batch: what was decided on an older generation is in it.
+            if let Some(lane) = self.lanes.get_mut(&head.partition.0) {
+                lane.grew_unheard();
+            }
             self.aftermath.catch_up(&self.log, &head).await;
         }
     }

@@ -5,7 +5,7 @@
 //! workers may hold some of them: those are not handed out before the workers have had time to be heard.
 //!
 //! The queue may lose tasks. One that was published, that no worker has given a sign of life for, and that the queue
-//! does not know for some seconds is published again. No lock is held across a call of the queue.
+//! does not know for some seconds is published again. Silence counts only while the queue can be heard. No lock is held across a call of the queue.
 
 mod tasks;
 
@@ -133,7 +133,7 @@ impl Dispatcher {
         drop(tasks);
         // One that was handed out twice may still wait in the queue, though its result is here.
         let cancel = match lease {
-            Some(lease) => stop == Stop::Yes || lease.redelivered,
+            Some(lease) => stop == Stop::Yes || lease.copies,
             None => stop == Stop::Yes && (found || recovering),
         };
         if cancel {
@@ -174,6 +174,7 @@ impl Dispatcher {
         let mut asking = FuturesUnordered::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut deaf_until = None;
         loop {
             tokio::select! {
                 biased;
@@ -186,8 +187,13 @@ impl Dispatcher {
                 Some(()) = losing.next(), if !losing.is_empty() => {}
                 Some(()) = asking.next(), if !asking.is_empty() => {}
                 due = look.tick() => {
-                    if due.elapsed() > LATE {
-                        // This process stood still, so it has heard nobody: that says nothing about the workers.
+                    if !self.queue.hears() {
+                        // Workers have as long as ever to be heard when they can be again.
+                        deaf_until = Some(Instant::now() + self.config.redeliver_after());
+                    }
+                    if due.elapsed() > LATE || deaf_until.is_some_and(|until| Instant::now() < until) {
+                        // This process stood still or was cut off, so it has heard nobody: that says nothing about
+                        // the workers.
                         self.hear_all();
                         continue;
                     }
@@ -305,7 +311,7 @@ impl Dispatcher {
                 lease.beat_at = Some(Instant::now());
                 lost.push(lease.task.clone());
             } else if silent_ms >= self.config.redeliver_after_ms && !lease.redelivered {
-                lease.redelivered = true;
+                (lease.redelivered, lease.copies) = (true, true);
                 again.push(lease.task.clone());
             }
         }

@@ -28,9 +28,14 @@ impl CommandHandler for Handler {
         self.owned.submit(Submitted { envelope, reply, refusals: 0 })?;
         // Dropped without an answer: the partition was lost.
         let result = answer.await.unwrap_or(Err(CommandError::NotOwner));
-        if let Some(task) = attempt
-            && matches!(&result, Err(CommandError::Rejected(rejection)) if rejection.code == "stale_attempt")
-        {
+        let is_over = match &result {
+            // Perhaps nobody has acted on it: its commit may not have been heard of.
+            Ok(reply) => reply.repeated,
+            Err(error) => {
+                matches!(error, CommandError::Rejected(rejection) if rejection.code == "stale_attempt")
+            }
+        };
+        if let Some(task) = attempt.filter(|_| is_over) {
             // A result for an attempt that is over: whatever made it so, its place in the window is free.
             self.dispatcher.resolved(&task, Stop::No);
             self.dispatcher.release().await;

@@ -160,9 +160,11 @@ impl Owned {
         });
     }
 
-    /// Whether nobody else can have changed streams of a partition since it was taken over.
+    /// Whether nobody else can have changed streams of a partition since it was taken over. One that takes no commands
+    /// is being given up, or was fenced: another may own it already.
     pub(crate) fn trusts(&self, partition: Partition) -> bool {
-        self.leased() && self.epoch(partition).is_some()
+        let is_kept = |seat: &Seat| seat.inbox.is_some() && seat.tenure.is_some();
+        self.leased() && self.seats().get(usize::from(partition.0)).is_some_and(is_kept)
     }
 
     /// Whether the lease has not run out.
@@ -219,5 +221,23 @@ impl Owned {
 
     fn seats_mut(&self) -> RwLockWriteGuard<'_, Vec<Seat>> {
         self.seats.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_trusted_only_while_it_takes_commands_under_a_lease() {
+        let (owned, partition) = (Owned::new(16, Lease::Lapsed), Partition(3));
+        let (door, _commands) = mpsc::channel(1);
+        owned.hold(PartitionHead { partition, epoch: 1, offset: 0 });
+        owned.open(partition, door);
+        assert!(!owned.trusts(partition));
+        owned.renewed(Instant::now() + std::time::Duration::from_secs(60));
+        assert!(owned.trusts(partition));
+        owned.close(partition);
+        assert!(!owned.trusts(partition));
     }
 }

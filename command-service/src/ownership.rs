@@ -9,7 +9,7 @@
 //! Every beat brings back who lives and who owns what, by the database's clock. A partition that `assignment` gives to
 //! this node is taken over if nobody alive holds it, or if its holder has not given it up for ten seconds; one that it
 //! gives to another is given up. A partition on which this process was fenced is dropped at once, and is looked at
-//! again with what the next beat says. Nothing here blocks: what takes time runs as futures, one per partition.
+//! again with what the next beat says. While no beat is heard for a whole lease, the doors are closed. Nothing here blocks: what takes time runs as futures, one per partition.
 //! Invariant: none of this is the safety. Any number of processes may believe what they like; the store's epochs
 //! decide.
 
@@ -68,12 +68,14 @@ enum Door {
     Shut,
     Opening,
     Open,
+    Closing,
 }
 
 /// Something that took time has come to its end.
 enum Done {
     Taken(Partition, Result<Takeover, StoreError>),
     Opened { partition: Partition, epoch: u64, open: bool },
+    Closed { partition: Partition, epoch: u64 },
     Gone(Partition),
     Released,
 }
@@ -90,6 +92,8 @@ pub(crate) struct Manager {
     overdue: HashMap<Partition, (u64, Instant)>,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     tasks: JoinSet<()>,
+    /// When the lease runs out that the open doors rest on.
+    lapses_at: Option<Instant>,
     draining: bool,
 }
 
@@ -125,6 +129,7 @@ pub(crate) async fn share(
         overdue: HashMap::new(),
         work: FuturesUnordered::new(),
         tasks: JoinSet::new(),
+        lapses_at: None,
         draining: false,
     };
     let silence = CancellationToken::new();
@@ -170,6 +175,8 @@ impl Manager {
                 Some(ended) = self.tasks.join_next() => {
                     ended.map_err(|error| CommandServiceError::Task(error.to_string()))?;
                 }
+                () = tokio::time::sleep_until(self.lapses_at.unwrap_or_else(Instant::now)),
+                    if self.lapses_at.is_some() && !self.draining => self.lapsed(),
                 () = shutdown.cancelled(), if !self.draining => {
                     self.draining = true;
                     for number in 0..self.places.len() {
@@ -208,7 +215,21 @@ impl Manager {
             }
         }
         // Only now: what another has taken is not held any more.
-        self.household.owned.renewed(seen.asked_at + self.household.config.lease());
+        let until = seen.asked_at + self.household.config.lease();
+        self.household.owned.renewed(until);
+        self.lapses_at = Some(until);
+    }
+
+    /// The database has not been heard for as long as others wait for us. Should only this process be cut off, its
+    /// commands are for those who take over; the doors open again with the next beat that finds the partitions ours.
+    fn lapsed(&mut self) {
+        self.lapses_at = None;
+        tracing::warn!(
+            "the lease has run out without a sign from the database; no commands are taken over the bus until it is back"
+        );
+        for number in 0..self.places.len() {
+            self.close_door(Partition(number as u16));
+        }
     }
 
     /// A partition that this process has nothing of.
@@ -272,6 +293,17 @@ impl Manager {
                     && held.tenancy.epoch == epoch
                 {
                     held.door = if open { Door::Open } else { Door::Shut };
+                    if !self.household.owned.leased() {
+                        // It has lapsed meanwhile.
+                        self.close_door(partition);
+                    }
+                }
+            }
+            Done::Closed { partition, epoch } => {
+                if let Place::Held(held) = &mut self.places[usize::from(partition.0)]
+                    && held.tenancy.epoch == epoch
+                {
+                    held.door = Door::Shut;
                 }
             }
             Done::Gone(partition) => self.places[usize::from(partition.0)] = Place::Free(Instant::now()),
@@ -286,6 +318,21 @@ impl Manager {
         let doors = self.doors.clone();
         self.work.push(Box::pin(async move {
             Done::Opened { partition, epoch, open: doors.open(partition, epoch).await }
+        }));
+    }
+
+    /// Closes an open door of a partition that is kept: what comes in by other ways is still decided.
+    fn close_door(&mut self, partition: Partition) {
+        let Some(Place::Held(held)) = self.places.get_mut(usize::from(partition.0)) else { return };
+        if held.door != Door::Open {
+            return;
+        }
+        held.door = Door::Closing;
+        let epoch = held.tenancy.epoch;
+        let doors = self.doors.clone();
+        self.work.push(Box::pin(async move {
+            doors.close(partition).await;
+            Done::Closed { partition, epoch }
         }));
     }
 

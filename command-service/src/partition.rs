@@ -2,7 +2,8 @@
 //!
 //! Decisions run ahead of the disk: the next command is decided on events that are still being flushed. If the
 //! store refuses one of them, the committer raises the partition's *generation*, sends everything decided on the
-//! old one back in its order, and the partition forgets what it had folded ahead.
+//! old one back in its order, and the partition forgets what it had folded ahead. If the log has grown unheard, the
+//! partition forgets everything it had folded.
 
 use bytes::Bytes;
 use lru::LruCache;
@@ -207,6 +208,14 @@ impl PartitionTask {
                     all.extend(self.memory.reset(generation));
                 }
                 for submitted in all {
+                    self.decide(submitted).await;
+                }
+            }
+            Notice::Grew { generation } => {
+                let waiting = self.memory.reset(generation);
+                // Any of them may have grown, also one that was folded as empty.
+                self.memory.streams.clear();
+                for submitted in waiting {
                     self.decide(submitted).await;
                 }
             }

@@ -77,6 +77,11 @@ pub(crate) enum Notice {
         /// In the order in which they were first decided.
         commands: Vec<Submitted>,
     },
+    /// The log has more than this process has heard of: whatever was folded may be old.
+    Grew {
+        /// The generation from now on.
+        generation: u64,
+    },
 }
 
 /// The answer to a command id that was used before.

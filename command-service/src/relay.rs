@@ -168,10 +168,10 @@ impl Relay {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.take_in();
-            let worked = match self.publisher {
-                Publisher::Failed(retry_at) if retry_at > Instant::now() => Ok(false),
-                Publisher::Failed(_) => self.reset().await,
-                Publisher::Works => self.step().await,
+            let worked = tokio::select! {
+                worked = self.work() => worked,
+                // What was being published and is not known to be stored is published again by whoever is next.
+                () = stop.cancelled() => break,
             };
             let published = worked.unwrap_or_else(|error| {
                 self.failed(&error);
@@ -183,6 +183,15 @@ impl Relay {
             }
         }
         self.move_all().await;
+    }
+
+    /// One step, or a new beginning if its time has come.
+    async fn work(&mut self) -> Result<bool, BusError> {
+        match self.publisher {
+            Publisher::Failed(retry_at) if retry_at > Instant::now() => Ok(false),
+            Publisher::Failed(_) => self.reset().await,
+            Publisher::Works => self.step().await,
+        }
     }
 
     /// Compares what must be compared and publishes one batch. False if there was nothing to publish.
@@ -214,9 +223,10 @@ impl Relay {
     /// Makes ready after a start or a failure. True: there may be something to publish.
     async fn reset(&mut self) -> Result<bool, BusError> {
         let reset = tokio::time::timeout(PUBLISHER_LIMIT, self.events.reset()).await;
-        reset.unwrap_or_else(|late| Err(BusError::of("reset the stream of events in time")(late)))?;
+        let continuity =
+            reset.unwrap_or_else(|late| Err(BusError::of("reset the stream of events in time")(late)))?;
         self.publisher = Publisher::Works;
-        self.lanes.values_mut().for_each(Lane::doubt);
+        self.lanes.values_mut().for_each(|lane| lane.doubt(continuity));
         Ok(true)
     }
 

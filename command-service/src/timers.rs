@@ -72,6 +72,8 @@ struct Loaded {
     epoch: u64,
     /// Rows due up to here have been read from the store.
     until: Timestamp,
+    /// How often everything had to be read once more: a reading that began before does not count.
+    again: u64,
 }
 
 /// Ordered by due time first.
@@ -116,7 +118,7 @@ impl Timers {
 
     /// A partition is owned from now on.
     pub(crate) fn adopt(&self, partition: Partition, epoch: u64) {
-        self.held().loaded.insert(partition.0, Loaded { epoch, until: NEVER });
+        self.held().loaded.insert(partition.0, Loaded { epoch, until: NEVER, again: 0 });
     }
 
     /// A partition is not owned any more: whoever owns it fires its wakeups.
@@ -190,7 +192,11 @@ impl Timers {
             match page.last() {
                 Some(last) if page.len() >= PAGE => cursor = WakeupCursor::after_row(last),
                 _ => {
-                    held.loaded.insert(partition.0, Loaded { until, ..from });
+                    // Unless there is more to read by now than there was.
+                    if let Some(loaded) = held.loaded.get_mut(&partition.0).filter(|loaded| **loaded == from)
+                    {
+                        loaded.until = until;
+                    }
                     break;
                 }
             }
@@ -203,6 +209,7 @@ impl Timers {
     pub(crate) fn load_again(&self, partition: Partition) {
         if let Some(loaded) = self.held().loaded.get_mut(&partition.0) {
             loaded.until = NEVER;
+            loaded.again += 1;
         }
     }
 

@@ -57,6 +57,8 @@ pub(super) struct Lease {
     pub(super) beat_at: Option<Instant>,
     /// Whether it was handed out again since then.
     pub(super) redelivered: bool,
+    /// Whether it was ever handed out more than once: then one may wait in the queue though a worker holds another.
+    pub(super) copies: bool,
     /// Without a sign of life: when to ask the queue for it.
     pub(super) ask_at: Instant,
     /// Since when the queue does not know it.
@@ -66,7 +68,7 @@ pub(super) struct Lease {
 impl Lease {
     /// For a task that is being published.
     pub(super) fn published(task: Task, redelivered: bool, ask_at: Instant) -> Self {
-        Self { task, beat_at: None, redelivered, ask_at, missing_since: None }
+        Self { task, beat_at: None, redelivered, copies: redelivered, ask_at, missing_since: None }
     }
 
     /// A worker holds it.

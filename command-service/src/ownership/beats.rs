@@ -12,6 +12,10 @@ use event_store::ownership::{Membership, NodeBeat};
 use crate::error::report;
 use crate::owned::Owned;
 
+/// How long a beat that is on its way may take when there is no use for what it brings: a late one brings a node back
+/// that is draining and has nothing, until its lease runs out.
+const LAST_LIMIT: Duration = Duration::from_secs(2);
+
 /// What a beat brought back.
 #[derive(Debug)]
 pub(super) struct Seen {
@@ -38,7 +42,11 @@ impl Beats {
             let asked_at = Instant::now();
             self.beat.draining = self.draining.is_cancelled();
             // A beat that takes longer than the lease says nothing any more.
-            let beat = tokio::time::timeout(self.beat.lease, self.ownership.beat(&self.beat)).await;
+            let beat = tokio::time::timeout(self.beat.lease, self.ownership.beat(&self.beat));
+            let beat = tokio::select! {
+                beat = beat => beat,
+                () = stopped_for(&stop, LAST_LIMIT) => return,
+            };
             self.owned.note_beat(matches!(beat, Ok(Ok(_))));
             match beat {
                 Ok(Ok(membership)) => {
@@ -56,4 +64,10 @@ impl Beats {
             }
         }
     }
+}
+
+/// Until a time after the stop.
+async fn stopped_for(stop: &CancellationToken, time: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(time).await;
 }

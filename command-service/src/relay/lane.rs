@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+use bus::Continuity;
 use domain::event::RecordedEvent;
 use domain::ids::Partition;
 use event_store::LogReader;
@@ -45,6 +46,8 @@ pub(super) struct Lane {
     pub(super) compare_at: Instant,
     /// Whether it agreed with the stream when they were last compared; until then nothing is published.
     pub(super) compared: bool,
+    /// Whether the stream may lack anything before its end, too.
+    pub(super) broken: bool,
     /// Whether it was said that the log is shorter than the stream.
     pub(super) said_shorter: bool,
     not_before: Instant,
@@ -64,13 +67,15 @@ impl Lane {
             moving: false,
             compare_at: now,
             compared: false,
+            broken: false,
             said_shorter: false,
             not_before: now,
         }
     }
 
     /// The stream may not have what it had.
-    pub(super) fn doubt(&mut self) {
+    pub(super) fn doubt(&mut self, continuity: Continuity) {
+        self.broken |= continuity == Continuity::Broken;
         if self.compared {
             self.compared = false;
             self.compare_at = Instant::now();

@@ -1,7 +1,14 @@
 //! Comparing a lane with the end of the stream, which may have lost a tail, or everything.
 //!
 //! The stream is believed where it has less than this process knows to be published, never where it has more: its last
-//! event says nothing of those before it, and may be of a log that was restored since.
+//! event says nothing of those before it, and may be of a log that was restored since. A stream that was made anew or
+//! has lost its end since this process last published (`Continuity::Broken`) is not believed at all: every lane goes
+//! back over the time for which the stream keeps events, as where the stream holds nothing of a partition.
+//!
+//! Known limit: a quiet partition whose events the stream has dropped for want of room looks like one that was wiped,
+//! and what it may keep of it is published again. Subscribers drop that by the events' ids; whoever gives the stream
+//! room for `max_age` does not see it. Going back no further than the checkpoint would not tell the two apart, for a
+//! stream may also be purged without this process hearing of it.
 
 use futures::future::join_all;
 use std::sync::Arc;
@@ -54,8 +61,9 @@ impl Relay {
         };
         for (partition, end) in due.into_iter().zip(ends) {
             let end = end?;
-            let Some(mut lane) = self.lanes.remove(&partition.0) else { continue };
-            match truth.compare(&mut lane, end).await {
+            // In its place, so that it is still there should the relay be stopped meanwhile.
+            let Some(lane) = self.lanes.get_mut(&partition.0) else { continue };
+            match truth.compare(lane, end).await {
                 Ok(()) => {
                     lane.compared = true;
                     lane.compare_at = now + RECONCILE_EVERY;
@@ -65,7 +73,6 @@ impl Relay {
                     lane.compare_at = Instant::now() + super::LOOK_EVERY;
                 }
             }
-            self.lanes.insert(partition.0, lane);
         }
         Ok(())
     }
@@ -86,7 +93,8 @@ impl Truth {
             }
         };
         let known = lane.position.unwrap_or(checkpoint).min(head);
-        let position = match end {
+        // Of a stream that is not the one it was, the end says nothing of what comes before it.
+        let position = match end.filter(|_| !lane.broken) {
             Some(end) if end.offset < known => {
                 tracing::warn!(
                     partition = %partition, known, found = end.offset,
@@ -113,6 +121,13 @@ impl Truth {
                 if checkpoint == 0 && lane.position.is_none() { kept } else { known.min(kept) }
             }
         };
+        if lane.broken {
+            tracing::warn!(
+                partition = %partition, known, from = position,
+                "the stream of events is not the one it was; what it may keep is published again"
+            );
+            lane.broken = false;
+        }
         lane.go_to(position, &self.owned);
         Ok(())
     }

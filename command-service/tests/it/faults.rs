@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use bus::in_process::{InProcessFeed, InProcessTasks};
-use bus::tasks::{Task, TaskQueue};
+use bus::tasks::{Beat, Task, TaskQueue};
 use bus::{CommandError, CommandHandler, CommandReply};
 use domain::blob::{Blob, BlobRef, claim_check};
 use domain::command::{Command, CommandEnvelope};
@@ -33,6 +33,8 @@ use crate::harness::{PATIENCE, WallClock, chain, delay, fresh, request, start, t
 struct FaultyLog {
     inner: Arc<SqliteLog>,
     wakeups_fail: AtomicBool,
+    /// Held by a test while no page of wakeups that was read may arrive.
+    wakeups_gate: RwLock<()>,
     /// Held by a test while no append may pass.
     gate: RwLock<()>,
     /// Counts appends down; the one that finds 0 fails.
@@ -133,7 +135,9 @@ impl Log for FaultyLog {
         if self.wakeups_fail.load(Ordering::SeqCst) {
             return Err(injected());
         }
-        self.inner.wakeups(partition, after, until, final_types, limit).await
+        let page = self.inner.wakeups(partition, after, until, final_types, limit).await;
+        let _open = self.wakeups_gate.read().await;
+        page
     }
     async fn forget_past(
         &self,
@@ -182,6 +186,7 @@ impl Rig {
         let log = Arc::new(FaultyLog {
             inner: Arc::new(inner),
             wakeups_fail: AtomicBool::new(false),
+            wakeups_gate: RwLock::new(()),
             gate: RwLock::new(()),
             append_fails_in: AtomicI64::new(i64::MAX),
             durable_but_failed: AtomicBool::new(false),
@@ -393,6 +398,7 @@ async fn an_unreadable_stream_does_not_keep_its_neighbours_from_being_picked_up(
     let log = FaultyLog {
         inner: Arc::new(inner),
         wakeups_fail: AtomicBool::new(false),
+        wakeups_gate: RwLock::new(()),
         gate: RwLock::new(()),
         append_fails_in: AtomicI64::new(i64::MAX),
         durable_but_failed: AtomicBool::new(false),
@@ -469,4 +475,62 @@ async fn more_streams_may_be_ahead_of_the_log_than_are_cached() {
     for sent in all {
         sent.await.expect("no panic").expect("accepted");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_found_empty_before_a_late_commit_is_folded_anew_after_it() {
+    let rig = Rig::start(CommandServiceConfig::default()).await;
+    let workflow = rig.workflow(chain("a", json!([request("a")]))).await;
+    rig.log.durable_later.store(true, Ordering::SeqCst);
+    rig.log.append_fails_in.store(0, Ordering::SeqCst);
+    let execution = fresh();
+    let first = rig.send(execution, start(workflow, json!("x"))).await;
+    assert!(matches!(first, Err(CommandError::Unknown(_))), "{first:?}");
+    let early = rig.send(execution, Command::Execution(ExecutionCommand::Cancel { reason: None })).await;
+    assert!(matches!(early, Err(CommandError::Rejected(_))), "{early:?}");
+    let task = rig.task().await;
+    rig.complete(&task, json!(1)).await.expect("accepted");
+    rig.ends_with(execution, "execution.completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_was_committed_unheard_is_not_handed_out_again_after_its_repetition() {
+    let config = CommandServiceConfig { redeliver_after_ms: 1_000, ..CommandServiceConfig::default() };
+    let rig = Rig::start(config).await;
+    let workflow = rig.workflow(chain("a", json!([request("a")]))).await;
+    let execution = fresh();
+    rig.send(execution, start(workflow, json!("x"))).await.expect("accepted");
+    let task = rig.task().await;
+    rig.tasks.beat(Beat { task: task.task.clone(), worker: "w".into() });
+    rig.log.durable_but_failed.store(true, Ordering::SeqCst);
+    rig.log.append_fails_in.store(0, Ordering::SeqCst);
+    let done = ExecutionCommand::CompleteNode { node: task.task.node.clone(), result: Ok(json!(1)) };
+    let (id, done) = (fresh(), Command::Execution(done));
+    let first = rig.send_as(id, execution, done.clone()).await;
+    assert!(matches!(first, Err(CommandError::Unknown(_))), "{first:?}");
+    assert!(rig.send_as(id, execution, done).await.expect("the first answer").repeated);
+    let again = tokio::time::timeout(Duration::from_secs(3), rig.tasks.pull(&[NodeType::HttpRequest])).await;
+    assert!(again.is_err(), "a task was handed out again though its result is here");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wakeup_of_an_unheard_commit_is_read_though_a_sweep_was_under_way() {
+    let config = CommandServiceConfig { timer_horizon_ms: 2_000, ..CommandServiceConfig::default() };
+    let rig = Rig::start(config).await;
+    let workflow = rig.workflow(chain("a", json!([delay("d", 600)]))).await;
+    let gate = rig.log.wakeups_gate.write().await;
+    // The next sweep has read the first partition and goes on when it may.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    rig.log.wakeups_fail.store(true, Ordering::SeqCst);
+    rig.log.durable_but_failed.store(true, Ordering::SeqCst);
+    rig.log.append_fails_in.store(0, Ordering::SeqCst);
+    let execution = new_id(WallClock.now(), Slot::from_bits(0), 7);
+    let first = rig.send(execution, start(workflow, Value::Null)).await;
+    assert!(matches!(first, Err(CommandError::Unknown(_))), "{first:?}");
+    // What follows from the commit cannot be read either, until later.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    drop(gate);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    rig.log.wakeups_fail.store(false, Ordering::SeqCst);
+    rig.ends_with(execution, "execution.completed").await;
 }

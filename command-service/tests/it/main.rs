@@ -11,3 +11,4 @@ mod relaying;
 mod restart;
 mod shared;
 mod sharing;
+mod silence;

@@ -24,6 +24,10 @@ struct State {
     /// Fails after this many more events.
     fails_in: Option<usize>,
     needs_reset: bool,
+    /// Whether the next reset says that the stream is not the one it was.
+    is_broken: bool,
+    /// Whether calls never end.
+    is_stuck: bool,
     largest_call: usize,
     calls: usize,
     max_age: Option<Duration>,
@@ -57,6 +61,19 @@ impl FakeStream {
         let mut state = self.state();
         state.stored.truncate(events);
         state.needs_reset = true;
+    }
+
+    /// Is made anew and has only the last event of each partition, as if another had published it since.
+    pub(crate) fn keep_only_ends(&self) {
+        let mut state = self.state();
+        let ends: BTreeMap<u16, Position> = state.stored.iter().map(|at| (at.partition.0, *at)).collect();
+        state.stored = ends.into_values().collect();
+        (state.needs_reset, state.is_broken) = (true, true);
+    }
+
+    /// Publishing does not come to an end from now on.
+    pub(crate) fn get_stuck(&self) {
+        self.state().is_stuck = true;
     }
 
     pub(crate) fn keep_events_for(&self, age: Duration) {
@@ -105,7 +122,8 @@ impl EventPublisher for FakeStream {
             return Err(failed());
         }
         state.needs_reset = false;
-        Ok(bus::Continuity::Kept)
+        let is_broken = std::mem::take(&mut state.is_broken);
+        Ok(if is_broken { bus::Continuity::Broken } else { bus::Continuity::Kept })
     }
 
     async fn last_published(&self, partition: Partition) -> Result<Option<Position>, BusError> {
@@ -118,6 +136,11 @@ impl EventPublisher for FakeStream {
 
     async fn publish(&self, events: &[Arc<RecordedEvent>]) -> Result<(), BusError> {
         tokio::task::yield_now().await;
+        let is_stuck = self.state().is_stuck;
+        if is_stuck {
+            self.state().calls += 1;
+            std::future::pending::<()>().await;
+        }
         let mut state = self.state();
         state.calls += 1;
         state.largest_call = state.largest_call.max(events.len());

@@ -244,3 +244,37 @@ async fn a_stream_that_is_ahead_of_the_log_is_not_believed() {
     rig.seen().await;
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_not_the_one_it_was_is_filled_again_whatever_its_end_says() {
+    let (rig, node) = Rig::start().await;
+    rig.executions(100).await;
+    rig.held().await;
+    rig.stream.keep_only_ends();
+    rig.executions(1).await;
+    rig.held().await;
+    until("the relay is through", async || {
+        node.handle.owned().iter().all(|held| held.relayed == Some(held.head))
+    })
+    .await;
+    // Once: the next failure says nothing of the kind.
+    let stored = rig.stream.stored();
+    rig.stream.fail_in(0);
+    rig.executions(1).await;
+    rig.seen().await;
+    assert_eq!(rig.stream.stored(), stored + 3);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_does_not_answer_does_not_keep_a_process_from_ending() {
+    let (rig, node) = Rig::start().await;
+    rig.seen().await;
+    rig.stream.get_stuck();
+    let calls = rig.stream.calls();
+    rig.executions(1).await;
+    until("something is being published", async || rig.stream.calls() > calls).await;
+    let asked = std::time::Instant::now();
+    node.stop().await;
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
+}

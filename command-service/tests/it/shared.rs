@@ -176,6 +176,8 @@ impl Log for SharedLog {
 struct Line {
     inner: Arc<dyn Ownership>,
     cut: AtomicBool,
+    /// Whether beats get no answer at all.
+    stuck: AtomicBool,
 }
 
 #[async_trait]
@@ -183,6 +185,9 @@ impl Ownership for Line {
     async fn beat(&self, beat: &NodeBeat) -> Result<Membership, StoreError> {
         if self.cut.load(Ordering::SeqCst) {
             return Err(StoreError::Corrupt("the line is cut".to_owned()));
+        }
+        if self.stuck.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
         }
         self.inner.beat(beat).await
     }
@@ -202,6 +207,13 @@ impl Ownership for Line {
 pub(crate) struct Network {
     doors: Mutex<HashMap<u16, Vec<OpenDoor>>>,
     partitions: u16,
+}
+
+impl Network {
+    /// How many doors are open.
+    pub(crate) fn open_doors(&self) -> usize {
+        self.doors.lock().expect("no panic").values().map(Vec::len).sum()
+    }
 }
 
 /// Whose, and where it leads.
@@ -298,7 +310,8 @@ impl Site {
     /// A node with connections of its own.
     pub(crate) fn node_on(&self, store: &Store, relay: Option<RelayPorts>) -> Node {
         let ownership = store.ownership.clone().expect("a shared store");
-        let line = Arc::new(Line { inner: ownership, cut: AtomicBool::new(false) });
+        let line =
+            Arc::new(Line { inner: ownership, cut: AtomicBool::new(false), stuck: AtomicBool::new(false) });
         let doors = Arc::new(NodeDoors { node: fresh(), network: self.network.clone() });
         let ports = CommandServicePorts {
             log: store.log.clone(),
@@ -376,6 +389,11 @@ impl Node {
 
     pub(crate) fn heard_again(&self) {
         self.line.cut.store(false, Ordering::SeqCst);
+    }
+
+    /// Its beats get no answer from now on.
+    pub(crate) fn hang(&self) {
+        self.line.stuck.store(true, Ordering::SeqCst);
     }
 
     /// Asks it to end.

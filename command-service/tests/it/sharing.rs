@@ -339,3 +339,36 @@ async fn a_live_holder_that_does_not_let_go_is_overruled_after_a_while() {
     node.owning(PARTITIONS).await;
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_from_the_database_closes_its_doors_until_it_is_heard_again() {
+    let (store, _folder) = sqlite_store().await;
+    let site = site(store);
+    let node = site.node();
+    until("every door is open", async || site.network.open_doors() == PARTITIONS).await;
+    for _ in 0..2 {
+        node.silence();
+        until("every door is closed", async || site.network.open_doors() == 0).await;
+        assert_eq!(node.owns(), PARTITIONS, "nobody else has taken them");
+        node.heard_again();
+        until("every door is open again", async || site.network.open_doors() == PARTITIONS).await;
+    }
+    let workflow = engine_only(&site).await;
+    site.send(fresh(), start(workflow, json!(1))).await.expect("accepted");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_does_not_answer_delays_a_shutdown_by_seconds_at_most() {
+    let (store, _folder) = sqlite_store().await;
+    let mut site = Site::new(store, Arc::new(InProcessTasks::new()));
+    site.config.lease_ms = 60_000;
+    let node = site.node();
+    node.owning(PARTITIONS).await;
+    node.hang();
+    // Until a beat is on its way.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let asked = Instant::now();
+    node.stop().await;
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
