@@ -87,6 +87,13 @@ impl PgPools {
         Ok(pools)
     }
 
+    /// Connects to a schema that must be there.
+    pub(crate) async fn open_existing(options: &PostgresOptions) -> Result<Self, ReadModelError> {
+        let pools = Self::connect(options).await?;
+        pools.refuse_other_version().await?;
+        Ok(pools)
+    }
+
     async fn connect(options: &PostgresOptions) -> Result<Self, ReadModelError> {
         let failed = || ReadModelError::database("connect to Postgres");
         let connect = connect_options(options).map_err(failed())?;

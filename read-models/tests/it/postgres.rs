@@ -309,6 +309,19 @@ async fn a_doctor_sees_the_versions_without_changing_anything() {
 }
 
 #[tokio::test]
+async fn read_models_that_must_be_there_are_not_created() {
+    let url = database().await.unwrap();
+    let refused = ReadModels::open_postgres_existing(PostgresOptions::new(&url)).await;
+    assert!(matches!(refused, Err(ReadModelError::NotThere { found: None, .. })), "{refused:?}");
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let schemas = "select nspname::text from pg_namespace where nspname like 'everline%'";
+    assert!(texts(&mut connection, schemas).await.is_empty());
+    write(&open(&url).await, &[view(1)]).await;
+    let models = ReadModels::open_postgres_existing(PostgresOptions::new(&url)).await.unwrap();
+    assert_eq!(models.checkpoints(MAIN_PROJECTION).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_schema_of_a_newer_everline_is_refused() {
     let url = database().await.unwrap();
     open(&url).await;

@@ -110,7 +110,7 @@ fn the_log_gets_the_same_partitions_whichever_service_creates_it() {
     let (compose, secrets): (Value, _) = (serde_saphyr::from_str(&text).unwrap(), made_secrets());
     for (name, _) in ROLES {
         let config = configuration(&services(&compose)[name], secrets.path());
-        assert_eq!(config.partitions.map(std::num::NonZero::get), Some(32), "{name}");
+        assert_eq!(config.partitions.map(|partitions| partitions.get()), Some(32), "{name}");
     }
 }
 
