@@ -79,6 +79,14 @@ impl Store {
     pub async fn postgres(options: PostgresOptions) -> Result<Self, StoreError> {
         Ok(Self::of_postgres(Arc::new(PostgresLog::open(options).await?)))
     }
+
+    /// Opens a store on Postgres that is there and of this release's version; nothing is created or migrated.
+    ///
+    /// # Errors
+    /// It cannot be reached, is not there, is of another version, or has another number of partitions.
+    pub async fn postgres_existing(options: PostgresOptions) -> Result<Self, StoreError> {
+        Ok(Self::of_postgres(Arc::new(PostgresLog::open_existing(options).await?)))
+    }
 }
 
 /// How long a trial write may take.

@@ -35,6 +35,11 @@ pub enum ProjectionError {
         /// The last offset that is there.
         stored: u64,
     },
+    /// Two rebuilds at once: the tables that this one has filled are no longer its own.
+    #[error(
+        "another rebuild of the read models has begun or ended meanwhile and this one has changed nothing; let one finish before the next is started"
+    )]
+    AnotherRebuild,
     /// The log skipped or repeated an offset.
     #[error(
         "the log gave offset {found} of partition {partition} where {expected} comes next; check the log with `everline audit verify`"
@@ -80,6 +85,7 @@ impl ProjectionError {
             Self::Log(_)
             | Self::Exchanged { .. }
             | Self::WentBack { .. }
+            | Self::AnotherRebuild
             | Self::Damaged { .. }
             | Self::AheadOfLog { .. } => false,
         }
@@ -96,7 +102,7 @@ impl ProjectionError {
             )
             | Self::Exchanged { .. }
             | Self::WentBack { .. } => true,
-            Self::Log(_) | Self::Damaged { .. } | Self::AheadOfLog { .. } => false,
+            Self::Log(_) | Self::AnotherRebuild | Self::Damaged { .. } | Self::AheadOfLog { .. } => false,
             Self::Models(error) => error.is_transient(),
         }
     }

@@ -4,7 +4,7 @@
 //! has nearly caught up, one transaction keeps the live projection from advancing, reads the little that is
 //! left, and exchanges the tables. A running service sees another generation and goes on from there.
 
-use read_models::{MAIN_PROJECTION, ReadModelError, ReadModels};
+use read_models::{MAIN_PROJECTION, ReadModelError, ReadModels, WriteTx};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -52,18 +52,21 @@ impl Rebuilt {
 ///
 /// Readers are not disturbed. Read models that are ahead of the log, which no service runs on, are brought back to
 /// the log's end. When it fails, the old tables stay; calling it again starts over. While somebody reads the old
-/// tables of Postgres in a long transaction it waits, up to half an hour.
+/// tables of Postgres in a long transaction it waits, up to half an hour. Of several at once the one that began last
+/// goes on, and the others end with [`ProjectionError::AnotherRebuild`].
 pub async fn rebuild(
     log: &dyn LogReader,
     models: &ReadModels,
     config: &ProjectionConfig,
 ) -> Result<Rebuilt, ProjectionError> {
+    // Before the shadow tables are made: whatever exchanges them from here on is somebody else.
+    let generation = models.generation(MAIN_PROJECTION).await?;
     models.start_rebuild().await?;
     let give_up = Instant::now() + EXCHANGE_PATIENCE;
     let mut rebuilt = Rebuilt::default();
     let mut pause = config.min_backoff;
     loop {
-        let mut rebuild = Rebuild::continued(log, models, config).await?;
+        let mut rebuild = Rebuild::continued(log, models, config, generation).await?;
         rebuild.catch_up(&mut rebuilt).await?;
         match rebuild.exchange().await {
             Ok(last) => {
@@ -94,6 +97,8 @@ pub async fn rebuild(
 struct Rebuild<'a> {
     log: &'a dyn LogReader,
     models: &'a ReadModels,
+    /// The one that this rebuild replaces.
+    generation: u64,
     batch_events: usize,
     projector: Projector,
     intake: Intake,
@@ -104,11 +109,12 @@ impl<'a> Rebuild<'a> {
         log: &'a dyn LogReader,
         models: &'a ReadModels,
         config: &ProjectionConfig,
+        generation: u64,
     ) -> Result<Self, ProjectionError> {
         let checkpoints = models.begin_shadow().await?.checkpoints(MAIN_PROJECTION).await?;
         let projector = Projector::new(models.clone(), config.cache_bytes);
         let intake = Intake::new(log.partitions(), &checkpoints, config);
-        Ok(Self { log, models, batch_events: config.batch_events, projector, intake })
+        Ok(Self { log, models, generation, batch_events: config.batch_events, projector, intake })
     }
 
     /// Reads the log until little is left.
@@ -126,12 +132,13 @@ impl<'a> Rebuild<'a> {
     async fn read_to_end(&mut self, rebuilt: &mut Rebuilt) -> Result<usize, ProjectionError> {
         let mut events = 0;
         while self.intake.is_behind() {
+            let written = self.positions();
             self.intake.page(self.log).await?;
             let batch = self.intake.take_batch();
             if batch.is_empty() {
                 continue;
             }
-            let mut tx = self.models.begin_shadow().await?;
+            let mut tx = self.begin_at(&written).await?;
             let trouble = self.projector.project_in(&mut tx, &batch).await?;
             tx.commit().await?;
             events += batch.events();
@@ -143,7 +150,7 @@ impl<'a> Rebuild<'a> {
     /// Keeps the live projection where it is, reads what is left up to there, and exchanges the tables.
     async fn exchange(&mut self) -> Result<Rebuilt, ProjectionError> {
         let mut last = Rebuilt::default();
-        let mut tx = self.models.begin_shadow().await?;
+        let mut tx = self.begin_at(&self.positions()).await?;
         let live_checkpoints = tx.live_checkpoints().await?;
         let heads = self.log.heads().await?;
         for (partition, live) in live_checkpoints {
@@ -163,6 +170,23 @@ impl<'a> Rebuild<'a> {
         tx.swap_in().await?;
         tx.commit().await?;
         Ok(last)
+    }
+
+    /// Begins a transaction on the shadow tables, if they are still those that this rebuild has filled up to its
+    /// positions. Another rebuild may have emptied them, filled them, or put them in the place of the live ones:
+    /// what is in memory says nothing of that.
+    async fn begin_at(&self, positions: &[(Partition, u64)]) -> Result<WriteTx, ProjectionError> {
+        let mut tx = self.models.begin_shadow().await?;
+        let stored = tx.checkpoints(MAIN_PROJECTION).await?;
+        let offset_of =
+            |partition| stored.iter().find(|(p, _)| *p == partition).map_or(0, |(_, offset)| *offset);
+        let is_ours = tx.generation(MAIN_PROJECTION).await? == self.generation
+            && positions.iter().all(|(partition, offset)| offset_of(*partition) == *offset);
+        if is_ours { Ok(tx) } else { Err(ProjectionError::AnotherRebuild) }
+    }
+
+    fn positions(&self) -> Vec<(Partition, u64)> {
+        self.intake.positions().collect()
     }
 }
 

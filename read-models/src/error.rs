@@ -36,6 +36,14 @@ pub enum ReadModelError {
         "the read models' database could not be migrated; delete it (the file, or on Postgres the schema everline_read): it is derived from the log again"
     )]
     Migration(#[source] sqlx::migrate::MigrateError),
+    /// Read models that must be there are not, or are of an earlier release.
+    #[error("{}, and this release works with version {newest}; start a server, or run `everline migrate`", what_is_there(.found))]
+    NotThere {
+        /// The version of what is there.
+        found: Option<i64>,
+        /// The version that this build makes.
+        newest: i64,
+    },
     /// Rebuilt tables could not be exchanged: somebody reads the old ones in a long transaction.
     #[error(
         "the rebuilt tables could not be put in the place of the old ones, which somebody keeps reading (a dump?)"
@@ -82,7 +90,11 @@ impl ReadModelError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Conflict { .. } | Self::Database { .. } | Self::Busy => true,
-            Self::Filter(_) | Self::Migration(_) | Self::Corrupt { .. } | Self::Encode { .. } => false,
+            Self::Filter(_)
+            | Self::Migration(_)
+            | Self::NotThere { .. }
+            | Self::Corrupt { .. }
+            | Self::Encode { .. } => false,
         }
     }
 
@@ -90,6 +102,13 @@ impl ReadModelError {
     /// fails over, or has no room. Such errors are to be waited out, however long they last.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Database { source, .. } if is_outage(source))
+    }
+}
+
+fn what_is_there(found: &Option<i64>) -> String {
+    match found {
+        None => "there are no read models in the database".to_owned(),
+        Some(found) => format!("the read models are of schema version {found}"),
     }
 }
 

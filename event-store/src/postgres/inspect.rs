@@ -5,7 +5,7 @@ use sqlx::postgres::PgConnection;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::PostgresOptions;
-use super::open::version;
+use super::open::{MIGRATIONS, version};
 use super::session::{Mode, Server};
 use crate::log::StoreError;
 use crate::rows::{StoredRow, failed};
@@ -31,6 +31,8 @@ pub struct PostgresReport {
     pub is_in_recovery: bool,
     /// The version of the log's tables; `None`: there are none yet.
     pub schema_version: Option<u32>,
+    /// The newest version of them that this build knows, which is the one it works with.
+    pub newest_schema: u32,
     /// By how many milliseconds its clock is ahead of ours, give or take half a round trip.
     pub clock_ahead_ms: i64,
 }
@@ -84,6 +86,7 @@ async fn facts(
             max_connections: number(5)?,
             is_in_recovery: row.number(6)? != 0,
             schema_version: None,
+            newest_schema: u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX),
             clock_ahead_ms: row.number(7)? - middle,
         })
     };

@@ -4,7 +4,7 @@
 //! processes may start at once; a schema of a newer release is left alone.
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Row};
+use sqlx::{AssertSqlSafe, Connection, Postgres, Row, Transaction};
 
 use domain::ids::{DEFAULT_PARTITIONS, SLOTS};
 
@@ -14,7 +14,7 @@ use crate::log::StoreError;
 use crate::rows::failed;
 
 /// Forward only; a file that was ever released is never edited. The first has number 1, and so on.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_log.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_log.sql")];
 
 const OPERATION: &str = "set up its tables";
 
@@ -24,11 +24,7 @@ impl PostgresLog {
     /// # Errors
     /// The server cannot be reached, or the log is of a newer release or has another number of partitions.
     pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
-        let server = Server::of(&options)?;
-        if let Some(asked) = options.partitions.filter(|asked| !(1..=SLOTS).contains(asked)) {
-            let reason = format!("{asked} partitions are not possible; choose 1 to {SLOTS}");
-            return Err(server.unfit(reason));
-        }
+        let server = checked(&options)?;
         let mut connection = server.connect().await?;
         let partitions = set_up(&mut connection, &server, options.partitions).await?;
         // Said politely; if the server does not hear it, it finds out.
@@ -37,6 +33,66 @@ impl PostgresLog {
         log.buckets.create_ahead(&log.readers).await?;
         Ok(log)
     }
+
+    /// Opens a log that is there and of this release's version, for those who look at it: nothing is created or
+    /// migrated, so that whoever mistakes the database changes nothing.
+    ///
+    /// # Errors
+    /// The server cannot be reached, there is no log, or it is of another release or has another number of partitions.
+    pub async fn open_existing(options: PostgresOptions) -> Result<Self, StoreError> {
+        let server = checked(&options)?;
+        let mut connection = server.connect().await?;
+        let partitions = look(&mut connection, &server, options.partitions).await?;
+        // Said politely; if the server does not hear it, it finds out.
+        let _ = connection.close().await;
+        Ok(Self::new(&server, &options, partitions))
+    }
+}
+
+/// The server, if what is asked of it is possible.
+fn checked(options: &PostgresOptions) -> Result<Server, StoreError> {
+    let server = Server::of(options)?;
+    match options.partitions.filter(|asked| !(1..=SLOTS).contains(asked)) {
+        None => Ok(server),
+        Some(asked) => Err(server.unfit(format!("{asked} partitions are not possible; choose 1 to {SLOTS}"))),
+    }
+}
+
+/// Begins a transaction, with its settings where it goes through a pooler.
+async fn begin<'c>(
+    connection: &'c mut PgConnection,
+    server: &Server,
+) -> Result<Transaction<'c, Postgres>, StoreError> {
+    let begin = match &server.mode {
+        Mode::Direct => "begin isolation level read committed".to_owned(),
+        Mode::Pooled(begin) => begin.to_string(),
+    };
+    connection.begin_with(AssertSqlSafe(begin)).await.map_err(failed(OPERATION))
+}
+
+/// Refuses what is not there or not of this version; returns the number of partitions.
+async fn look(connection: &mut PgConnection, server: &Server, asked: Option<u16>) -> Result<u16, StoreError> {
+    let kept = matches!(server.mode, Mode::Direct);
+    let mut transaction = begin(connection, server).await?;
+    match version(&mut transaction, kept).await? {
+        None | Some(0) => {
+            return Err(server.unfit(format!(
+                "there is no log at {}; start a server, or run `everline migrate --create`",
+                server.name
+            )));
+        }
+        Some(found) if found > MIGRATIONS.len() => return Err(newer(server, found)),
+        Some(found) if found < MIGRATIONS.len() => {
+            return Err(server.unfit(format!(
+                "its tables are of version {found}, this release needs {}; start a server, or run `everline migrate`",
+                MIGRATIONS.len()
+            )));
+        }
+        Some(_) => {}
+    }
+    let stored = stored_partitions(&mut transaction, kept).await?.ok_or_else(unrecorded)?;
+    transaction.rollback().await.map_err(failed(OPERATION))?;
+    as_asked(server, stored, asked)
 }
 
 /// Brings the schema up to date; returns the number of partitions.
@@ -45,13 +101,8 @@ async fn set_up(
     server: &Server,
     asked: Option<u16>,
 ) -> Result<u16, StoreError> {
-    let begin = match &server.mode {
-        Mode::Direct => "begin isolation level read committed".to_owned(),
-        Mode::Pooled(begin) => begin.to_string(),
-    };
     let kept = matches!(server.mode, Mode::Direct);
-    let begun = connection.begin_with(AssertSqlSafe(begin)).await;
-    let mut transaction = begun.map_err(failed(OPERATION))?;
+    let mut transaction = begin(connection, server).await?;
     // Without this look, opening would need the right to create.
     if version(&mut transaction, kept).await? != Some(MIGRATIONS.len()) {
         migrate(&mut transaction, server, kept).await?;
@@ -92,10 +143,7 @@ async fn migrate(connection: &mut PgConnection, server: &Server, kept: bool) -> 
         .await?;
     let found = version(connection, kept).await?.unwrap_or(0);
     if found > MIGRATIONS.len() {
-        return Err(server.unfit(format!(
-            "its tables are of version {found}, this release knows {}; start a newer release",
-            MIGRATIONS.len()
-        )));
+        return Err(newer(server, found));
     }
     if found == 0 {
         let text = format!(
@@ -138,10 +186,14 @@ async fn partitions(
                 let rows = sqlx::query(text).persistent(kept).bind(i32::from(new));
                 rows.execute(&mut *connection).await.map_err(failed(OPERATION))?;
             }
-            let missing = || StoreError::Corrupt("the number of partitions is not recorded".to_owned());
-            stored_partitions(connection, kept).await?.ok_or_else(missing)?
+            stored_partitions(connection, kept).await?.ok_or_else(unrecorded)?
         }
     };
+    as_asked(server, stored, asked)
+}
+
+/// The number of partitions, unless another was asked for.
+fn as_asked(server: &Server, stored: u16, asked: Option<u16>) -> Result<u16, StoreError> {
     match asked.filter(|asked| *asked != stored) {
         None => Ok(stored),
         Some(asked) => Err(server.unfit(format!(
@@ -149,6 +201,17 @@ async fn partitions(
              choose another database"
         ))),
     }
+}
+
+fn newer(server: &Server, found: usize) -> StoreError {
+    server.unfit(format!(
+        "its tables are of version {found}, this release knows {}; start a newer release",
+        MIGRATIONS.len()
+    ))
+}
+
+fn unrecorded() -> StoreError {
+    StoreError::Corrupt("the number of partitions is not recorded".to_owned())
 }
 
 async fn stored_partitions(connection: &mut PgConnection, kept: bool) -> Result<Option<u16>, StoreError> {

@@ -99,7 +99,38 @@ async fn a_log_of_a_newer_release_is_not_opened() {
     sqlx::query(newer).execute(&mut store.raw().await).await.unwrap();
     let error = store.try_open(None).await.unwrap_err();
     assert!(error.to_string().contains("version 99"), "{error}");
-    assert_eq!(inspect(&store.options()).await.unwrap().schema_version, Some(99));
+    let report = inspect(&store.options()).await.unwrap();
+    assert_eq!((report.schema_version, report.newest_schema), (Some(99), 1));
+}
+
+#[tokio::test]
+async fn a_log_that_must_be_there_is_neither_created_nor_migrated() {
+    for pooled in [false, true] {
+        let store = PostgresStore { pooled, ..PostgresStore::create().await };
+        let open = || PostgresLog::open_existing(PostgresOptions { partitions: None, ..store.options() });
+        let error = open().await.unwrap_err().to_string();
+        assert!(
+            error.contains("there is no log at ") && error.contains("everline migrate --create"),
+            "{error}"
+        );
+        assert_eq!(inspect(&store.options()).await.unwrap().schema_version, None);
+
+        let mut owner = Owner::of(&store).await;
+        owner.append(vec![append(stream(1), 0, 2)]).await.unwrap();
+        let found = open().await.unwrap();
+        assert_eq!((found.partitions(), partition(&found, 1).await.len()), (PARTITIONS, 2));
+        let other = PostgresOptions { partitions: Some(PARTITIONS + 1), ..store.options() };
+        let error = PostgresLog::open_existing(other).await.unwrap_err();
+        assert!(error.to_string().contains("was created with"), "{error}");
+
+        let mut raw = store.raw().await;
+        for (version, remedy) in [(99, "start a newer release"), (0, "there is no log at ")] {
+            let text = "update schema_version set version = $1";
+            sqlx::query(text).bind(version).execute(&mut raw).await.unwrap();
+            let error = open().await.unwrap_err();
+            assert!(error.to_string().contains(remedy), "{error}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,18 +1,31 @@
 //! A rebuild ends in the rows that live projection has, and disturbs nobody.
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use uuid::Uuid;
 
-use domain::ids::Partition;
-use projection_service::{ProjectionConfig, rebuild};
-use read_models::{ExecutionFilter, ExecutionRow, MAIN_PROJECTION};
+use domain::blob::BlobRef;
+use domain::event::RecordedEvent;
+use domain::ids::{Partition, TenantId};
+use event_store::log::ChainReport;
+use event_store::sqlite::SqliteLog;
+use event_store::{AppendAnswer, LogReader, PartitionHead, StoreError};
+use projection_service::{ProjectionConfig, ProjectionError, rebuild};
+use read_models::{ExecutionFilter, ExecutionRow, MAIN_PROJECTION, ReadModels};
 
-use crate::support::{Backend, World, deaf_to_time, execution, fresh_id, on_every_backend, tenant, workflow};
+use crate::support::{
+    Backend, PARTITIONS, World, deaf_to_time, execution, fresh_id, on_every_backend, tenant, workflow,
+};
 
 on_every_backend!(
     live_rows_equal_rebuilt_rows_row_by_row,
     an_execution_that_is_cached_goes_on_from_the_exchanged_tables,
     a_rebuild_without_a_running_service_reads_the_log_to_its_end,
     readers_lose_nothing_while_tables_are_rebuilt_under_load,
+    a_rebuild_whose_tables_another_one_has_emptied_exchanges_nothing,
+    of_two_rebuilds_at_once_one_succeeds_and_the_other_says_why_not,
 );
 
 async fn live_rows_equal_rebuilt_rows_row_by_row(backend: Backend) {
@@ -114,5 +127,99 @@ async fn readers_lose_nothing_while_tables_are_rebuilt_under_load(backend: Backe
     let live = world.rows().await;
     rebuild(&*world.log, &world.models, &ProjectionConfig::default()).await.unwrap();
     assert_eq!(world.rows().await, live);
+    running.stop().await;
+}
+
+/// A log during whose reading another process begins a rebuild: at the first page without events, when the shadow
+/// tables hold everything and the exchange comes next.
+struct Meddling {
+    log: Arc<SqliteLog>,
+    other: ReadModels,
+    done: AtomicBool,
+}
+
+#[async_trait]
+impl LogReader for Meddling {
+    fn partitions(&self) -> u16 {
+        self.log.partitions()
+    }
+
+    async fn read_partition(
+        &self,
+        partition: Partition,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let events = self.log.read_partition(partition, after, limit).await?;
+        if events.is_empty() && after > 0 && !self.done.swap(true, Ordering::Relaxed) {
+            self.other.start_rebuild().await.unwrap();
+        }
+        Ok(events)
+    }
+
+    async fn heads(&self) -> Result<Vec<PartitionHead>, StoreError> {
+        self.log.heads().await
+    }
+
+    async fn read_stream(&self, _: Uuid, _: u64, _: usize) -> Result<Vec<RecordedEvent>, StoreError> {
+        unreachable!("a rebuild reads partitions")
+    }
+
+    async fn claim_holder(&self, _: &TenantId, _: &str, _: &str) -> Result<Option<Uuid>, StoreError> {
+        unreachable!("a rebuild asks for no names")
+    }
+
+    async fn command_answer(&self, _: Partition, _: Uuid) -> Result<Option<AppendAnswer>, StoreError> {
+        unreachable!("a rebuild asks for no commands")
+    }
+
+    async fn read_blob(&self, _: &TenantId, _: &BlobRef) -> Result<Option<Bytes>, StoreError> {
+        unreachable!("a rebuild reads no blobs")
+    }
+
+    async fn verify_chain(&self, _: Partition) -> Result<ChainReport, StoreError> {
+        unreachable!("a rebuild verifies nothing")
+    }
+}
+
+async fn a_rebuild_whose_tables_another_one_has_emptied_exchanges_nothing(backend: Backend) {
+    let mut world = World::on(backend).await;
+    let running = world.start(deaf_to_time());
+    // One partition, so that the empty page is the last thing before the exchange.
+    world.commit(execution(fresh_id(PARTITIONS - 1), 3)).await;
+    world.settled().await;
+    let live = world.rows().await;
+    let log = Meddling { log: world.log.clone(), other: world.place.open().await, done: false.into() };
+    let config = ProjectionConfig { batch_events: 1, page_events: 1, ..ProjectionConfig::default() };
+    let refused = rebuild(&log, &world.models, &config).await;
+    assert!(matches!(refused, Err(ProjectionError::AnotherRebuild)), "{refused:?}");
+    assert!(log.done.into_inner());
+    assert_eq!(world.rows().await, live);
+    assert_eq!(world.models.generation(MAIN_PROJECTION).await.unwrap(), 0);
+    // The next one is not hindered by what was left.
+    rebuild(&*world.log, &world.models, &config).await.unwrap();
+    assert_eq!(world.rows().await, live);
+    running.stop().await;
+}
+
+async fn of_two_rebuilds_at_once_one_succeeds_and_the_other_says_why_not(backend: Backend) {
+    let mut world = World::on(backend).await;
+    let running = world.start(deaf_to_time());
+    for number in 0..8 {
+        world.commit(execution(fresh_id(number % 4), 3)).await;
+    }
+    world.settled().await;
+    let live = world.rows().await;
+    let other = world.place.open().await;
+    let config = ProjectionConfig { batch_events: 3, page_events: 2, ..ProjectionConfig::default() };
+    let (one, two) =
+        tokio::join!(rebuild(&*world.log, &world.models, &config), rebuild(&*world.log, &other, &config));
+    let succeeded = u64::from(one.is_ok()) + u64::from(two.is_ok());
+    assert!(succeeded > 0, "{one:?} {two:?}");
+    for ended in [one, two] {
+        assert!(matches!(ended, Ok(_) | Err(ProjectionError::AnotherRebuild)), "{ended:?}");
+    }
+    assert_eq!(world.rows().await, live);
+    assert_eq!(world.models.generation(MAIN_PROJECTION).await.unwrap(), succeeded);
     running.stop().await;
 }

@@ -71,6 +71,16 @@ impl PgPools {
         tx.commit().await.map_err(failed())
     }
 
+    /// Refuses a schema that is not there or not of this version.
+    pub(super) async fn refuse_other_version(&self) -> Result<(), ReadModelError> {
+        let found = self.schema_version().await?;
+        refuse_newer(found)?;
+        if found == Some(newest()) {
+            return Ok(());
+        }
+        Err(ReadModelError::NotThere { found, newest: newest() })
+    }
+
     async fn schema_version(&self) -> Result<Option<i64>, ReadModelError> {
         let mut tx = self.begin_read().await.map_err(ReadModelError::database("read its schema"))?;
         tx.schema_version().await

@@ -309,6 +309,19 @@ async fn a_doctor_sees_the_versions_without_changing_anything() {
 }
 
 #[tokio::test]
+async fn read_models_that_must_be_there_are_not_created() {
+    let url = database().await.unwrap();
+    let refused = ReadModels::open_postgres_existing(PostgresOptions::new(&url)).await;
+    assert!(matches!(refused, Err(ReadModelError::NotThere { found: None, .. })), "{refused:?}");
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let schemas = "select nspname::text from pg_namespace where nspname like 'everline%'";
+    assert!(texts(&mut connection, schemas).await.is_empty());
+    write(&open(&url).await, &[view(1)]).await;
+    let models = ReadModels::open_postgres_existing(PostgresOptions::new(&url)).await.unwrap();
+    assert_eq!(models.checkpoints(MAIN_PROJECTION).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_schema_of_a_newer_everline_is_refused() {
     let url = database().await.unwrap();
     open(&url).await;
@@ -317,4 +330,76 @@ async fn a_schema_of_a_newer_everline_is_refused() {
     sqlx::query(newer).execute(&mut connection).await.unwrap();
     let refused = ReadModels::open_postgres(PostgresOptions::new(&url)).await;
     assert!(matches!(refused, Err(ReadModelError::Migration(_))), "{refused:?}");
+}
+
+/// A network between a test and its server, which can swallow everything on the connections that are open.
+struct Network {
+    port: u16,
+    swallows: std::sync::Arc<tokio::sync::watch::Sender<bool>>,
+}
+
+impl Network {
+    async fn before(server_port: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let swallows = std::sync::Arc::new(tokio::sync::watch::Sender::new(false));
+        let own = swallows.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut swallowed = own.subscribe();
+                swallowed.mark_unchanged();
+                tokio::spawn(async move {
+                    let mut server =
+                        tokio::net::TcpStream::connect(("127.0.0.1", server_port)).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        // Both stay open, and nothing passes any more.
+                        _ = swallowed.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { port, swallows }
+    }
+
+    fn swallow(&self) {
+        self.swallows.send_replace(true);
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_query_on_a_dead_path_costs_the_next_ones_no_connection() {
+    let server = PostgresServer::start(Durability::Fast).await.unwrap();
+    let url = server.create_database().await.unwrap();
+    let network = Network::before(server.port()).await;
+    let through = url.replace(&format!(":{}/", server.port()), &format!(":{}/", network.port));
+    assert_ne!(through, url);
+    let options = PostgresOptions { connections: 1, ..PostgresOptions::new(through) };
+    let models = ReadModels::open_postgres(options).await.unwrap();
+    write(&models, &[view(1)]).await;
+
+    // The query is under way, at the server, when the path dies and its caller gives up.
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    let mut lock = other.begin().await.unwrap();
+    sqlx::query("lock table everline_read.executions in access exclusive mode")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let filter = ExecutionFilter::default();
+    let owner = tenant();
+    let mut query = Box::pin(models.executions(&owner, &filter, None, 10));
+    let waits = "select query from pg_stat_activity where wait_event_type = 'Lock'";
+    let mut watcher = PgConnection::connect(&url).await.unwrap();
+    let begun = Instant::now();
+    while texts(&mut watcher, waits).await.is_empty() {
+        assert!(begun.elapsed() < LONG);
+        let _ = tokio::time::timeout(Duration::from_millis(1), &mut query).await;
+    }
+    network.swallow();
+    drop(query);
+    lock.rollback().await.unwrap();
+
+    // Its place in the pool, the only one, is free again before a caller's patience ends.
+    let page = models.executions(&owner, &filter, None, 10).await.unwrap();
+    assert_eq!(page.items.len(), 1);
 }

@@ -20,7 +20,7 @@ use crate::config::{Config, ConfigError};
 use crate::exit::Failure;
 use crate::logs;
 use crate::output::{Column, Output};
-use crate::process::{Extent, Patience, Storage, Stores};
+use crate::process::{Extent, Missing, Patience, Storage, Stores};
 
 /// How long a database may take to answer: a person waits.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -111,11 +111,15 @@ impl StoreArgs {
         Ok(config)
     }
 
-    /// Opens the databases, creating no embedded one: a wrong directory is a mistake, not a new store.
+    /// Opens the databases, creating no log: a wrong directory or database is a mistake, not a new store.
     pub(super) async fn open_existing(self, extent: Extent) -> Result<Stores, Failure> {
+        self.open_log_existing(extent, Missing::Refuse).await
+    }
+
+    async fn open_log_existing(self, extent: Extent, missing: Missing) -> Result<Stores, Failure> {
         let config = self.load()?;
         refuse_missing(&config, "name its directory with --data-dir")?;
-        open(&config, extent).await
+        open(&config, extent, missing).await
     }
 }
 
@@ -126,10 +130,11 @@ fn refuse_missing(config: &Config, remedy: &str) -> Result<(), Failure> {
     }
 }
 
-async fn open(config: &Config, extent: Extent) -> Result<Stores, Failure> {
+async fn open(config: &Config, extent: Extent, missing: Missing) -> Result<Stores, Failure> {
     let partitions = config.partitions.map(|partitions| partitions.get());
     let patience = Patience::new(PATIENCE);
-    Ok(Storage::from_config(config).open(extent, partitions, "everline command line", patience).await?)
+    let storage = Storage::from_config(config);
+    Ok(storage.open(extent, partitions, "everline command line", patience, missing).await?)
 }
 
 fn models(stores: &Stores) -> Result<&ReadModels, Failure> {
@@ -141,7 +146,7 @@ pub(super) async fn migrate(args: MigrateArgs, output: Output) -> Result<(), Fai
     if !args.create {
         refuse_missing(&config, "name its directory with --data-dir, or create a store with --create")?;
     }
-    let stores = open(&config, Extent::LogAndReadModels).await?;
+    let stores = open(&config, Extent::LogAndReadModels, Missing::Create).await?;
     // Opening has migrated them; a database of a newer version than this binary's is refused there.
     let rows = [("log", config.log_database()), ("read models", config.read_model_database())];
     let rows = rows.map(|(database, url)| {
@@ -160,7 +165,11 @@ pub(super) async fn migrate(args: MigrateArgs, output: Output) -> Result<(), Fai
 }
 
 pub(super) async fn projection(args: ProjectionArgs, output: Output) -> Result<(), Failure> {
-    let stores = args.store.open_existing(Extent::LogAndReadModels).await?;
+    let missing = match args.command {
+        ProjectionCommand::Lag => Missing::Refuse,
+        ProjectionCommand::Rebuild => Missing::CreateReadModels,
+    };
+    let stores = args.store.open_log_existing(Extent::LogAndReadModels, missing).await?;
     let done = match args.command {
         ProjectionCommand::Lag => lag(&stores, output).await,
         ProjectionCommand::Rebuild => rebuild_all(&stores, output).await,
@@ -230,7 +239,7 @@ pub(super) async fn cluster(args: ClusterArgs, output: Output) -> Result<(), Fai
         let detail = "an embedded store has one process and no cluster; set it to postgres://…";
         return Err(ConfigError::single("database_url", detail).into());
     }
-    let stores = open(&config, Extent::Log).await?;
+    let stores = open(&config, Extent::Log, Missing::Refuse).await?;
     let ownership = stores.store.ownership.clone().context("this store has no table of nodes")?;
     let done = members(ownership, args.command, output).await;
     stores.close().await;

@@ -5,6 +5,7 @@ use event_store::postgres::{PostgresReport, inspect};
 use event_store::{Ownership, Store};
 use projection_service::PartitionLag;
 use read_models::{ReadModels, inspect_postgres};
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::{Findings, PATIENCE, machine, say};
@@ -29,8 +30,7 @@ pub(super) async fn look(
     if !log_is_there {
         return None;
     }
-    // Opening creates nothing now: the schema is there, and of this version.
-    let opened = Store::postgres(config.postgres.log(log, None, NAME));
+    let opened = Store::postgres_existing(config.postgres.log(log, None, NAME));
     let store = match tokio::time::timeout(PATIENCE, opened).await {
         Ok(Ok(store)) => store,
         Ok(Err(error)) => {
@@ -72,11 +72,26 @@ async fn look_at_log(config: &Config, url: &PostgresUrl, findings: &mut Findings
         None => {
             findings.ok("log", format!("{place}; its tables are not there yet, the first start creates them"))
         }
-        Some(version) => findings.ok("log", format!("{place}, tables of version {version}")),
+        Some(version) => {
+            judge_version(findings, "log", &place, i64::from(version), i64::from(report.newest_schema))
+        }
     }
     judge_settings(&report, config, findings);
     machine::look_at_clock(Duration::from_millis(report.clock_ahead_ms.unsigned_abs()), findings);
-    report.schema_version.is_some()
+    report.schema_version == Some(report.newest_schema)
+}
+
+/// What this program can do with tables of a version.
+fn judge_version(findings: &mut Findings, check: &'static str, place: &str, version: i64, newest: i64) {
+    let place = format!("{place}, tables of version {version}");
+    match version.cmp(&newest) {
+        Ordering::Equal => findings.ok(check, place),
+        Ordering::Greater => {
+            findings.broken(check, format!("{place}, of which this program knows {newest}; use a newer one"));
+        }
+        Ordering::Less => findings
+            .warning(check, format!("{place}; the next start, or `everline migrate`, makes them {newest}")),
+    }
 }
 
 /// What the server's settings do to promises.
@@ -127,17 +142,9 @@ async fn look_at_models(config: &Config, url: &PostgresUrl, findings: &mut Findi
             let newest = facts.newest_schema_version;
             match facts.schema_version {
                 None => findings.ok(check, format!("{place}; not there yet, the first start creates them")),
-                Some(version) if version > newest => findings.broken(
-                    check,
-                    format!("{place}, tables of version {version}, of which this program knows {newest}; use a newer one"),
-                ),
-                Some(version) if version < newest => findings.warning(
-                    check,
-                    format!("{place}, tables of version {version}; the next start, or `everline migrate`, makes them {newest}"),
-                ),
                 Some(version) => {
-                    findings.ok(check, format!("{place}, tables of version {version}"));
-                    return true;
+                    judge_version(findings, check, &place, version, newest);
+                    return version == newest;
                 }
             }
         }
@@ -148,8 +155,9 @@ async fn look_at_models(config: &Config, url: &PostgresUrl, findings: &mut Findi
 async fn look_at_lag(config: &Config, store: &Store, models: &PostgresUrl, findings: &mut Findings) {
     let check = "projections";
     let look = async {
-        let models =
-            ReadModels::open_postgres(config.postgres.read_models(models, NAME)).await.map_err(say)?;
+        let models = ReadModels::open_postgres_existing(config.postgres.read_models(models, NAME))
+            .await
+            .map_err(say)?;
         let lag = projection_service::lag(&*store.reader, &models).await.map_err(say);
         models.close().await;
         lag

@@ -64,8 +64,16 @@ pub(super) async fn ensure(
 /// The admin that is there already, with the key that is saved here, if one is.
 async fn known(verifiers: &dyn Verifiers, wanted: Wanted<'_>) -> anyhow::Result<AdminKey> {
     let mut key = wanted.key_file.map_or(Ok(None), admin::read_key)?;
-    if let (None, Some(path)) = (&key, wanted.key_file) {
-        key = key_of_draft(verifiers, path).await?;
+    if let Some(path) = wanted.key_file {
+        let is_of_this_store = match &key {
+            None => false,
+            Some(key) => is_valid(verifiers, key).await?,
+        };
+        // A key that a deleted store has left behind must not hide the only one to this store. Without a draft it
+        // stays what is shown: the admin's key may have been revoked and the file kept on purpose.
+        if !is_of_this_store && let Some(found) = key_of_draft(verifiers, path).await? {
+            key = Some(found);
+        }
     }
     Ok(AdminKey { email: wanted.email.to_owned(), key, password: None, created: false })
 }
@@ -74,13 +82,17 @@ async fn known(verifiers: &dyn Verifiers, wanted: Wanted<'_>) -> anyhow::Result<
 async fn key_of_draft(verifiers: &dyn Verifiers, path: &Path) -> anyhow::Result<Option<Secret>> {
     for draft in admin::drafts(path) {
         if let Ok(Some(key)) = admin::read_key(&draft)
-            && gateway::is_api_key(verifiers, key.expose()).await.map_err(refused_or_failed)?
+            && is_valid(verifiers, &key).await?
         {
             KeyDraft::found(draft, path).keep()?;
             return Ok(Some(key));
         }
     }
     Ok(None)
+}
+
+async fn is_valid(verifiers: &dyn Verifiers, key: &Secret) -> anyhow::Result<bool> {
+    gateway::is_api_key(verifiers, key.expose()).await.map_err(refused_or_failed)
 }
 
 /// An admin that cannot be is a matter of the configuration.
@@ -115,6 +127,20 @@ mod tests {
         std::fs::write(directory.path().join(".admin.key.of-another"), "evl_unknown\n").unwrap();
         let found = ensure(&log, &SystemClock, wanted).await.unwrap();
         assert!(!found.created);
+        assert_eq!(found.key, made.key);
+        assert_eq!(admin::read_key(&path).unwrap(), made.key);
+    }
+    #[tokio::test]
+    async fn a_key_of_a_deleted_store_does_not_hide_the_draft_with_the_key_of_this_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.key");
+        let log = SqliteLog::open_temporary(SqliteOptions::default()).await.unwrap();
+        let wanted = Wanted { email: "a@example.test", password: None, key_file: Some(&path) };
+        let made = ensure(&log, &SystemClock, wanted).await.unwrap();
+
+        std::fs::rename(&path, directory.path().join(".admin.key.of-the-crash")).unwrap();
+        std::fs::write(&path, "evl_of_a_deleted_store\n").unwrap();
+        let found = ensure(&log, &SystemClock, wanted).await.unwrap();
         assert_eq!(found.key, made.key);
         assert_eq!(admin::read_key(&path).unwrap(), made.key);
     }

@@ -43,7 +43,7 @@ pub use connections::NatsTarget;
 pub(crate) use patience::Patience;
 pub use roles::{Role, Roles};
 pub use storage::Storage;
-pub(crate) use storage::{Extent, Stores, create_parent, create_private};
+pub(crate) use storage::{Extent, Missing, Stores, create_parent, create_private};
 
 use crate::admin::AdminKey;
 use crate::clock::SystemClock;
@@ -230,7 +230,8 @@ impl Process {
         let name = node_name(&options);
         let patience = Patience::new(options.startup_timeout);
         let extent = if options.roles.use_read_models() { Extent::LogAndReadModels } else { Extent::Log };
-        let stores = options.storage.open(extent, options.partitions, &name, patience).await?;
+        let stores =
+            options.storage.open(extent, options.partitions, &name, patience, Missing::Create).await?;
         let connections = connect(&options, &stores, &name, patience).await?;
         let admin = match serves {
             true => Some(

@@ -47,6 +47,17 @@ pub(crate) enum Extent {
     LogAndReadModels,
 }
 
+/// What becomes of something on a server that is not there or is of an earlier release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// It is created or migrated.
+    Create,
+    /// Read models are created or migrated, a log is refused.
+    CreateReadModels,
+    /// It is refused: who only looks changes nothing, and a mistyped database is a mistake.
+    Refuse,
+}
+
 /// Open databases.
 pub(crate) struct Stores {
     pub(crate) store: Store,
@@ -98,7 +109,7 @@ impl Storage {
         }
     }
 
-    /// Opens the databases, creating and migrating them as needed.
+    /// Opens the databases. Files are created and migrated as needed, schemas on a server as `missing` says.
     ///
     /// # Errors
     /// A file or directory cannot be used, another process has it, a server cannot be used in time, or
@@ -109,14 +120,18 @@ impl Storage {
         partitions: Option<u16>,
         name: &str,
         patience: Patience,
+        missing: Missing,
     ) -> anyhow::Result<Stores> {
         let options = SqliteOptions { partitions, ..SqliteOptions::default() };
         let (log, read_models) = match self {
             Self::Postgres { log, read_models, config, .. } => {
-                let store = open_log(config, log, partitions, name, patience).await?;
+                let store = open_log(config.log(log, partitions, name), log, patience, missing).await?;
                 let read_models = match extent {
                     Extent::Log => None,
-                    Extent::LogAndReadModels => Some(open_models(config, read_models, name, patience).await?),
+                    Extent::LogAndReadModels => Some(
+                        open_models(config.read_models(read_models, name), read_models, patience, missing)
+                            .await?,
+                    ),
                 };
                 return Ok(Stores { store, read_models, embedded: None });
             }
@@ -146,11 +161,10 @@ impl Storage {
 }
 
 async fn open_log(
-    config: &PostgresConfig,
+    options: event_store::postgres::PostgresOptions,
     url: &PostgresUrl,
-    partitions: Option<u16>,
-    name: &str,
     patience: Patience,
+    missing: Missing,
 ) -> anyhow::Result<Store> {
     let hope = |error: &StoreError| match error {
         StoreError::Unreachable { .. }
@@ -161,23 +175,34 @@ async fn open_log(
         StoreError::Locked { .. } | StoreError::Unfit { .. } | StoreError::Corrupt(_) => Hope::No,
     };
     let what = format!("the log's database {}", url.shown());
-    let opened = patience.wait_for(&what, hope, || Store::postgres(config.log(url, partitions, name))).await;
+    let open = async || match missing {
+        Missing::Create => Store::postgres(options.clone()).await,
+        Missing::CreateReadModels | Missing::Refuse => Store::postgres_existing(options.clone()).await,
+    };
+    let opened = patience.wait_for(&what, hope, open).await;
     opened.map_err(|error| match error.downcast::<StoreError>() {
+        Ok(error @ StoreError::Unfit { .. }) if missing != Missing::Create => {
+            ConfigError::single("database_url", error.to_string()).into()
+        }
         Ok(error) => unfit_or_failed(error),
         Err(error) => error,
     })
 }
 
 async fn open_models(
-    config: &PostgresConfig,
+    options: read_models::PostgresOptions,
     url: &PostgresUrl,
-    name: &str,
     patience: Patience,
+    missing: Missing,
 ) -> anyhow::Result<ReadModels> {
     // A schema of a newer version stays one; everything else may be a server that is not up yet.
     let hope = |error: &ReadModelError| if error.is_transient() { Hope::Yes } else { Hope::No };
     let what = format!("the read models' database {}", url.shown());
-    patience.wait_for(&what, hope, || ReadModels::open_postgres(config.read_models(url, name))).await
+    let open = async || match missing {
+        Missing::Create | Missing::CreateReadModels => ReadModels::open_postgres(options.clone()).await,
+        Missing::Refuse => ReadModels::open_postgres_existing(options.clone()).await,
+    };
+    patience.wait_for(&what, hope, open).await
 }
 
 /// A log that does not fit the configuration is a matter of the configuration.
@@ -231,7 +256,8 @@ mod tests {
             admin_key: directory.path().join("admin.key"),
         };
         let patience = Patience::new(Duration::from_secs(10));
-        let stores = storage.open(Extent::LogAndReadModels, None, "test", patience).await.unwrap();
+        let stores =
+            storage.open(Extent::LogAndReadModels, None, "test", patience, Missing::Create).await.unwrap();
         let mut seen = 0;
         for entry in std::fs::read_dir(directory.path()).unwrap() {
             let entry = entry.unwrap();

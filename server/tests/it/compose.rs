@@ -103,6 +103,18 @@ fn every_service_of_everline_has_its_role_and_a_configuration_that_fits_it() {
 }
 
 #[test]
+fn the_log_gets_the_same_partitions_whichever_service_creates_it() {
+    let text = std::fs::read_to_string(root().join("docker-compose.yml")).unwrap();
+    assert!(text.contains("${PARTITIONS:-}"));
+    let (text, _) = interpolated(&text.replace("${PARTITIONS:-}", "32"));
+    let (compose, secrets): (Value, _) = (serde_saphyr::from_str(&text).unwrap(), made_secrets());
+    for (name, _) in ROLES {
+        let config = configuration(&services(&compose)[name], secrets.path());
+        assert_eq!(config.partitions.map(|partitions| partitions.get()), Some(32), "{name}");
+    }
+}
+
+#[test]
 fn every_service_is_checked_restarted_and_without_rights_it_does_not_need() {
     let compose = compose();
     for (name, service) in services(&compose) {

@@ -168,6 +168,29 @@ async fn the_doctor_names_what_is_well_and_what_weakens_promises() {
         seen.iter().any(|(check, _, detail)| check == "log" && detail.contains("not there yet")),
         "{out}"
     );
+    for arguments in [
+        &["log", "verify"][..],
+        &["log", "export", "-"],
+        &["projection", "lag"],
+        &["projection", "rebuild"],
+        &["cluster", "nodes"],
+    ] {
+        let (code, out, err) = run(arguments, &variables, directory.path()).await;
+        assert_eq!(code, Some(64), "{arguments:?}: {out}{err}");
+        assert!(err.contains("there is no log"), "{arguments:?}: {err}");
+    }
+    // Neither has created anything: whoever mistypes a database's name is told so.
+    let (_, out, _) = run(&doctor, &variables, directory.path()).await;
+    assert_eq!(
+        out.matches("not there yet").count(),
+        seen.iter().filter(|(_, _, d)| d.contains("not there yet")).count(),
+        "{out}"
+    );
+    assert!(
+        states(&out)
+            .iter()
+            .any(|(check, _, detail)| check == "read_models" && detail.contains("not there yet"))
+    );
     assert!(
         seen.iter().any(|(check, state, _)| check == "nats" && state == "warning"),
         "2.9 lacks things: {out}"
