@@ -77,12 +77,22 @@ impl KeyDraft {
         Self { draft, path: path.to_owned() }
     }
 
-    /// Puts it where keys are looked for; one that a deleted store has left behind is replaced.
+    /// Puts it where keys are looked for. A key that lies there is of another store, perhaps the only one to it: it is
+    /// set aside under a name of its own.
     ///
     /// # Errors
     /// The directory cannot be written.
     pub(crate) fn keep(self) -> anyhow::Result<()> {
         let keep = || {
+            if self.path.exists() {
+                let aside = self.path.with_extension(format!("key.{}", Uuid::new_v4()));
+                fs::rename(&self.path, &aside)?;
+                tracing::warn!(
+                    "a key of another store lay in {} and is now in {}",
+                    self.path.display(),
+                    aside.display()
+                );
+            }
             fs::rename(&self.draft, &self.path)?;
             File::open(directory_of(&self.path))?.sync_all()
         };

@@ -143,5 +143,10 @@ mod tests {
         let found = ensure(&log, &SystemClock, wanted).await.unwrap();
         assert_eq!(found.key, made.key);
         assert_eq!(admin::read_key(&path).unwrap(), made.key);
+        let kept = std::fs::read_dir(directory.path()).unwrap().filter(|entry| {
+            let text = std::fs::read_to_string(entry.as_ref().unwrap().path()).unwrap();
+            text == "evl_of_a_deleted_store\n"
+        });
+        assert_eq!(kept.count(), 1, "a key that may be the only one to its store is set aside, not replaced");
     }
 }
