@@ -255,7 +255,8 @@ async fn appends_go_on_while_past_days_cannot_be_dropped() {
     sqlx::raw_sql("rollback").execute(&mut reader).await.unwrap();
     owner.log.forget_past(Partition(1), at(0), later(22), 100).await.unwrap();
     let left = tables_of_days(&mut raw).await;
-    assert!(left <= 6, "{left} days are left");
+    // Four ahead of the database's clock, and those from the last that is kept to the last made ahead of `later`.
+    assert!(left <= 9, "{left} days are left");
     owner.append(vec![append(stream(1), 0, 1)]).await.unwrap();
 }
 
