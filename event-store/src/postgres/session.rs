@@ -147,6 +147,15 @@ impl Server {
                     Ok(matches!(tokio::time::timeout(TRIAL, connection.ping()).await, Ok(Ok(()))))
                 })
             })
+            // sqlx waits for a sign of life without a limit when a connection is given back, and its place with it.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    tokio::time::timeout(TRIAL, connection.ping())
+                        .await
+                        .unwrap_or_else(|_| Err(timed_out()))?;
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(self.options.clone());
         Session { pool, mode: self.mode.clone(), patience: statement_timeout + GRACE, lost }
     }
