@@ -307,7 +307,8 @@ begin
         where p.partition = taken;
 end $$;
 
--- Deletes wakeups that are past, at most `most`; returns how many. When none are left, readers begin behind them:
+-- Deletes wakeups that are past, at most `most`; returns how many. What is not past by the database's clock stays: a
+-- former owner whose clock is ahead must not delete what the new one has yet to see. When none are left, readers begin behind them:
 -- under the lock of the partition, so that no append puts one there meanwhile.
 create function everline_forget_wakeups(of_partition int4, until int8, most int8) returns int8
 language plpgsql volatile as $$
@@ -315,6 +316,7 @@ declare
     begun int8;
     gone int8;
 begin
+    until := least(until, (extract(epoch from clock_timestamp()) * 1000)::int8 - 5000);
     select p.past_until into begun from partitions p where p.partition = of_partition;
     if begun is null or begun >= until then
         return 0;
@@ -371,13 +373,15 @@ begin
     end if;
 end $$;
 
--- Drops the tables of commands of the days before one, at most eight; returns how many. Dropping locks the parent
+-- Drops the tables of commands of the days before one, at most eight; returns how many. Whatever the caller's clock
+-- says, the days of the last 24 hours stay: today and yesterday, by the database's clock. Dropping locks the parent
 -- against everybody, and whoever comes while it waits for that stands behind it: so it is not tried while a long
 -- transaction reads there, such as a pg_dump, and waits a moment at most.
 create function everline_drop_days(before int4) returns int4 language plpgsql volatile as $$
 declare
     child regclass;
     dropped int4 := 0;
+    kept_from int4 := least(before, floor(extract(epoch from clock_timestamp()) / 86400)::int4 - 1);
 begin
     if not pg_try_advisory_xact_lock(1163284302, 0) then
         return 0;
@@ -385,7 +389,7 @@ begin
     for child in
         select i.inhrelid::regclass from pg_inherits i join pg_class c on c.oid = i.inhrelid
         where i.inhparent = 'commands'::regclass
-          and substring(pg_get_expr(c.relpartbound, c.oid) from $r$FROM \('?(-?\d+)'?\)$r$)::int4 < before
+          and substring(pg_get_expr(c.relpartbound, c.oid) from $r$FROM \('?(-?\d+)'?\)$r$)::int4 < kept_from
         order by c.relname limit 8
     loop
         if exists (

@@ -282,6 +282,8 @@ impl PostgresLog {
                 self.buckets.forget();
                 Ok(Verdict::Changed)
             }
+            // It waited for another that waited for it, and was chosen to give way: nothing was written.
+            Err(error) if buckets::has_code(&error, "40P01") => Ok(Verdict::Changed),
             Err(error) => Err(failed(operation)(error).into()),
         }
     }

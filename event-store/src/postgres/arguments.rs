@@ -3,6 +3,7 @@
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgHasArrayType};
 use sqlx::{Arguments, Encode, Postgres, Type};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use domain::blob::Blob;
@@ -100,12 +101,16 @@ pub(super) fn plan_arguments(
     column(to, names, |change| change.before)?;
     column(to, names, |change| change.after)?;
 
-    let blobs: Vec<(&TenantId, &Blob)> = batch
+    // Each once and in one order for all: two appends that store the same ones do not wait for each other.
+    let blobs: BTreeMap<(&str, &str), (&TenantId, &Blob)> = batch
         .appends
         .iter()
         .flat_map(|append| append.blobs.iter().map(move |blob| (&append.tenant, blob)))
+        // Of two with the same content the first is kept, as the table does it.
+        .rev()
+        .map(|(tenant, blob)| ((tenant.as_str(), blob.reference.sha256.as_str()), (tenant, blob)))
         .collect();
-    blob_arguments(to, &blobs)
+    blob_arguments(to, &blobs.into_values().collect::<Vec<_>>())
 }
 
 fn wakeup_arguments(to: &mut PgArguments, batch: &Batch) -> Result<(), BoxDynError> {

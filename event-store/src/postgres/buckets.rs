@@ -147,6 +147,6 @@ fn is_lock_timeout(error: &sqlx::Error) -> bool {
     has_code(error, "55P03")
 }
 
-fn has_code(error: &sqlx::Error, wanted: &str) -> bool {
+pub(super) fn has_code(error: &sqlx::Error, wanted: &str) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == wanted)
 }

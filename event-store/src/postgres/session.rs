@@ -147,6 +147,15 @@ impl Server {
                     Ok(matches!(tokio::time::timeout(TRIAL, connection.ping()).await, Ok(Ok(()))))
                 })
             })
+            // sqlx waits for a sign of life without a limit when a connection is given back, and its place with it.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    tokio::time::timeout(TRIAL, connection.ping())
+                        .await
+                        .unwrap_or_else(|_| Err(timed_out()))?;
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(self.options.clone());
         Session { pool, mode: self.mode.clone(), patience: statement_timeout + GRACE, lost }
     }
@@ -253,14 +262,31 @@ impl Session {
         &self,
         call: impl for<'c> FnOnce(&'c mut PgConnection) -> Running<'c, T> + Send + 'static,
     ) -> Result<T, sqlx::Error> {
-        let mut connection: PoolConnection<Postgres> = self.pool.acquire().await?;
-        let answer = tokio::time::timeout(self.patience, call(&mut connection)).await;
+        let mut lease = Lease { connection: self.pool.acquire().await?, given_back: false };
+        let answer = tokio::time::timeout(self.patience, call(&mut lease.connection)).await;
         let outcome = answer.unwrap_or_else(|_| Err(timed_out()));
         if outcome.as_ref().is_err_and(is_lost) {
-            connection.close_on_drop();
             self.lost.note();
+        } else {
+            lease.given_back = true;
         }
         outcome
+    }
+}
+
+/// A connection during a call. Only a call that ended gives it back: one that is dropped on the way may leave it with
+/// an answer to come, or in a transaction that sqlx does not know of yet, and whatever was acknowledged on it after
+/// that would be rolled back with it.
+struct Lease {
+    connection: PoolConnection<Postgres>,
+    given_back: bool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.given_back {
+            self.connection.close_on_drop();
+        }
     }
 }
 

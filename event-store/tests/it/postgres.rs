@@ -269,6 +269,24 @@ async fn a_wakeup_in_the_past_is_found_after_later_ones_were_forgotten() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_ahead_forgets_nothing_that_is_not_past_by_the_databases() {
+    let store = PostgresStore::create().await;
+    let mut owner = Owner::of(&store).await;
+    let mut raw = store.raw().await;
+    let clock = "select (extract(epoch from clock_timestamp()) * 1000)::int8";
+    let now: i64 = sqlx::query_scalar(clock).fetch_one(&mut raw).await.unwrap();
+    let mut known = append(stream(1), 0, 1);
+    known.decided_at = Timestamp::from_unix_ms(now - 23 * 60 * 60 * 1000);
+    let second = (now - at(0).unix_ms()) / 1000;
+    owner.append(vec![wakeup(known.clone(), second + 60)]).await.unwrap();
+    let (until, ahead) = (at(second + 3_600), at(second + 10 * 24 * 60 * 60));
+    assert!(!owner.log.forget_past(Partition(1), until, ahead, 10).await.unwrap());
+    let from_start = WakeupCursor::after_time(Timestamp::MIN);
+    assert_eq!(owner.log.wakeups(Partition(1), &from_start, until, &[], 10).await.unwrap().len(), 1);
+    assert!(owner.log.command_answer(Partition(1), known.command_id).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn whoever_beats_sees_who_else_lives_and_owns() {
     let store = PostgresStore::create().await;
     let log = store.open().await;

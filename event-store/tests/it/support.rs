@@ -96,7 +96,7 @@ pub(crate) fn fresh() -> u64 {
 }
 
 pub(crate) fn at(second: i64) -> Timestamp {
-    Timestamp::from_unix_ms(1_795_000_000_000 + second * 1000)
+    Timestamp::from_unix_ms(1_695_000_000_000 + second * 1000)
 }
 
 /// A new stream in a partition.
