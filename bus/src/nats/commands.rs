@@ -4,13 +4,14 @@
 //! pauses, where nobody listens or the one who does is not the owner; after [`ATTEMPT`] where nothing comes back. That
 //! is short, because the one who was to answer may have been killed, and safe, because a command id has one effect.
 //! It is cheap too: every attempt names the send that it belongs to, and a door drops an attempt of a send that it is
-//! deciding already. The answer to any attempt is the answer.
+//! deciding already. The owner's answer to any attempt is the answer, and it always wins: one who is not the owner any
+//! more, but has not closed its door yet, says so sooner, and that only makes the next attempt come sooner.
 
 use async_nats::HeaderMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use futures::stream::SelectAll;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,7 +21,7 @@ use domain::command::CommandEnvelope;
 use domain::ids::Partition;
 use domain::rejection::{Rejection, RejectionKind};
 
-use super::requests::{Answer, AskError, Requests};
+use super::requests::{Answers, AskError, Requests};
 use super::{subjects, wire};
 use crate::commands::{CommandError, CommandReply, Commands};
 
@@ -77,8 +78,8 @@ impl NatsCommands {
     async fn attempt(&self, request: &Request, sending: &mut Sending) -> Result<Instant, CommandError> {
         let Request { name, subject, headers, body } = request;
         match self.requests.send(subject.clone(), headers.clone(), body.clone()).await {
-            Ok(answer) => {
-                sending.sent(answer);
+            Ok(answers) => {
+                sending.sent(answers);
                 Ok(Instant::now() + ATTEMPT)
             }
             Err(AskError::TooLarge { size, limit }) => Err(too_large(name, size, limit)),
@@ -98,15 +99,15 @@ struct Request {
 /// What has become of the attempts so far.
 #[derive(Default)]
 struct Sending {
-    open: FuturesUnordered<Answer>,
-    /// Attempts that somebody may have received and not answered.
+    open: SelectAll<Answers>,
+    /// Attempts that an owner may have received and not answered.
     doubtful: usize,
     pauses: u32,
 }
 
 impl Sending {
-    fn sent(&mut self, answer: Answer) {
-        self.open.push(answer);
+    fn sent(&mut self, answers: Answers) {
+        self.open.push(answers);
         self.doubtful += 1;
     }
 
@@ -117,7 +118,8 @@ impl Sending {
     ) -> Option<Result<CommandReply, CommandError>> {
         match answer {
             Ok(message) => match wire::decode_reply(&message.payload) {
-                Ok(Err(CommandError::NotOwner)) => self.doubtful -= 1,
+                // The owner may have it too: this says nothing about what becomes of the attempt.
+                Ok(Err(CommandError::NotOwner)) => {}
                 Ok(result) => return Some(result),
                 Err(error) => return Some(Err(CommandError::Unknown(error.to_string().into()))),
             },

@@ -23,7 +23,7 @@ use super::NatsOptions;
 use super::api;
 use super::connect::{Endpoint, Link};
 use super::lifetime::Lifetime;
-use super::requests::{Answer, AskError, Requests};
+use super::requests::{Answers, AskError, Requests};
 use super::streams::{ensure_stream, events_stream};
 use super::subjects::{self, EVENTS_STREAM};
 use super::wire::visible;
@@ -122,7 +122,7 @@ impl EventPublisher for NatsEvents {
 
 impl Session {
     async fn publish(&self, events: &[Arc<RecordedEvent>]) -> Result<(), BusError> {
-        let mut window: VecDeque<(Position, Answer)> = VecDeque::with_capacity(events.len().min(WINDOW));
+        let mut window: VecDeque<(Position, Answers)> = VecDeque::with_capacity(events.len().min(WINDOW));
         for event in events {
             if window.len() >= WINDOW {
                 acknowledged(window.pop_front()).await?;
@@ -156,9 +156,9 @@ impl Session {
     }
 }
 
-async fn acknowledged(next: Option<(Position, Answer)>) -> Result<(), BusError> {
-    let Some((position, answer)) = next else { return Ok(()) };
-    let answer = tokio::time::timeout(ACK, answer).await.unwrap_or(Err(AskError::TimedOut));
+async fn acknowledged(next: Option<(Position, Answers)>) -> Result<(), BusError> {
+    let Some((position, answers)) = next else { return Ok(()) };
+    let answer = tokio::time::timeout(ACK, answers.first()).await.unwrap_or(Err(AskError::TimedOut));
     let answer = answer.map_err(|error| failed(position, error))?;
     api::stored(&answer.payload).map_err(|error| failed(position, error))?;
     Ok(())

@@ -2,23 +2,26 @@
 //!
 //! async-nats has requests of its own; these differ in three ways. One that is given up leaves nothing behind (the
 //! client keeps the place of an answer that never comes for ever), a lost connection ends all that are waiting at once
-//! instead of after their timeout, and several may wait together whose order of sending matters.
+//! instead of after their timeout, and several may wait together whose order of sending matters. And a request may
+//! have several answers: of those who listen on its subject, the first to answer need not be the one who is asked.
 
 use async_nats::{HeaderMap, Message, PublishErrorKind, StatusCode};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::channel::mpsc;
+use futures::{Stream, StreamExt};
 use std::collections::HashMap;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 use super::connect::{HAND_OVER, Link};
 use super::lifetime::Lifetime;
 use crate::error::BusError;
+
+/// Answers to one request that may wait to be looked at: a process behind an open door gives one.
+const ANSWERS: usize = 64;
 
 /// Why a request was not sent, or not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,20 +50,21 @@ pub(super) enum AskError {
 
 #[derive(Default)]
 struct Pending {
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Message>>>,
+    waiting: Mutex<HashMap<u64, mpsc::Sender<Message>>>,
     next: AtomicU64,
 }
 
 impl Pending {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Message>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<Message>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn answer(&self, message: Message) {
         let token = message.subject.as_str().rsplit('.').next().and_then(|token| token.parse().ok());
-        if let Some(sender) = token.and_then(|token: u64| self.waiting().remove(&token)) {
-            // Given up meanwhile: the answer is not needed.
-            let _ = sender.send(message);
+        let mut waiting = self.waiting();
+        // The place stays until the request is given up: a better answer may follow.
+        if let Some(sender) = token.and_then(|token: u64| waiting.get_mut(&token)) {
+            let _ = sender.try_send(message);
         }
     }
 }
@@ -110,26 +114,26 @@ impl Requests {
         &self.link
     }
 
-    /// Sends a request; what comes back awaits the answer. Requests that are sent one after the other reach the server
+    /// Sends a request; what comes back awaits the answers. Requests that are sent one after the other reach the server
     /// in that order.
     pub(super) async fn send(
         &self,
         subject: String,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Answer, AskError> {
+    ) -> Result<Answers, AskError> {
         if !self.link.connected() {
             return Err(AskError::NotConnected);
         }
         let size = body.len();
         let token = self.pending.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
+        let (sender, receiver) = mpsc::channel(ANSWERS);
         self.pending.waiting().insert(token, sender);
-        let answer = Answer { receiver, token, pending: self.pending.clone() };
+        let answers = Answers { receiver, token, ended: false, pending: self.pending.clone() };
         let reply = format!("{}.{token}", self.inbox);
         let sent = self.link.client.publish_with_reply_and_headers(subject, reply, headers, body);
         match tokio::time::timeout(HAND_OVER, sent).await {
-            Ok(Ok(())) => Ok(answer),
+            Ok(Ok(())) => Ok(answers),
             Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
                 Err(AskError::TooLarge { size, limit: self.max_payload() })
             }
@@ -145,31 +149,48 @@ impl Requests {
         body: Bytes,
         patience: Duration,
     ) -> Result<Message, AskError> {
-        let answer = self.send(subject, headers, body).await?;
-        tokio::time::timeout(patience, answer).await.unwrap_or(Err(AskError::TimedOut))
+        let answers = self.send(subject, headers, body).await?;
+        tokio::time::timeout(patience, answers.first()).await.unwrap_or(Err(AskError::TimedOut))
     }
 }
 
-/// The answer to a request, when it comes.
-pub(super) struct Answer {
-    receiver: oneshot::Receiver<Message>,
+/// The answers to a request, as they come. The last word is that the connection was lost, or that nobody listens.
+pub(super) struct Answers {
+    receiver: mpsc::Receiver<Message>,
     token: u64,
+    ended: bool,
     pending: Arc<Pending>,
 }
 
-impl Future for Answer {
-    type Output = Result<Message, AskError>;
+impl Answers {
+    /// The first one, where there is only one.
+    pub(super) async fn first(mut self) -> Result<Message, AskError> {
+        self.next().await.unwrap_or(Err(AskError::Lost))
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.receiver).poll(context).map(|answer| match answer {
-            Ok(message) if message.status == Some(StatusCode::NO_RESPONDERS) => Err(AskError::NoResponders),
-            Ok(message) => Ok(message),
-            Err(_) => Err(AskError::Lost),
+impl Stream for Answers {
+    type Item = Result<Message, AskError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut self.receiver).poll_next(context).map(|answer| match answer {
+            Some(message) if message.status == Some(StatusCode::NO_RESPONDERS) => {
+                self.ended = true;
+                Some(Err(AskError::NoResponders))
+            }
+            Some(message) => Some(Ok(message)),
+            None => {
+                self.ended = true;
+                Some(Err(AskError::Lost))
+            }
         })
     }
 }
 
-impl Drop for Answer {
+impl Drop for Answers {
     fn drop(&mut self) {
         self.pending.waiting().remove(&self.token);
     }

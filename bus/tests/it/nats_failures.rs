@@ -22,6 +22,7 @@ use test_services::{NatsServer, NatsVersion};
 on_both!(
     a_command_is_answered_across_a_restart_of_the_server,
     a_command_goes_to_the_new_owner_where_the_old_one_falls_silent,
+    the_owners_answer_wins_over_one_who_is_not_the_owner_any_more,
     a_command_that_takes_long_is_decided_once,
     tasks_published_and_pulled_while_the_server_is_down_arrive_afterwards,
     a_wiped_store_is_made_anew_and_publishing_goes_on,
@@ -81,6 +82,40 @@ async fn a_command_goes_to_the_new_owner_where_the_old_one_falls_silent(version:
     let taken_over = Instant::now();
     soon("an answer", sent).await.expect("a sender that ends").expect("a reply");
     assert!(taken_over.elapsed() < Duration::from_secs(2), "answered after {:?}", taken_over.elapsed());
+}
+
+/// Has lost its partition and not closed its door yet.
+#[derive(Default)]
+struct NotMineAnyMore(AtomicUsize);
+
+#[async_trait]
+impl CommandHandler for NotMineAnyMore {
+    async fn handle(&self, _command: CommandEnvelope) -> Result<CommandReply, CommandError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Err(CommandError::NotOwner)
+    }
+}
+
+async fn the_owners_answer_wins_over_one_who_is_not_the_owner_any_more(version: NatsVersion) {
+    let server = server(version).await;
+    let (old, new) = (bus(&server).await, bus(&server).await);
+    let refusing = Arc::new(NotMineAnyMore::default());
+    old.doors().open(Partition(1), refusing.clone()).await.expect("an open door");
+    let sender = connected(patient(&server)).await.commands();
+    let begun = Instant::now();
+    let sent = tokio::spawn(async move { sender.send(contract::cancel(contract::id(1))).await });
+    // Its word makes the sender ask again soon, so that a new owner is found soon.
+    until("another attempt", || async { refusing.0.load(Ordering::SeqCst) >= 3 }).await;
+    assert!(begun.elapsed() < Duration::from_millis(900), "asked again after {:?}", begun.elapsed());
+    let held = Arc::new(HeldHandler::default());
+    new.doors().open(Partition(1), held.clone()).await.expect("an open door");
+    soon("a command", held.entered.notified()).await;
+    // The new owner decides it; meanwhile the old one answers each attempt.
+    let refused = refusing.0.load(Ordering::SeqCst);
+    until("refusals", || async { refusing.0.load(Ordering::SeqCst) > refused + 2 }).await;
+    held.release.notify_one();
+    let reply = soon("an answer", sent).await.expect("a sender that ends").expect("a reply");
+    assert_eq!(reply.answer, "held");
 }
 
 /// Takes longer than an attempt.

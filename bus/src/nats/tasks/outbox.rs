@@ -9,7 +9,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::stream::Config;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
@@ -55,6 +55,8 @@ struct Entry {
     delivered: bool,
     /// Its numbers in the stream.
     stored: Vec<u64>,
+    /// Its place among those that are remembered.
+    remembered: Option<u64>,
     /// Too large for the bus: nobody will ever get it, and to publish it again would not help.
     undeliverable: bool,
 }
@@ -69,20 +71,37 @@ impl Entry {
 struct Lists {
     entries: HashMap<TaskRef, Entry>,
     queue: VecDeque<TaskRef>,
-    /// In the order in which they were stored; bounds what is remembered of lost ones.
-    stored: VecDeque<TaskRef>,
+    /// Those that wait in the stream, in the order in which they were stored; bounds what is remembered of lost ones.
+    stored: BTreeMap<u64, TaskRef>,
+    /// How often something was stored.
+    count: u64,
     cancelled: Cancelled,
 }
 
 impl Lists {
-    /// Bounds what is known of tasks that nobody asks for any more.
-    fn remember(&mut self, task: TaskRef) {
-        self.stored.push_back(task);
+    /// Bounds what is known of tasks that nobody asks for any more. Only what still waits counts: a task that waits for
+    /// long must not be forgotten, and so published again, because others pass it.
+    fn remember(&mut self, task: &TaskRef) {
+        let Some(entry) = self.entries.get_mut(task) else { return };
+        self.count += 1;
+        if let Some(earlier) = entry.remembered.replace(self.count) {
+            self.stored.remove(&earlier);
+        }
+        self.stored.insert(self.count, task.clone());
         if self.stored.len() > STORED
-            && let Some(oldest) = self.stored.pop_front()
-            && self.entries.get(&oldest).is_some_and(Entry::is_idle)
+            && let Some((_, oldest)) = self.stored.pop_first()
+            && let Some(entry) = self.entries.get_mut(&oldest)
         {
-            self.entries.remove(&oldest);
+            entry.remembered = None;
+            if entry.is_idle() {
+                self.entries.remove(&oldest);
+            }
+        }
+    }
+
+    fn remove(&mut self, task: &TaskRef) {
+        if let Some(number) = self.entries.remove(task).and_then(|entry| entry.remembered) {
+            self.stored.remove(&number);
         }
     }
 }
@@ -143,7 +162,7 @@ impl Outbox {
         if let Some(entry) = lists.entries.get_mut(task) {
             entry.stored.retain(|seq| !gone.contains(seq));
             if entry.is_idle() && entry.stored.is_empty() {
-                lists.entries.remove(task);
+                lists.remove(task);
             }
         }
     }
@@ -153,7 +172,7 @@ impl Outbox {
         let mut lists = self.lists();
         let Some(entry) = lists.entries.get_mut(task) else { return };
         if entry.is_idle() && !entry.undeliverable {
-            lists.entries.remove(task);
+            lists.remove(task);
         } else {
             entry.delivered = entry.sending > 0;
         }
@@ -169,7 +188,7 @@ impl Outbox {
         entry.queued = None;
         let stored = entry.stored.clone();
         if entry.is_idle() && stored.is_empty() {
-            lists.entries.remove(task);
+            lists.remove(task);
         }
         stored
     }
@@ -198,7 +217,7 @@ impl Outbox {
                 }
                 // Cancelled, or past its deadline: the owner has written that already.
                 _ if entry.is_idle() && entry.stored.is_empty() => {
-                    lists.entries.remove(&name);
+                    lists.remove(&name);
                 }
                 _ => {}
             }
@@ -214,7 +233,7 @@ impl Outbox {
         let entry = lists.entries.get_mut(name)?;
         entry.sending -= 1;
         if entry.delivered && entry.is_idle() {
-            lists.entries.remove(name);
+            lists.remove(name);
             return None;
         }
         match outcome {
@@ -223,16 +242,16 @@ impl Outbox {
                 if entry.stored.len() > COPIES {
                     entry.stored.remove(0);
                 }
-                lists.remember(name.clone());
+                lists.remember(name);
                 return cancelled.then_some(seq);
             }
             Outcome::Undeliverable => {
                 entry.undeliverable = true;
-                lists.remember(name.clone());
+                lists.remember(name);
             }
             Outcome::Failed if cancelled => {
                 if entry.is_idle() && entry.stored.is_empty() {
-                    lists.entries.remove(name);
+                    lists.remove(name);
                 }
             }
             // It is in the queue again by itself.
@@ -423,6 +442,36 @@ mod tests {
             outbox.settle(sent, outcome);
             assert!(outbox.next(now()).is_none() && outbox.lists().entries.is_empty());
         }
+    }
+
+    #[test]
+    fn a_task_that_waits_is_known_however_many_others_pass_it() {
+        let outbox = Outbox::default();
+        let store = |number: u32| {
+            let mut task = task();
+            task.task.node.attempt = number;
+            let name = task.task.clone();
+            outbox.add(task);
+            let sent = outbox.next(now()).expect("a task");
+            outbox.settle(sent, Outcome::Stored(u64::from(number)));
+            name
+        };
+        let known = |outbox: &Outbox| {
+            let lists = outbox.lists();
+            (lists.entries.len(), lists.stored.len())
+        };
+        let waiting = store(0);
+        for number in 1..=70_000 {
+            outbox.delivered(&store(number));
+        }
+        assert_eq!(outbox.whereabouts(&waiting), Ok(vec![0]));
+        assert_eq!(known(&outbox), (1, 1));
+        // What is lost for good is bounded, oldest first.
+        let kept = u32::try_from(STORED).expect("a number of tasks");
+        let lost: Vec<_> = (1..=kept).map(store).collect();
+        assert_eq!(outbox.whereabouts(&waiting), Err(Waiting::No));
+        assert_eq!(outbox.whereabouts(&lost[0]), Ok(vec![1]));
+        assert_eq!(known(&outbox), (STORED, STORED));
     }
 
     #[test]
