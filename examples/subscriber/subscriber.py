@@ -1,6 +1,7 @@
 """Follows the events of Everline from outside: one line of JSON for each, in a file.
 
-It may be killed at any moment and started again: every event is in the file once, and in order within its partition.
+It may be killed at any moment and started again: every event is in the file once, and in order within its partition (after a
+failure of the broker in the order in which the stream has them; `position` tells).
 """
 
 import argparse

@@ -85,11 +85,14 @@ impl EventPublisher for NatsEvents {
             old.lifetime.stop.cancel();
         }
         let lifetime = self.lifetime.part();
+        // However this ends short of a session, the connection's task ends with it, and the connection with that.
+        let unfinished = lifetime.stop.clone().drop_guard();
         let link = Link::open_once(&self.endpoint, &self.options.connection_name("events")).await?;
         link.check_version(&self.endpoint)?;
         let compressed = link.at_least(2, 10);
         let requests = Requests::start(link, &lifetime).await?;
         ensure_stream(&requests, &events_stream(&self.options, compressed)).await?;
+        unfinished.disarm();
         *session = Some(Arc::new(Session { requests, lifetime, broken: AtomicBool::new(false) }));
         Ok(Continuity::Kept)
     }

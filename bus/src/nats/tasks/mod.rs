@@ -93,6 +93,10 @@ impl TaskQueue for NatsTasks {
         self.outbox.add(task);
     }
 
+    fn hears(&self) -> bool {
+        self.requests.link().connected()
+    }
+
     async fn is_waiting(&self, task: &TaskRef) -> Waiting {
         let stored = match self.outbox.whereabouts(task) {
             Ok(stored) => stored,

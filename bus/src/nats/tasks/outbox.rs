@@ -45,10 +45,26 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often a connection that is gone is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
+/// A task on its way to the stream.
+struct Outgoing {
+    content: Task,
+    /// One for all tries of one publish, so that a try whose answer was lost is not stored twice (within the stream's
+    /// window for repetitions); another for a task that is handed out again, which must not pass for a repetition.
+    message_id: Uuid,
+}
+
+impl std::ops::Deref for Outgoing {
+    type Target = Task;
+
+    fn deref(&self) -> &Task {
+        &self.content
+    }
+}
+
 /// One task: in the queue, on its way, in the stream, or several of these.
 #[derive(Default)]
 struct Entry {
-    queued: Option<Arc<Task>>,
+    queued: Option<Arc<Outgoing>>,
     /// Publishes on their way. What they carry may be stored, and even delivered, before we hear of it.
     sending: u32,
     /// A worker has given a sign of life for what is on its way: that is faster than its acknowledgement.
@@ -140,7 +156,7 @@ impl Outbox {
                 return;
             }
             lists.queue.push_back(task.task.clone());
-            entry.queued = Some(Arc::new(task));
+            entry.queued = Some(Arc::new(Outgoing { content: task, message_id: Uuid::new_v4() }));
             entry.delivered = false;
         }
         self.arrived.notify_one();
@@ -171,7 +187,8 @@ impl Outbox {
     pub(super) fn delivered(&self, task: &TaskRef) {
         let mut lists = self.lists();
         let Some(entry) = lists.entries.get_mut(task) else { return };
-        if entry.is_idle() && !entry.undeliverable {
+        if entry.sending == 0 && !entry.undeliverable {
+            // A second copy that waits to be sent is not needed: the worker that was thought silent has it.
             lists.remove(task);
         } else {
             entry.delivered = entry.sending > 0;
@@ -205,7 +222,7 @@ impl Outbox {
     }
 
     /// The next task to publish.
-    fn next(&self, now: Timestamp) -> Option<Arc<Task>> {
+    fn next(&self, now: Timestamp) -> Option<Arc<Outgoing>> {
         let mut lists = self.lists();
         loop {
             let name = lists.queue.pop_front()?;
@@ -225,7 +242,7 @@ impl Outbox {
     }
 
     /// Notes what became of a publish. The answer is a number in the stream to take out again.
-    fn settle(&self, task: Arc<Task>, outcome: Outcome) -> Option<u64> {
+    fn settle(&self, task: Arc<Outgoing>, outcome: Outcome) -> Option<u64> {
         let mut lists = self.lists();
         let lists = &mut *lists;
         let name = &task.task;
@@ -349,10 +366,9 @@ enum PublishError {
     Api(#[from] ApiError),
 }
 
-async fn send(requests: Arc<Requests>, task: Arc<Task>) -> (Arc<Task>, Result<u64, PublishError>) {
+async fn send(requests: Arc<Requests>, task: Arc<Outgoing>) -> (Arc<Outgoing>, Result<u64, PublishError>) {
     let mut headers = HeaderMap::new();
-    // A number of its own: a task that is handed out again must not pass for a repetition.
-    headers.insert("Nats-Msg-Id", Uuid::new_v4().simple().to_string());
+    headers.insert("Nats-Msg-Id", task.message_id.simple().to_string());
     headers.insert("Nats-Expected-Stream", TASKS_STREAM);
     headers.insert(TASK_HEADER, task_name(&task.task));
     let answer = requests.ask(subjects::task(task.node_type), headers, encode_task(&task), ACK).await;
