@@ -145,6 +145,10 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"evl_1\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read_key(&path).unwrap(), Some(Secret::new("evl_1")));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            2,
+            "the key, and the one of the earlier store"
+        );
     }
 }
