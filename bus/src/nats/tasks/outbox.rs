@@ -424,6 +424,31 @@ mod tests {
     }
 
     #[test]
+    fn a_publish_that_is_tried_again_keeps_its_message_and_a_further_one_has_another() {
+        let outbox = Outbox::default();
+        outbox.add(task());
+        let first = outbox.next(now()).expect("a task");
+        let message = first.message_id;
+        outbox.settle(first, Outcome::Failed);
+        let again = outbox.next(now()).expect("the same once more");
+        assert_eq!(again.message_id, message);
+        outbox.settle(again, Outcome::Stored(1));
+        outbox.add(task());
+        assert_ne!(outbox.next(now()).expect("a second copy").message_id, message);
+    }
+
+    #[test]
+    fn a_second_copy_is_not_sent_once_the_worker_is_heard() {
+        let outbox = Outbox::default();
+        outbox.add(task());
+        let sent = outbox.next(now()).expect("a task");
+        outbox.settle(sent, Outcome::Stored(1));
+        outbox.add(task());
+        outbox.delivered(&task().task);
+        assert!(outbox.next(now()).is_none() && outbox.lists().entries.is_empty());
+    }
+
+    #[test]
     fn what_failed_is_sent_again_unless_it_is_cancelled_or_too_late() {
         let outbox = Outbox::default();
         outbox.add(task());
