@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use domain::blob::Blob;
 use domain::decision::Wakeup;
+use domain::event::RecordedEvent;
 use domain::ids::{TenantId, birth_bucket};
 
 use super::buckets::day;
@@ -59,14 +60,8 @@ pub(super) fn ends_arguments(
     column(to, commits, |(commit, _)| commit.committed_at.unix_ms())
 }
 
-/// Everything else that an append writes.
-pub(super) fn plan_arguments(
-    to: &mut PgArguments,
-    plan: &Plan<'_>,
-    batch: &Batch,
-    names: &[NameChange<'_>],
-) -> Result<(), BoxDynError> {
-    let events = &plan.events;
+/// The columns of events.
+pub(super) fn events(to: &mut PgArguments, events: &[RecordedEvent]) -> Result<(), BoxDynError> {
     column(to, events, |event| i32::from(event.position.partition.0))?;
     column(to, events, |event| integer(event.position.offset))?;
     column(to, events, |event| birth_bucket(event.stream))?;
@@ -83,8 +78,17 @@ pub(super) fn plan_arguments(
     column(to, events, |event| event.traceparent.as_deref())?;
     column(to, events, |event| i32::try_from(event.codec.number()).unwrap_or(i32::MAX))?;
     column(to, events, |event| event.key_id.as_deref())?;
-    column(to, events, |event| &event.data[..])?;
+    column(to, events, |event| &event.data[..])
+}
 
+/// Everything else that an append writes.
+pub(super) fn plan_arguments(
+    to: &mut PgArguments,
+    plan: &Plan<'_>,
+    batch: &Batch,
+    names: &[NameChange<'_>],
+) -> Result<(), BoxDynError> {
+    events(to, &plan.events)?;
     let commands = &plan.commands;
     column(to, commands, |(append, _)| append.command_id)?;
     column(to, commands, |(_, stored)| stored.digest.as_ref().map(|digest| &digest[..]))?;

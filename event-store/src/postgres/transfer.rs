@@ -12,12 +12,11 @@ use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Postgres};
 use std::collections::BTreeSet;
 
-use domain::event::RecordedEvent;
 use domain::ids::birth_bucket;
 use domain::time::Timestamp;
 
 use super::PostgresLog;
-use super::arguments::column;
+use super::arguments::{column, events};
 use super::session::{Mode, Session};
 use crate::log::StoreError;
 use crate::rows::{failed, integer};
@@ -232,26 +231,6 @@ impl Writing<'_> {
         sqlx::query_with(text, arguments).persistent(self.kept).execute(&mut *self.connection).await?;
         Ok(())
     }
-}
-
-fn events(to: &mut PgArguments, events: &[RecordedEvent]) -> Result<(), BoxDynError> {
-    column(to, events, |event| i32::from(event.position.partition.0))?;
-    column(to, events, |event| integer(event.position.offset))?;
-    column(to, events, |event| birth_bucket(event.stream))?;
-    column(to, events, |event| event.stream)?;
-    column(to, events, |event| integer(event.version))?;
-    column(to, events, |event| event.tenant.as_str())?;
-    column(to, events, |event| &*event.event_type)?;
-    column(to, events, |event| i32::from(event.schema_version))?;
-    column(to, events, |event| event.id)?;
-    column(to, events, |event| event.recorded_at.unix_ms())?;
-    column(to, events, |event| event.correlation_id)?;
-    column(to, events, |event| event.causation_id)?;
-    column(to, events, |event| event.actor.as_str())?;
-    column(to, events, |event| event.traceparent.as_deref())?;
-    column(to, events, |event| i32::try_from(event.codec.number()).unwrap_or(i32::MAX))?;
-    column(to, events, |event| event.key_id.as_deref())?;
-    column(to, events, |event| &event.data[..])
 }
 
 fn commits(to: &mut PgArguments, commits: &[CommitRow]) -> Result<(), BoxDynError> {
