@@ -6,6 +6,7 @@ use crate::event::{Event, EventError, RecordedEvent};
 use crate::execution::{self, ExecutionState};
 use crate::facts::Facts;
 use crate::ids::TenantId;
+use crate::lane::{self, LaneState};
 use crate::rejection::{Rejection, RejectionKind};
 use crate::time::Timestamp;
 use crate::variables::{self, VariablesState};
@@ -34,6 +35,8 @@ pub enum AggregateState {
     Execution(Box<ExecutionState>),
     /// A tenant's variables.
     Variables(Box<VariablesState>),
+    /// A lane.
+    Lane(Box<LaneState>),
 }
 
 impl Aggregate {
@@ -70,6 +73,12 @@ impl Aggregate {
             (Event::Variables(event), _) => {
                 AggregateState::Variables(Box::new(variables::evolve(VariablesState::default(), event)))
             }
+            (Event::Lane(event), AggregateState::Lane(state)) => {
+                AggregateState::Lane(Box::new(lane::evolve(*state, event)))
+            }
+            (Event::Lane(event), _) => {
+                AggregateState::Lane(Box::new(lane::evolve(LaneState::default(), event)))
+            }
         };
     }
 
@@ -97,6 +106,10 @@ impl Aggregate {
             (Command::Variables(command), AggregateState::Empty) => {
                 variables::decide(&VariablesState::default(), command, facts)
             }
+            (Command::Lane(command), AggregateState::Lane(state)) => lane::decide(state, command, facts),
+            (Command::Lane(command), AggregateState::Empty) => {
+                lane::decide(&LaneState::default(), command, facts)
+            }
             _ => Err(not_found(command)),
         }
     }
@@ -109,5 +122,6 @@ fn not_found(command: &CommandEnvelope) -> Rejection {
         Command::Variables(_) => {
             Rejection::new(RejectionKind::NotFound, "variable_not_found", "there are no variables here")
         }
+        Command::Lane(_) => Rejection::new(RejectionKind::NotFound, "lane_not_found", "there is no such lane"),
     }
 }

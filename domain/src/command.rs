@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::execution::command::ExecutionCommand;
 use crate::ids::{Actor, TenantId};
+use crate::lane::command::LaneCommand;
 use crate::variables::command::VariablesCommand;
 use crate::workflow::command::WorkflowCommand;
 
@@ -43,6 +44,8 @@ pub enum Command {
     Execution(ExecutionCommand),
     /// To a tenant's variables.
     Variables(VariablesCommand),
+    /// To a lane.
+    Lane(LaneCommand),
 }
 
 impl Command {
@@ -52,6 +55,7 @@ impl Command {
             Self::Workflow(command) => command.name(),
             Self::Execution(command) => command.name(),
             Self::Variables(command) => command.name(),
+            Self::Lane(command) => command.name(),
         }
     }
 }

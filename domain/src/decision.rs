@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::blob::{Blob, BlobRef};
 use crate::event::Event;
+use crate::execution::ExecutionState;
 use crate::time::Timestamp;
 
 /// The most events that one decision may hold before it yields to other commands of its partition.
@@ -39,6 +40,9 @@ pub struct Outcome {
     pub blobs: Vec<Blob>,
     /// What the caller is told, at most 1 KiB of JSON.
     pub answer: Value,
+    /// The state after the events, where the decider has it: then nobody needs to fold them again, and what it has
+    /// looked at already need not be looked at by the next decision.
+    pub after: Option<Box<ExecutionState>>,
 }
 
 /// An immutable thing that a decider must know.
@@ -57,6 +61,20 @@ pub enum Need {
     Variables(Option<u64>),
     /// The content of a claim check.
     Blob(BlobRef),
+    /// Another execution of the tenant as of a version, for a fork.
+    Origin {
+        /// The execution.
+        execution: Uuid,
+        /// Its last event that counts.
+        at_version: u64,
+    },
+    /// The recorded outcomes of an execution's nodes, for a fork that replays.
+    Recording {
+        /// The execution.
+        execution: Uuid,
+        /// Its last event that counts.
+        until: u64,
+    },
 }
 
 /// A name taken or given back in the append.
@@ -98,8 +116,10 @@ pub enum WakeupKind {
     ExecutionDeadline,
     /// An attempt must be done.
     AttemptDeadline(NodeRun),
-    /// A delay or back-off ends.
+    /// A delay, a back-off or the patience of a wait ends.
     Timer(NodeRun),
+    /// Attempts that were asked to stop have had their time.
+    StopGrace,
 }
 
 /// One attempt of one run of a node.
@@ -118,6 +138,7 @@ impl fmt::Display for WakeupKind {
         match self {
             Self::Yield(version) => write!(f, "yield:{version}"),
             Self::ExecutionDeadline => f.write_str("execution_deadline"),
+            Self::StopGrace => f.write_str("stop_grace"),
             Self::AttemptDeadline(node) => {
                 write!(f, "attempt_deadline:{}:{}:{}", node.run, node.attempt, node.node_id)
             }
@@ -146,6 +167,7 @@ impl FromStr for WakeupKind {
         match kind {
             "yield" => parts.next().and_then(|v| v.parse().ok()).map(Self::Yield).ok_or_else(refuse),
             "execution_deadline" => Ok(Self::ExecutionDeadline),
+            "stop_grace" => Ok(Self::StopGrace),
             "attempt_deadline" => node(&mut parts).map(Self::AttemptDeadline).ok_or_else(refuse),
             "timer" => node(&mut parts).map(Self::Timer).ok_or_else(refuse),
             _ => Err(refuse()),
@@ -163,6 +185,7 @@ mod tests {
         for kind in [
             WakeupKind::Yield(501),
             WakeupKind::ExecutionDeadline,
+            WakeupKind::StopGrace,
             WakeupKind::AttemptDeadline(node.clone()),
             WakeupKind::Timer(node),
         ] {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::execution::event as execution;
 use crate::ids::{Actor, Position, TenantId};
+use crate::lane::event as lane;
 use crate::time::Timestamp;
 use crate::upcast;
 use crate::variables::event as variables;
@@ -159,13 +160,35 @@ catalogue! {
         /// A tenant variable is gone.
         Deleted(variables::VariableDeleted) = "variables.deleted" v 1,
     }
+    lane as Lane: LaneEvent {
+        /// An execution asks for a slot.
+        Requested(lane::LaneRequested) = "lane.requested" v 1,
+        /// It has one.
+        Granted(lane::LaneGranted) = "lane.granted" v 1,
+        /// There is none, and it does not wait.
+        Refused(lane::LaneRefused) = "lane.refused" v 1,
+        /// One that has a slot is to end for another.
+        EvictionRequested(lane::LaneEvictionRequested) = "lane.eviction_requested" v 1,
+        /// A slot is free, or a request is withdrawn.
+        Released(lane::LaneReleased) = "lane.released" v 1,
+    }
     execution as Execution: ExecutionEvent {
         /// Input accepted.
-        Started(execution::ExecutionStarted) = "execution.started" v 2,
+        Started(execution::ExecutionStarted) = "execution.started" v 3,
+        /// A new execution goes on from another's state.
+        Forked(execution::ExecutionForked) = "execution.forked" v 1,
+        /// A concurrency key holds it back.
+        Queued(execution::ExecutionQueued) = "execution.queued" v 1,
+        /// It has a slot of its concurrency key.
+        Admitted(execution::ExecutionAdmitted) = "execution.admitted" v 1,
         /// A worker node is ready.
-        NodeScheduled(execution::NodeScheduled) = "execution.node.scheduled" v 1,
-        /// A worker has leased it for longer than a second.
-        NodeStarted(execution::NodeStarted) = "execution.node.started" v 1,
+        NodeScheduled(execution::NodeScheduled) = "execution.node.scheduled" v 2,
+        /// A worker has leased it for longer than a second, or its iterations or branches have begun.
+        NodeStarted(execution::NodeStarted) = "execution.node.started" v 2,
+        /// An iteration of a loop or a branch is done.
+        ScopeCompleted(execution::ScopeCompleted) = "execution.scope.completed" v 1,
+        /// A back edge was taken.
+        RunStarted(execution::RunStarted) = "execution.run.started" v 1,
         /// A node has its output.
         NodeCompleted(execution::NodeCompleted) = "execution.node.completed" v 1,
         /// One attempt failed.
@@ -173,9 +196,9 @@ catalogue! {
         /// No edge to it can be taken any more.
         NodeSkipped(execution::NodeSkipped) = "execution.node.skipped" v 1,
         /// Stopped with its execution.
-        NodeCancelled(execution::NodeCancelled) = "execution.node.cancelled" v 1,
+        NodeCancelled(execution::NodeCancelled) = "execution.node.cancelled" v 2,
         /// Waits inside the engine.
-        NodeWaiting(execution::NodeWaiting) = "execution.node.waiting" v 1,
+        NodeWaiting(execution::NodeWaiting) = "execution.node.waiting" v 2,
         /// Another attempt is due later.
         NodeRetryScheduled(execution::NodeRetryScheduled) = "execution.node.retry_scheduled" v 1,
         /// A delay or back-off runs.
@@ -186,14 +209,44 @@ catalogue! {
         TimerCancelled(execution::TimerCancelled) = "execution.timer.cancelled" v 1,
         /// A signal came in.
         SignalReceived(execution::SignalReceived) = "execution.signal.received" v 1,
+        /// A signal or an event met a condition of a wait.
+        WaitSatisfied(execution::WaitSatisfied) = "execution.wait.satisfied" v 1,
+        /// A node wrote an event for others.
+        EventEmitted(execution::EventEmitted) = "execution.event.emitted" v 1,
+        /// A node answered the webhook.
+        Responded(execution::ExecutionResponded) = "execution.responded" v 1,
+        /// A node ran out of attempts.
+        NodeDeadLettered(execution::NodeDeadLettered) = "execution.node.dead_lettered" v 1,
+        /// A node's work is undone.
+        NodeCompensated(execution::NodeCompensated) = "execution.node.compensated" v 1,
+        /// It undoes its work.
+        CompensationStarted(execution::CompensationStarted) = "execution.compensation.started" v 1,
+        /// Its work is undone, or could not be.
+        CompensationFinished(execution::CompensationFinished) = "execution.compensation.finished" v 1,
+        /// A node asks for a child.
+        ChildStarted(execution::ChildStarted) = "execution.child.started" v 1,
+        /// The child has ended.
+        ChildFinished(execution::ChildFinished) = "execution.child.finished" v 1,
+        /// A completed child is to undo its work.
+        ChildCompensationRequested(execution::ChildCompensationRequested) = "execution.child.compensation_requested" v 1,
+        /// The child has undone its work, or could not.
+        ChildCompensated(execution::ChildCompensated) = "execution.child.compensated" v 1,
+        /// Nothing new starts.
+        Paused(execution::ExecutionPaused) = "execution.paused" v 1,
+        /// It goes on.
+        Resumed(execution::ExecutionResumed) = "execution.resumed" v 1,
+        /// What had failed is tried again.
+        Retried(execution::ExecutionRetried) = "execution.retried" v 1,
         /// Something an operator should know.
         Warning(execution::ExecutionWarning) = "execution.warning" v 1,
         /// The end, with an output.
-        Completed(execution::ExecutionCompleted) = "execution.completed" v 1,
+        Completed(execution::ExecutionCompleted) = "execution.completed" v 2,
         /// The end, with an error.
-        Failed(execution::ExecutionFailed) = "execution.failed" v 1,
+        Failed(execution::ExecutionFailed) = "execution.failed" v 2,
         /// The end, on request.
-        Cancelled(execution::ExecutionCancelled) = "execution.cancelled" v 1,
+        Cancelled(execution::ExecutionCancelled) = "execution.cancelled" v 2,
+        /// The end, at once.
+        Terminated(execution::ExecutionTerminated) = "execution.terminated" v 1,
     }
 }
 

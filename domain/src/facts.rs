@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::blob::BlobRef;
 use crate::decision::Need;
+use crate::execution::{ExecutionState, Recording};
 use crate::time::Timestamp;
 use crate::workflow::definition::Definition;
 
@@ -47,6 +48,19 @@ pub struct Variables {
     pub values: Map<String, Value>,
 }
 
+/// Another execution as of a version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// Its state at that version.
+    pub state: ExecutionState,
+    /// The version of its last event when it was asked for.
+    pub latest_version: u64,
+    /// How many forks led to it; 0 if it is none.
+    pub depth: u32,
+    /// The last version of each child that it waited for, as of that event.
+    pub children: HashMap<Uuid, u64>,
+}
+
 /// What a decider is given.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -64,6 +78,10 @@ pub struct Facts {
     pub variables: Fact<Variables>,
     /// Contents of claim checks, by their SHA-256.
     pub blobs: HashMap<String, Arc<Value>>,
+    /// What a fork comes from.
+    pub origin: Fact<Origin>,
+    /// What a fork that replays has on record.
+    pub recording: Fact<Recording>,
 }
 
 impl Facts {
@@ -77,6 +95,8 @@ impl Facts {
             definition: Fact::Unknown,
             variables: Fact::Unknown,
             blobs: HashMap::new(),
+            origin: Fact::Unknown,
+            recording: Fact::Unknown,
         }
     }
 

@@ -20,6 +20,7 @@ pub mod execution;
 pub mod expression;
 pub mod facts;
 pub mod ids;
+pub mod lane;
 pub mod node_type;
 pub mod nodes;
 pub mod rejection;

@@ -20,6 +20,22 @@ pub enum NodeType {
     Delay,
     /// A call to an HTTP server.
     HttpRequest,
+    /// Several graphs at the same time.
+    Parallel,
+    /// A graph for each item, or while a condition holds.
+    Loop,
+    /// Joins branches, not always all of them.
+    Merge,
+    /// Waits for signals, approvals or events.
+    Wait,
+    /// Another workflow as a step of this one.
+    SubWorkflow,
+    /// Stops with an error.
+    Fail,
+    /// Answers a waiting webhook.
+    Respond,
+    /// Writes an event for others.
+    EmitEvent,
 }
 
 /// Who carries a node out.
@@ -33,7 +49,7 @@ pub enum RunsIn {
 
 impl NodeType {
     /// Every type that this build runs.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 15] = [
         Self::Start,
         Self::End,
         Self::Transform,
@@ -41,6 +57,14 @@ impl NodeType {
         Self::Switch,
         Self::Delay,
         Self::HttpRequest,
+        Self::Parallel,
+        Self::Loop,
+        Self::Merge,
+        Self::Wait,
+        Self::SubWorkflow,
+        Self::Fail,
+        Self::Respond,
+        Self::EmitEvent,
     ];
 
     /// The name in definitions and events.
@@ -53,30 +77,63 @@ impl NodeType {
             Self::Switch => "switch",
             Self::Delay => "delay",
             Self::HttpRequest => "http_request",
+            Self::Parallel => "parallel",
+            Self::Loop => "loop",
+            Self::Merge => "merge",
+            Self::Wait => "wait",
+            Self::SubWorkflow => "sub_workflow",
+            Self::Fail => "fail",
+            Self::Respond => "respond",
+            Self::EmitEvent => "emit_event",
         }
     }
 
-    /// Who carries it out.
+    /// Whether its paths are scopes of further nodes.
+    pub fn is_container(self) -> bool {
+        matches!(self, Self::Parallel | Self::Loop)
+    }
+
+    /// Whether a node of this type may be named in another's `compensate`.
+    pub fn can_compensate(self) -> bool {
+        match self {
+            Self::Transform | Self::Delay | Self::HttpRequest | Self::EmitEvent | Self::SubWorkflow => true,
+            Self::Start
+            | Self::End
+            | Self::Condition
+            | Self::Switch
+            | Self::Parallel
+            | Self::Loop
+            | Self::Merge
+            | Self::Wait
+            | Self::Fail
+            | Self::Respond => false,
+        }
+    }
+
+    /// Who carries it out; a `condition` in JavaScript goes to a worker all the same.
     pub fn runs_in(self) -> RunsIn {
         match self {
-            Self::Start | Self::End | Self::Transform | Self::Condition | Self::Switch | Self::Delay => {
-                RunsIn::Engine
-            }
+            Self::Start
+            | Self::End
+            | Self::Transform
+            | Self::Condition
+            | Self::Switch
+            | Self::Delay
+            | Self::Parallel
+            | Self::Loop
+            | Self::Merge
+            | Self::Wait
+            | Self::SubWorkflow
+            | Self::Fail
+            | Self::Respond
+            | Self::EmitEvent => RunsIn::Engine,
             Self::HttpRequest => RunsIn::Worker,
         }
     }
 }
 
 /// Node types of the format that this build refuses: they come in later releases.
-pub const PLANNED: [&str; 24] = [
-    "parallel",
-    "loop",
-    "merge",
-    "wait",
-    "sub_workflow",
-    "fail",
-    "respond",
-    "emit_event",
+pub const PLANNED: [&str; 16] = [
     "code",
     "database",
     "email",

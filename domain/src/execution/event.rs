@@ -14,7 +14,123 @@ pub struct Trigger {
     pub kind: String,
 }
 
-/// `execution.started`, version 2 (version 1 had no `priority` and `attributes`, and `trigger` was text).
+/// The node of another execution that waits for this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParentRef {
+    /// The execution.
+    pub execution_id: Uuid,
+    /// Path of its `sub_workflow` node.
+    pub node_id: String,
+    /// The node's run.
+    pub run: u32,
+    /// The node's attempt.
+    pub attempt: u32,
+    /// How deep this execution is below its root, from 1.
+    pub depth: u32,
+}
+
+/// What an execution does when its concurrency key has no slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLimit {
+    /// It waits.
+    #[default]
+    Queue,
+    /// It ends cancelled.
+    Drop,
+    /// The oldest that runs is cancelled for it.
+    CancelRunning,
+}
+
+/// `execution.queued`: a concurrency key holds it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionQueued {
+    /// The lane: the aggregate that gives out the key's slots.
+    pub lane: Uuid,
+    /// The rendered key.
+    pub key: String,
+    /// How many may run at once.
+    pub limit: u32,
+    /// What happens without a slot.
+    pub on_limit: OnLimit,
+    /// 0 to 9; higher goes first.
+    pub priority: u8,
+    /// The workflow whose lane it is.
+    pub workflow_id: Uuid,
+}
+
+/// `execution.admitted`: it has a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionAdmitted {
+    /// The lane.
+    pub lane: Uuid,
+}
+
+/// What a fork does with effects on the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Effects {
+    /// Worker nodes run.
+    #[default]
+    Live,
+    /// Recorded outcomes of the same path and run are taken where the rendered configuration is equal.
+    Replay,
+    /// Recorded outputs, or null; nothing is dispatched.
+    Mute,
+}
+
+/// A running child that is forked with its parent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkedChild {
+    /// Path of the parent's `sub_workflow` node.
+    pub node_id: String,
+    /// The child of the origin.
+    pub origin: Uuid,
+    /// Its last event before the parent's.
+    pub at_version: u64,
+    /// The child of the fork.
+    pub child: Uuid,
+}
+
+/// `execution.forked`: version 1 of a fork. Its state is the origin's at a version; nothing of it is copied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionForked {
+    /// The execution that it comes from.
+    pub origin: Uuid,
+    /// The last event of the origin that belongs to it.
+    pub at_version: u64,
+    /// The origin's last event when the fork was made: records up to it count.
+    pub recorded_until: u64,
+    /// How many forks led here, from 1.
+    pub depth: u32,
+    /// What it does with effects.
+    pub effects: Effects,
+    /// The workflow.
+    pub workflow_id: Uuid,
+    /// Its name.
+    pub workflow_name: String,
+    /// The version it runs, perhaps another than the origin's.
+    pub workflow_version: u64,
+    /// SHA-256 of the definition.
+    pub definition_hash: String,
+    /// Another input, perhaps a claim check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// Other outputs of nodes, by path.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub node_outputs: Map<String, Value>,
+    /// Whose child it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentRef>,
+    /// Children that are forked with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<ForkedChild>,
+    /// When the whole must be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+}
+
+/// `execution.started`, version 3 (2 had no `parent`; 1 had no `priority` and `attributes`, and `trigger` was text).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionStarted {
     /// The workflow.
@@ -39,6 +155,9 @@ pub struct ExecutionStarted {
     /// When the whole must be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    /// Whose child it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentRef>,
 }
 
 /// Why a node or an execution failed.
@@ -88,7 +207,7 @@ pub enum ErrorKind {
     Custom,
 }
 
-/// `execution.node.scheduled`
+/// `execution.node.scheduled`, version 2 (1 had no `heartbeat_timeout_ms`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeScheduled {
     /// Path of the node.
@@ -103,9 +222,13 @@ pub struct NodeScheduled {
     pub config: Value,
     /// When this attempt must be done.
     pub deadline: Timestamp,
+    /// How long its worker may be silent, in milliseconds, where the node says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_timeout_ms: Option<u64>,
 }
 
-/// `execution.node.started`
+/// `execution.node.started`, version 2 (1 was for workers alone): a worker has held it for longer than a second, or a
+/// `loop` or `parallel` has begun its iterations or branches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeStarted {
     /// Path of the node.
@@ -117,7 +240,43 @@ pub struct NodeStarted {
     /// Its type.
     pub node_type: NodeType,
     /// The worker that leased it.
-    pub worker: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// The items of a `loop` over something, perhaps a claim check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Value>,
+    /// Whether the items are `{key, value}`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keyed: bool,
+    /// How many iterations or branches there will be; a `while` cannot say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+}
+
+/// `execution.scope.completed`: one iteration of a `loop` or one branch of a `parallel` is done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScopeCompleted {
+    /// Path of the scope, such as `loop/3`.
+    pub node_id: String,
+    /// The run of its `loop` or `parallel`.
+    pub run: u32,
+    /// What its ends give, perhaps a claim check.
+    pub output: Value,
+    /// The ends that were reached.
+    pub ends: Vec<String>,
+}
+
+/// `execution.run.started`: a back edge was taken; its region runs anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// Path of the node that the back edge leads to.
+    pub node_id: String,
+    /// Its new run.
+    pub run: u32,
+    /// Path of the node that the back edge leaves.
+    pub source: String,
+    /// Paths of all nodes of the region.
+    pub nodes: Vec<String>,
 }
 
 /// `execution.node.completed`
@@ -170,7 +329,26 @@ pub struct NodeSkipped {
     pub node_type: NodeType,
 }
 
-/// `execution.node.cancelled`
+/// How a child is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopChild {
+    /// Cancelled, with compensation.
+    Cancel,
+    /// At once.
+    Terminate,
+}
+
+/// A child that ends with its node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedChild {
+    /// The child.
+    pub execution_id: Uuid,
+    /// How.
+    pub how: StopChild,
+}
+
+/// `execution.node.cancelled`, version 2 (1 had no `child`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeCancelled {
     /// Path of the node.
@@ -183,9 +361,56 @@ pub struct NodeCancelled {
     pub node_type: NodeType,
     /// Why.
     pub reason: String,
+    /// Its child, which is to end too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<StoppedChild>,
 }
 
-/// `execution.node.waiting`
+/// What a wait is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitFor {
+    /// A signal by name.
+    Signal,
+    /// A signal that a person gives.
+    Approval,
+    /// An event of the log.
+    Event,
+}
+
+/// One condition of a wait, rendered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WaitCondition {
+    /// What it is for.
+    #[serde(rename = "for")]
+    pub wait_for: WaitFor,
+    /// The signal's name, for signals and approvals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// The event's type.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// What the event's key must be equal to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Value>,
+    /// What came before does not count.
+    pub since: Timestamp,
+}
+
+/// Whether one condition of a wait is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitMode {
+    /// There is one condition.
+    #[default]
+    One,
+    /// The first that is met.
+    Any,
+    /// All of them.
+    All,
+}
+
+/// `execution.node.waiting`, version 2 (1 had no conditions).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeWaiting {
     /// Path of the node.
@@ -196,6 +421,16 @@ pub struct NodeWaiting {
     pub attempt: u32,
     /// Its type.
     pub node_type: NodeType,
+    /// What a `wait` waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<WaitCondition>,
+    /// How many of them must be met.
+    #[serde(default, skip_serializing_if = "is_one")]
+    pub mode: WaitMode,
+}
+
+fn is_one(mode: &WaitMode) -> bool {
+    *mode == WaitMode::One
 }
 
 /// `execution.node.retry_scheduled`
@@ -221,6 +456,8 @@ pub enum TimerPurpose {
     Delay,
     /// The pause before another attempt.
     Backoff,
+    /// The longest time that a `wait` may last.
+    Wait,
 }
 
 /// `execution.timer.started`
@@ -273,6 +510,302 @@ pub struct SignalReceived {
     pub payload: Value,
 }
 
+/// An event that satisfied a wait.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MatchedEvent {
+    /// Its id.
+    pub id: Uuid,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The stream that it is in.
+    pub stream: Uuid,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+}
+
+/// `execution.wait.satisfied`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WaitSatisfied {
+    /// Path of the `wait` node.
+    pub node_id: String,
+    /// Its run, from 1.
+    pub run: u32,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Its type.
+    pub node_type: NodeType,
+    /// Which of the wait's conditions, from 0.
+    pub condition: u32,
+    /// The version of the signal's event, where a signal met it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal_version: Option<u64>,
+    /// The event, where an event met it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<MatchedEvent>,
+    /// The signal's payload or the event's data, perhaps a claim check.
+    pub payload: Value,
+}
+
+/// `execution.event.emitted`: what an `emit_event` node writes; others wait for it by its own `type`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventEmitted {
+    /// Path of the node.
+    pub node_id: String,
+    /// Its run, from 1.
+    pub run: u32,
+    /// The author's type, such as `order.paid`.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The author's data, perhaps a claim check.
+    pub data: Value,
+}
+
+/// `execution.responded`: the answer for the webhook that started it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionResponded {
+    /// Path of the node.
+    pub node_id: String,
+    /// Its run, from 1.
+    pub run: u32,
+    /// The HTTP status.
+    pub status: u16,
+    /// HTTP headers.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub headers: Map<String, Value>,
+    /// The body, perhaps a claim check.
+    pub body: Value,
+}
+
+/// `execution.node.dead_lettered`: it ran out of attempts, and its execution failed with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeDeadLettered {
+    /// Path of the node.
+    pub node_id: String,
+    /// Its run, from 1.
+    pub run: u32,
+    /// Its last attempt.
+    pub attempt: u32,
+    /// Its type.
+    pub node_type: NodeType,
+    /// The last error.
+    pub error: NodeError,
+}
+
+/// `execution.node.compensated`: what the node did is undone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeCompensated {
+    /// Path of the node whose work is undone.
+    pub node_id: String,
+    /// Which of its runs.
+    pub run: u32,
+    /// The attempt that had completed it; 0 if its outcome was not known.
+    pub attempt: u32,
+    /// Its type.
+    pub node_type: NodeType,
+    /// Path of the node that undid it; of the node itself where its child did.
+    pub by: String,
+    /// The run of that node.
+    pub by_run: u32,
+}
+
+/// Why an execution undoes its work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Ending {
+    /// It failed.
+    Failed {
+        /// The node whose failure ended it, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node_id: Option<String>,
+        /// Why.
+        error: NodeError,
+    },
+    /// It was cancelled.
+    Cancelled {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// It had completed, and its parent undoes its own work.
+    ByParent,
+}
+
+/// `execution.compensation.started`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompensationStarted {
+    /// Why.
+    pub cause: Ending,
+    /// The parent that asked for it and waits for its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentRef>,
+}
+
+/// How a compensation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CompensationStatus {
+    /// It is under way.
+    Running,
+    /// Everything is undone.
+    Completed,
+    /// A compensating node failed; what is older is not undone.
+    Failed,
+}
+
+/// `execution.compensation.finished`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompensationFinished {
+    /// How it ended.
+    pub status: CompensationStatus,
+    /// Path of the compensating node that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<NodeError>,
+    /// The parent that waits for it, where a parent asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentRef>,
+}
+
+/// `execution.child.started`: a `sub_workflow` node asks for a child. The child's own stream says whether it began.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChildStarted {
+    /// Path of the node.
+    pub node_id: String,
+    /// Its run, from 1.
+    pub run: u32,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The child.
+    pub child_id: Uuid,
+    /// Its workflow, by id or name.
+    pub workflow: String,
+    /// Its version; the latest published if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_version: Option<u64>,
+    /// Its input, perhaps a claim check.
+    pub input: Value,
+    /// Whether the node waits for it.
+    pub wait: bool,
+    /// How deep the child is below its root.
+    pub depth: u32,
+    /// 0 to 9; its parent's.
+    pub priority: u8,
+    /// Whether the child is a fork, which is started by `execution.forked`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forked: bool,
+}
+
+/// `execution.child.finished`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChildFinished {
+    /// Path of the node.
+    pub node_id: String,
+    /// Its run.
+    pub run: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// The child.
+    pub child_id: Uuid,
+    /// How it ended: completed, failed, cancelled or terminated.
+    pub status: super::state::ExecutionStatus,
+    /// What it gave, perhaps a claim check.
+    pub output: Value,
+    /// Why it did not complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<NodeError>,
+}
+
+/// `execution.child.compensation_requested`: a completed child is to undo its work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildCompensationRequested {
+    /// Path of the node.
+    pub node_id: String,
+    /// Its run.
+    pub run: u32,
+    /// The attempt that had completed it.
+    pub attempt: u32,
+    /// The child.
+    pub child_id: Uuid,
+}
+
+/// `execution.child.compensated`: it has undone its work, or could not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildCompensated {
+    /// Path of the node.
+    pub node_id: String,
+    /// Its run.
+    pub run: u32,
+    /// The child.
+    pub child_id: Uuid,
+    /// How it went.
+    pub status: CompensationStatus,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<NodeError>,
+}
+
+/// `execution.paused`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionPaused {
+    /// Why, in the words of whoever asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `execution.resumed`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionResumed {
+    /// Why, in the words of whoever asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// `execution.retried`: an execution that had ended goes on from what failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionRetried {
+    /// Why, in the words of whoever asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Paths of the nodes that get further attempts.
+    pub nodes: Vec<String>,
+    /// Configurations that replace what those nodes would render, by path; perhaps claim checks.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub node_inputs: Map<String, Value>,
+    /// Whether only the failed compensation is tried again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compensation: bool,
+    /// When the whole must be done now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+}
+
+/// Who must hear of an execution's end. Kept in its last event, so that whoever tells them needs no other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndNotice {
+    /// The lane whose slot is free now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Uuid>,
+    /// The parent that waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentRef>,
+}
+
+/// `execution.terminated`: the end, at once, without compensation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionTerminated {
+    /// Why, in the words of whoever asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// From start to end.
+    pub duration_ms: u64,
+    /// Who must hear of it.
+    #[serde(flatten)]
+    pub notice: EndNotice,
+}
+
 /// `execution.warning`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionWarning {
@@ -282,7 +815,7 @@ pub struct ExecutionWarning {
     pub message: String,
 }
 
-/// `execution.completed`
+/// `execution.completed`, version 2 (1 had no `lane` and `parent`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionCompleted {
     /// The output of the reached end, or an object by end id; null without an end.
@@ -291,9 +824,12 @@ pub struct ExecutionCompleted {
     pub ends: Vec<String>,
     /// From start to end.
     pub duration_ms: u64,
+    /// Who must hear of it.
+    #[serde(flatten)]
+    pub notice: EndNotice,
 }
 
-/// `execution.failed`
+/// `execution.failed`, version 2 (1 had no `lane` and `parent`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionFailed {
     /// The node whose failure ended it, if one did.
@@ -303,9 +839,12 @@ pub struct ExecutionFailed {
     pub error: NodeError,
     /// From start to end.
     pub duration_ms: u64,
+    /// Who must hear of it.
+    #[serde(flatten)]
+    pub notice: EndNotice,
 }
 
-/// `execution.cancelled`
+/// `execution.cancelled`, version 2 (1 had no `lane` and `parent`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionCancelled {
     /// Why, in the words of whoever asked.
@@ -313,4 +852,7 @@ pub struct ExecutionCancelled {
     pub reason: Option<String>,
     /// From start to end.
     pub duration_ms: u64,
+    /// Who must hear of it.
+    #[serde(flatten)]
+    pub notice: EndNotice,
 }

@@ -1,84 +1,227 @@
 //! Folding an execution's events.
+//!
+//! The fold knows no definition: every event says itself what it changes.
 
+use imbl::{OrdMap, OrdSet};
 use std::sync::Arc;
 
 use crate::event::ExecutionEvent;
+use crate::node_type::NodeType;
 use crate::time::Timestamp;
 
-use super::event::{ErrorKind, ExecutionStarted, NodeScheduled, TimerPurpose};
-use super::state::{ExecutionState, ExecutionStatus, NodeState, NodeStatus, Phase, StartedFacts};
+use super::agenda::Agenda;
+use super::event::{
+    CompensationStarted, CompensationStatus, Ending, ErrorKind, ExecutionForked, ExecutionRetried,
+    ExecutionStarted, NodeCancelled, NodeCompensated, NodeFailed, NodeStarted, NodeWaiting, RunStarted,
+    ScopeCompleted, TimerPurpose, TimerStarted, WaitSatisfied,
+};
+use super::paths::{container_of, is_inside, scope_of};
+use super::state::{
+    ChildAnswer, Completion, CompensationState, ExecutionState, ExecutionStatus, ForkFacts, Iterations,
+    NodeState, NodeStatus, Past, Phase, Signal, StartedFacts, WaitState,
+};
 
 /// The state after one more event, recorded at `at`. Total: any event is accepted, whatever came before.
-pub fn evolve(mut state: ExecutionState, event: &ExecutionEvent, at: Timestamp) -> ExecutionState {
+///
+/// The first event of a fork is folded on the state of its origin: see [`forked`].
+pub fn evolve(state: ExecutionState, event: &ExecutionEvent, at: Timestamp) -> ExecutionState {
+    let mut state = fold(state, event, at);
+    state.agenda = Agenda::Everything;
+    state
+}
+
+/// The state of a fork after its first event, recorded at `at`, given the state of its origin at the version that the
+/// event names. Attempts in flight begin anew, timers keep the time that was left of them.
+pub fn forked(origin: &ExecutionState, event: &ExecutionForked, at: Timestamp) -> ExecutionState {
+    let mut state = origin.clone();
+    let shift = at.since_ms(origin.updated_at);
+    let had_ended = matches!(origin.phase, Phase::Finished(_) | Phase::Compensating);
+    state.version = 1;
+    state.updated_at = at;
+    state.phase = Phase::Running;
+    state.paused = false;
+    state.lane = None;
+    state.compensation = None;
+    state.agenda = Agenda::Everything;
+    state.fork = Some(Arc::new(ForkFacts {
+        origin: event.origin,
+        at_version: event.at_version,
+        recorded_until: event.recorded_until,
+        depth: event.depth,
+        effects: event.effects,
+        children: event.children.iter().map(|child| (child.origin, child.child)).collect(),
+    }));
+    if let Some(started) = &origin.started {
+        let mut started = StartedFacts::clone(started);
+        started.workflow_version = event.workflow_version;
+        started.workflow_name.clone_from(&event.workflow_name);
+        started.deadline = event.deadline;
+        started.parent.clone_from(&event.parent);
+        if let Some(input) = &event.input {
+            started.input = input.clone();
+        }
+        started.started_at = at;
+        state.started = Some(Arc::new(started));
+    }
+    let paths: Vec<Arc<str>> = origin.nodes.keys().cloned().collect();
+    for path in paths {
+        take_over_node(&mut state, &path, event, had_ended, shift);
+    }
+    for (path, output) in &event.node_outputs {
+        let node = node_mut(&mut state, path, at);
+        node.output = Some(Arc::new(output.clone()));
+    }
+    state
+}
+
+/// What becomes of a node of the origin in a fork.
+fn take_over_node(
+    state: &mut ExecutionState,
+    path: &Arc<str>,
+    fork: &ExecutionForked,
+    had_ended: bool,
+    shift: u64,
+) {
+    let Some(node) = state.nodes.get(path) else { return };
+    let forked_child = |child| fork.children.iter().find(|forked| Some(forked.origin) == child);
+    let status = match &node.status {
+        NodeStatus::Scheduled { .. } | NodeStatus::Running { .. } | NodeStatus::Failed { .. } => {
+            NodeStatus::Pending
+        }
+        // What was stopped only because the origin ended goes on.
+        NodeStatus::Cancelled if had_ended => NodeStatus::Pending,
+        NodeStatus::Waiting { .. } if node.child.is_some() && forked_child(node.child).is_none() => {
+            NodeStatus::Pending
+        }
+        NodeStatus::Waiting { due_at: Some(due_at) } => {
+            NodeStatus::Waiting { due_at: Some(due_at.plus_ms(shift)) }
+        }
+        NodeStatus::BackingOff { due_at, timer_started } => {
+            NodeStatus::BackingOff { due_at: due_at.plus_ms(shift), timer_started: *timer_started }
+        }
+        NodeStatus::Pending
+        | NodeStatus::Iterating
+        | NodeStatus::Waiting { due_at: None }
+        | NodeStatus::Due { .. }
+        | NodeStatus::Completed { .. }
+        | NodeStatus::Skipped
+        | NodeStatus::Cancelled => node.status.clone(),
+    };
+    let child = forked_child(node.child).map(|forked| forked.child).or(node.child);
+    if status == node.status && child == node.child {
+        return;
+    }
+    set_status(state, path, status);
+    let Some(node) = state.nodes.get_mut(path) else { return };
+    let node = Arc::make_mut(node);
+    node.child = child;
+    if node.status == NodeStatus::Pending {
+        node.attempts_before = node.attempt;
+        node.lost_workers = 0;
+        // An iteration that was stopped begins with what it has; one that failed forgets that.
+        node.error = None;
+    }
+}
+
+/// Folds an event without saying that everything must be looked at again.
+pub(super) fn fold(mut state: ExecutionState, event: &ExecutionEvent, at: Timestamp) -> ExecutionState {
     state.version += 1;
+    state.updated_at = at;
     match event {
         ExecutionEvent::Started(started) => {
             state.phase = Phase::Running;
             state.started = Some(Arc::new(started_facts(started, at)));
         }
-        ExecutionEvent::NodeScheduled(scheduled) => node_scheduled(&mut state, scheduled, at),
-        ExecutionEvent::NodeStarted(started) => {
-            if let Some(node) = state.nodes.get_mut(&started.node_id)
-                && let NodeStatus::Scheduled { deadline } = node.status
-            {
-                node.status = NodeStatus::Running { deadline };
+        // Without its origin a fork is an execution that nothing is known of.
+        ExecutionEvent::Forked(event) => {
+            state = forked(&ExecutionState::default(), event, at);
+        }
+        ExecutionEvent::Queued(queued) => {
+            state.phase = Phase::Queued;
+            state.lane = Some(queued.lane);
+        }
+        ExecutionEvent::Admitted(_) => state.phase = Phase::Running,
+        ExecutionEvent::NodeScheduled(e) => {
+            let node = touch(&mut state, &e.node_id, e.run, e.attempt, NodeStatus::Scheduled { deadline: e.deadline }, at);
+            node.since = at;
+        }
+        ExecutionEvent::NodeStarted(e) => node_started(&mut state, e, at),
+        ExecutionEvent::ScopeCompleted(e) => scope_completed(&mut state, e),
+        ExecutionEvent::RunStarted(e) => run_started(&mut state, e, at),
+        ExecutionEvent::NodeCompleted(e) => {
+            let status = NodeStatus::Completed { handle: e.handle.clone() };
+            let node = touch(&mut state, &e.node_id, e.run, e.attempt, status, at);
+            node.output = Some(Arc::new(e.output.clone()));
+            remember(&mut state, &e.node_id, e.run, e.attempt);
+        }
+        ExecutionEvent::NodeFailed(e) => node_failed(&mut state, e, at),
+        ExecutionEvent::NodeSkipped(e) => {
+            touch(&mut state, &e.node_id, e.run, e.attempt, NodeStatus::Skipped, at);
+        }
+        ExecutionEvent::NodeCancelled(e) => node_cancelled(&mut state, e, at),
+        ExecutionEvent::NodeWaiting(e) => node_waiting(&mut state, e, at),
+        ExecutionEvent::NodeRetryScheduled(e) => {
+            let status = NodeStatus::BackingOff { due_at: e.due_at, timer_started: false };
+            touch(&mut state, &e.node_id, e.run, e.attempt, status, at);
+        }
+        ExecutionEvent::TimerStarted(e) => timer_started(&mut state, e),
+        ExecutionEvent::TimerFired(e) => {
+            set_status(&mut state, &e.node_id, NodeStatus::Due { purpose: e.purpose, at });
+        }
+        ExecutionEvent::SignalReceived(e) => {
+            let (name, payload) = (e.name.clone(), e.payload.clone());
+            let signal = Signal { version: state.version, name, payload, received_at: at };
+            state.signals.push_back(Arc::new(signal));
+        }
+        ExecutionEvent::WaitSatisfied(e) => wait_satisfied(&mut state, e),
+        ExecutionEvent::NodeCompensated(e) => compensated(&mut state, e),
+        ExecutionEvent::CompensationStarted(e) => compensation_started(&mut state, e),
+        ExecutionEvent::CompensationFinished(e) => {
+            if let Some(compensation) = &mut state.compensation {
+                let compensation = Arc::make_mut(compensation);
+                compensation.status = e.status;
+                if compensation.cause == Ending::ByParent {
+                    state.phase = Phase::Finished(ExecutionStatus::Completed);
+                }
             }
         }
-        ExecutionEvent::NodeCompleted(completed) => {
-            let status = NodeStatus::Completed { handle: completed.handle.clone() };
-            let node = touch(&mut state, &completed.node_id, completed.run, completed.attempt, status, at);
-            node.output = Some(Arc::new(completed.output.clone()));
-        }
-        ExecutionEvent::NodeFailed(failed) => {
-            let status = NodeStatus::Failed { at };
-            let node = touch(&mut state, &failed.node_id, failed.run, failed.attempt, status, at);
-            node.lost_workers += u32::from(failed.error.kind == ErrorKind::WorkerLost);
-            node.error = Some(failed.error.clone());
-        }
-        ExecutionEvent::NodeSkipped(skipped) => {
-            touch(&mut state, &skipped.node_id, skipped.run, skipped.attempt, NodeStatus::Skipped, at);
-        }
-        ExecutionEvent::NodeCancelled(cancelled) => {
-            touch(
-                &mut state,
-                &cancelled.node_id,
-                cancelled.run,
-                cancelled.attempt,
-                NodeStatus::Cancelled,
-                at,
-            );
-        }
-        ExecutionEvent::NodeWaiting(waiting) => {
+        ExecutionEvent::ChildStarted(e) => {
             let status = NodeStatus::Waiting { due_at: None };
-            touch(&mut state, &waiting.node_id, waiting.run, waiting.attempt, status, at).since = at;
+            let node = touch(&mut state, &e.node_id, e.run, e.attempt, status, at);
+            node.since = at;
+            node.child = Some(e.child_id);
         }
-        ExecutionEvent::NodeRetryScheduled(retry) => {
-            let status = NodeStatus::BackingOff { due_at: retry.due_at, timer_started: false };
-            touch(&mut state, &retry.node_id, retry.run, retry.attempt, status, at);
-        }
-        ExecutionEvent::TimerStarted(timer) => {
-            if let Some(node) = state.nodes.get_mut(&timer.node_id) {
-                node.status = match timer.purpose {
-                    TimerPurpose::Delay => NodeStatus::Waiting { due_at: Some(timer.due_at) },
-                    TimerPurpose::Backoff => {
-                        NodeStatus::BackingOff { due_at: timer.due_at, timer_started: true }
-                    }
-                };
+        ExecutionEvent::ChildCompensated(e) => {
+            if let Some(compensation) = &mut state.compensation {
+                let answer = ChildAnswer { status: e.status, error: e.error.clone() };
+                Arc::make_mut(compensation).answered = Some(answer);
             }
         }
-        ExecutionEvent::TimerFired(timer) => {
-            if let Some(node) = state.nodes.get_mut(&timer.node_id) {
-                node.status = NodeStatus::Due { purpose: timer.purpose, at };
+        ExecutionEvent::ChildCompensationRequested(e) => {
+            if let Some(compensation) = &mut state.compensation {
+                Arc::make_mut(compensation).asked = Some((Arc::from(e.node_id.as_str()), e.run));
             }
         }
-        ExecutionEvent::TimerCancelled(_)
-        | ExecutionEvent::SignalReceived(_)
+        ExecutionEvent::Paused(_) => state.paused = true,
+        ExecutionEvent::Resumed(_) => state.paused = false,
+        ExecutionEvent::Retried(e) => retried(&mut state, e),
+        ExecutionEvent::NodeDeadLettered(_)
+        | ExecutionEvent::ChildFinished(_)
+        | ExecutionEvent::EventEmitted(_)
+        | ExecutionEvent::Responded(_)
+        | ExecutionEvent::TimerCancelled(_)
         | ExecutionEvent::Warning(_) => {}
-        ExecutionEvent::Completed(_) => state.phase = Phase::Finished(ExecutionStatus::Completed),
-        ExecutionEvent::Failed(_) => state.phase = Phase::Finished(ExecutionStatus::Failed),
-        ExecutionEvent::Cancelled(_) => state.phase = Phase::Finished(ExecutionStatus::Cancelled),
+        ExecutionEvent::Completed(_) => end(&mut state, ExecutionStatus::Completed),
+        ExecutionEvent::Failed(_) => end(&mut state, ExecutionStatus::Failed),
+        ExecutionEvent::Cancelled(_) => end(&mut state, ExecutionStatus::Cancelled),
+        ExecutionEvent::Terminated(_) => end(&mut state, ExecutionStatus::Terminated),
     }
     state
+}
+
+fn end(state: &mut ExecutionState, status: ExecutionStatus) {
+    state.phase = Phase::Finished(status);
+    state.paused = false;
 }
 
 fn started_facts(started: &ExecutionStarted, at: Timestamp) -> StartedFacts {
@@ -90,14 +233,56 @@ fn started_facts(started: &ExecutionStarted, at: Timestamp) -> StartedFacts {
         trigger: started.trigger.clone(),
         vars_version: started.vars_version,
         priority: started.priority,
+        attributes: started.attributes.clone(),
         started_at: at,
         deadline: started.deadline,
+        parent: started.parent.clone(),
     }
 }
 
-fn node_scheduled(state: &mut ExecutionState, scheduled: &NodeScheduled, at: Timestamp) {
-    let status = NodeStatus::Scheduled { deadline: scheduled.deadline };
-    touch(state, &scheduled.node_id, scheduled.run, scheduled.attempt, status, at).since = at;
+/// The node, which begins here if it has no event yet.
+fn node_mut<'a>(state: &'a mut ExecutionState, path: &str, at: Timestamp) -> &'a mut NodeState {
+    // Not `entry`: the key would be made for every event.
+    if !state.nodes.contains_key(path) {
+        let fresh = NodeState {
+            status: NodeStatus::Pending,
+            run: 1,
+            attempt: 0,
+            attempts_before: 0,
+            lost_workers: 0,
+            since: at,
+            output: None,
+            error: None,
+            iterations: None,
+            wait: None,
+            child: None,
+            past: None,
+        };
+        state.nodes.insert(Arc::from(path), Arc::new(fresh));
+    }
+    Arc::make_mut(state.nodes.get_mut(path).expect("inserted above if it was missing"))
+}
+
+/// Gives a node that exists another status, keeping count of what is open in its scope.
+fn set_status(state: &mut ExecutionState, path: &str, status: NodeStatus) {
+    let Some(node) = state.nodes.get_mut(path) else { return };
+    let node = Arc::make_mut(node);
+    let (was_open, waited) = (node.status.is_open(), node.wait.is_some());
+    let is_open = status.is_open();
+    node.status = status;
+    if waited && was_open && !is_open {
+        state.waits.remove(path);
+    }
+    if was_open != is_open {
+        let scope = scope_of(path);
+        if !state.scopes.contains_key(scope) {
+            state.scopes.insert(Arc::from(scope), Arc::default());
+        }
+        if let Some(scope) = state.scopes.get_mut(scope) {
+            let open = &mut Arc::make_mut(scope).open;
+            *open = if is_open { *open + 1 } else { open.saturating_sub(1) };
+        }
+    }
 }
 
 /// The node with its new status; a node without an event so far begins here.
@@ -109,22 +294,249 @@ fn touch<'a>(
     status: NodeStatus,
     at: Timestamp,
 ) -> &'a mut NodeState {
-    // Not `entry`: the key would be cloned for every event.
-    if !state.nodes.contains_key(path) {
-        let fresh = NodeState {
-            status: NodeStatus::Skipped,
-            run,
-            attempt,
-            lost_workers: 0,
-            since: at,
-            output: None,
-            error: None,
-        };
-        state.nodes.insert(path.to_owned(), fresh);
+    let is_new = !state.nodes.contains_key(path);
+    let node = node_mut(state, path, at);
+    if is_new {
+        node.since = at;
     }
-    let node = state.nodes.get_mut(path).expect("inserted above if it was missing");
-    node.status = status;
     node.run = run;
     node.attempt = attempt;
-    node
+    set_status(state, path, status);
+    node_mut(state, path, at)
+}
+
+fn node_started(state: &mut ExecutionState, event: &NodeStarted, at: Timestamp) {
+    if event.node_type.is_container() {
+        let node = touch(state, &event.node_id, event.run, event.attempt, NodeStatus::Iterating, at);
+        node.since = at;
+        node.iterations = Some(Arc::new(Iterations {
+            items: event.items.clone().map(Arc::new),
+            keyed: event.keyed,
+            count: event.count,
+            completed: 0,
+        }));
+        return;
+    }
+    if let Some(NodeStatus::Scheduled { deadline }) = state.nodes.get(&*event.node_id).map(|node| &node.status) {
+        let status = NodeStatus::Running { deadline: *deadline };
+        set_status(state, &event.node_id, status);
+    }
+}
+
+fn scope_completed(state: &mut ExecutionState, event: &ScopeCompleted) {
+    if !state.scopes.contains_key(&*event.node_id) {
+        state.scopes.insert(Arc::from(event.node_id.as_str()), Arc::default());
+    }
+    if let Some(scope) = state.scopes.get_mut(&*event.node_id) {
+        Arc::make_mut(scope).output = Some(Arc::new(event.output.clone()));
+    }
+    if let Some((container, _)) = container_of(&event.node_id)
+        && let Some(node) = state.nodes.get_mut(container)
+        && let Some(iterations) = &mut Arc::make_mut(node).iterations
+    {
+        Arc::make_mut(iterations).completed += 1;
+    }
+}
+
+/// Every node of the region is pending again, in its next run; what lay inside containers begins anew too.
+fn run_started(state: &mut ExecutionState, event: &RunStarted, at: Timestamp) {
+    for path in &event.nodes {
+        next_run(state, path, at);
+        let is_container = state.nodes.get(&**path).is_some_and(|node| node.iterations.is_some());
+        if is_container {
+            for inner in inside(state, path) {
+                next_run(state, &inner, at);
+            }
+            let scopes: Vec<Arc<str>> =
+                state.scopes.keys().filter(|scope| is_inside(scope, path)).cloned().collect();
+            for scope in scopes {
+                state.scopes.remove(&scope);
+            }
+        }
+    }
+}
+
+/// Paths of all nodes inside a container.
+fn inside(state: &ExecutionState, container: &str) -> Vec<Arc<str>> {
+    let first = format!("{container}/");
+    let after = state.nodes.range::<_, str>(first.as_str()..);
+    after.map(|(path, _)| path).take_while(|path| is_inside(path, container)).cloned().collect()
+}
+
+fn next_run(state: &mut ExecutionState, path: &str, at: Timestamp) {
+    set_status(state, path, NodeStatus::Pending);
+    let node = node_mut(state, path, at);
+    keep_past(node);
+    node.run += 1;
+    node.attempt = 0;
+    node.attempts_before = 0;
+    node.lost_workers = 0;
+    node.iterations = None;
+    node.child = None;
+    if let Some(wait) = &mut node.wait {
+        let wait = Arc::make_mut(wait);
+        (wait.conditions, wait.met, wait.order) = (Vec::new(), Vec::new(), Vec::new());
+    }
+}
+
+/// A run that is over may still be compensated, with what it gave.
+fn keep_past(node: &mut NodeState) {
+    if node.attempt == 0 || node.output.is_none() {
+        return;
+    }
+    let past = Arc::make_mut(node.past.get_or_insert_default());
+    past.outputs.insert(node.run, node.output.clone());
+    if let Some(child) = node.child {
+        past.children.insert(node.run, child);
+    }
+}
+
+/// Remembers a run whose work may have to be undone: one that completed, or one whose outcome is not known (attempt 0).
+fn remember(state: &mut ExecutionState, path: &str, run: u32, attempt: u32) {
+    let Some((path, _)) = state.nodes.get_key_value(path) else { return };
+    let completion = Completion { path: path.clone(), run, attempt };
+    if state.phase != Phase::Compensating {
+        return state.completions.push_back(completion);
+    }
+    // What compensates is not compensated; what was in flight when the compensation began is.
+    let Some(compensation) = &mut state.compensation else { return };
+    let compensation = Arc::make_mut(compensation);
+    if compensation.stopping.remove(&completion.path).is_some() {
+        state.completions.push_back(completion);
+        compensation.left = state.completions.len();
+    }
+}
+
+fn node_failed(state: &mut ExecutionState, event: &NodeFailed, at: Timestamp) {
+    let node = touch(state, &event.node_id, event.run, event.attempt, NodeStatus::Failed { at }, at);
+    node.lost_workers += u32::from(event.error.kind == ErrorKind::WorkerLost);
+    node.error = Some(event.error.clone());
+    if matches!(event.error.kind, ErrorKind::Timeout | ErrorKind::WorkerLost) {
+        remember(state, &event.node_id, event.run, 0);
+    } else {
+        no_longer_stopping(state, &event.node_id);
+    }
+}
+
+fn node_cancelled(state: &mut ExecutionState, event: &NodeCancelled, at: Timestamp) {
+    let was_in_flight = state.nodes.get(&*event.node_id).is_some_and(|node| node.status.is_in_flight());
+    touch(state, &event.node_id, event.run, event.attempt, NodeStatus::Cancelled, at);
+    if was_in_flight {
+        remember(state, &event.node_id, event.run, 0);
+    } else {
+        no_longer_stopping(state, &event.node_id);
+    }
+}
+
+fn no_longer_stopping(state: &mut ExecutionState, path: &str) {
+    if let Some(compensation) = &mut state.compensation
+        && compensation.stopping.contains(path)
+    {
+        Arc::make_mut(compensation).stopping.remove(path);
+    }
+}
+
+fn node_waiting(state: &mut ExecutionState, event: &NodeWaiting, at: Timestamp) {
+    let status = NodeStatus::Waiting { due_at: None };
+    let node = touch(state, &event.node_id, event.run, event.attempt, status, at);
+    node.since = at;
+    if event.node_type != NodeType::Wait {
+        return;
+    }
+    let wait = Arc::make_mut(node.wait.get_or_insert_default());
+    wait.conditions.clone_from(&event.conditions);
+    wait.mode = event.mode;
+    wait.met = vec![None; event.conditions.len()];
+    wait.order = Vec::new();
+    if let Some((path, _)) = state.nodes.get_key_value(&*event.node_id) {
+        let path = path.clone();
+        state.waits.insert(path);
+    }
+}
+
+fn timer_started(state: &mut ExecutionState, event: &TimerStarted) {
+    let status = match event.purpose {
+        TimerPurpose::Delay | TimerPurpose::Wait => NodeStatus::Waiting { due_at: Some(event.due_at) },
+        TimerPurpose::Backoff => NodeStatus::BackingOff { due_at: event.due_at, timer_started: true },
+    };
+    set_status(state, &event.node_id, status);
+}
+
+fn wait_satisfied(state: &mut ExecutionState, event: &WaitSatisfied) {
+    let Some(node) = state.nodes.get_mut(&*event.node_id) else { return };
+    let Some(wait) = &mut Arc::make_mut(node).wait else { return };
+    let wait = Arc::make_mut(wait);
+    if let Some(met) = wait.met.get_mut(event.condition as usize) {
+        *met = Some(Arc::new(event.payload.clone()));
+        wait.order.push(event.condition);
+    }
+    if let Some(version) = event.signal_version {
+        wait.used_signals.insert(version);
+    }
+    if let Some(event) = &event.event {
+        wait.used_events.insert(event.id);
+    }
+}
+
+fn compensation_started(state: &mut ExecutionState, event: &CompensationStarted) {
+    state.phase = Phase::Compensating;
+    let in_flight = state.nodes.iter().filter(|(_, node)| node.status.is_in_flight());
+    let stopping = in_flight.map(|(path, _)| path.clone()).collect();
+    state.compensation = Some(Arc::new(CompensationState {
+        cause: event.cause.clone(),
+        status: CompensationStatus::Running,
+        left: state.completions.len(),
+        stopping,
+        compensated: OrdSet::new(),
+        done_runs: OrdMap::new(),
+        asked: None,
+        answered: None,
+        parent: event.parent.clone(),
+    }));
+}
+
+fn compensated(state: &mut ExecutionState, event: &NodeCompensated) {
+    let Some(compensation) = &mut state.compensation else { return };
+    let compensation = Arc::make_mut(compensation);
+    let is_it = |entry: &Completion| *entry.path == *event.node_id && entry.run == event.run;
+    while compensation.left > 0 {
+        compensation.left -= 1;
+        if state.completions.get(compensation.left).is_some_and(is_it) {
+            break;
+        }
+    }
+    compensation.compensated.insert((Arc::from(event.node_id.as_str()), event.run));
+    if event.by != event.node_id {
+        compensation.done_runs.insert(Arc::from(event.by.as_str()), event.by_run);
+    }
+    (compensation.asked, compensation.answered) = (None, None);
+}
+
+/// An execution that had ended goes on: the named nodes begin another attempt, and the rest stays as it is.
+fn retried(state: &mut ExecutionState, event: &ExecutionRetried) {
+    for path in &event.nodes {
+        set_status(state, path, NodeStatus::Pending);
+        if let Some(node) = state.nodes.get_mut(&**path) {
+            let node = Arc::make_mut(node);
+            node.attempts_before = node.attempt;
+            node.lost_workers = 0;
+        }
+    }
+    for (path, input) in &event.node_inputs {
+        state.node_inputs.insert(Arc::from(path.as_str()), Arc::new(input.clone()));
+    }
+    if event.compensation {
+        state.phase = Phase::Compensating;
+        if let Some(compensation) = &mut state.compensation {
+            let compensation = Arc::make_mut(compensation);
+            compensation.status = CompensationStatus::Running;
+            (compensation.asked, compensation.answered) = (None, None);
+        }
+        return;
+    }
+    state.phase = Phase::Running;
+    state.compensation = None;
+    if let Some(started) = &mut state.started {
+        Arc::make_mut(started).deadline = event.deadline;
+    }
 }

@@ -1,58 +1,88 @@
 //! What an execution's events add up to.
 //!
-//! | phase | started | any node event | completed · failed · cancelled |
-//! |---|---|---|---|
-//! | not started | running | – | – |
-//! | running | – | running | finished |
-//! | finished | – | – | – |
+//! | phase | started · forked | queued | admitted | any node event | compensation.started | completed · failed · cancelled · terminated | retried |
+//! |---|---|---|---|---|---|---|---|
+//! | not started | running | – | – | – | – | – | – |
+//! | running | – | queued | – | running | compensating | finished | – |
+//! | queued | – | – | running | – | – | finished | – |
+//! | compensating | – | – | – | compensating | – | finished | – |
+//! | finished | – | – | – | – | compensating (by parent) | finished | running, compensating |
 //!
-//! | node status | scheduled | started | waiting | retry_scheduled | timer fired | completed | failed | skipped | cancelled |
-//! |---|---|---|---|---|---|---|---|---|---|
-//! | pending | scheduled | – | waiting | – | – | completed | failed | skipped | – |
-//! | scheduled | – | running | – | – | – | completed | failed | – | cancelled |
-//! | running | – | – | – | – | – | completed | failed | – | cancelled |
-//! | waiting | – | – | – | – | due | – | – | – | cancelled |
-//! | failed | scheduled (lost worker) | – | – | backing off | – | completed (continue, route) | – | – | – |
-//! | backing off | – | – | – | – | due | – | – | – | cancelled |
-//! | due | scheduled | – | – | – | – | completed | – | – | cancelled |
+//! | node status | scheduled | started | waiting · child.started | retry_scheduled | timer fired | completed | failed | skipped | cancelled | run.started · retried |
+//! |---|---|---|---|---|---|---|---|---|---|---|
+//! | pending | scheduled | iterating | waiting | – | – | completed | failed | skipped | – | pending |
+//! | scheduled | – | running | – | – | – | completed | failed | – | cancelled | – |
+//! | running | – | – | – | – | – | completed | failed | – | cancelled | – |
+//! | iterating | – | – | – | – | – | completed | failed | – | cancelled | – |
+//! | waiting | – | – | – | – | due | completed | failed | – | cancelled | – |
+//! | failed | scheduled (lost worker) | – | – | backing off | – | completed (continue, route) | – | – | – | pending |
+//! | backing off | – | – | – | – | due | – | – | – | cancelled | – |
+//! | due | scheduled | – | – | – | – | completed | failed | – | cancelled | – |
+//! | completed, skipped, cancelled | – | – | – | – | – | – | – | – | – | pending |
+//!
+//! A state is copied for every decision, so its collections share what is equal between copies, and a copy costs the
+//! same however long the history is.
 
+use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::collections::BTreeMap;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::time::Timestamp;
 
-use super::event::{NodeError, TimerPurpose, Trigger};
+use super::agenda::Agenda;
+use super::event::{
+    CompensationStatus, Effects, Ending, NodeError, ParentRef, TimerPurpose, Trigger, WaitCondition, WaitMode,
+};
 
 /// The types of the events that end an execution.
-pub const FINAL_EVENT_TYPES: [&str; 3] = ["execution.completed", "execution.failed", "execution.cancelled"];
+pub const FINAL_EVENT_TYPES: [&str; 4] =
+    ["execution.completed", "execution.failed", "execution.cancelled", "execution.terminated"];
 
 /// The public status of an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecutionStatus {
-    /// Accepted, not begun.
+    /// Accepted, not begun: a concurrency key holds it back.
     Pending,
     /// A node runs.
     Running,
     /// Only timers or waits are left.
     Waiting,
+    /// Nothing new starts.
+    Paused,
+    /// What it did is being undone.
+    Compensating,
     /// The end, with an output.
     Completed,
     /// The end, with an error.
     Failed,
     /// The end, on request.
     Cancelled,
+    /// The end, on request, at once.
+    Terminated,
 }
 
 impl ExecutionStatus {
-    /// Whether nothing can follow.
+    /// Every status, in the order of a life.
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::Running,
+        Self::Waiting,
+        Self::Paused,
+        Self::Compensating,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Terminated,
+    ];
+
+    /// Whether it has ended.
     pub fn is_final(self) -> bool {
         match self {
-            Self::Completed | Self::Failed | Self::Cancelled => true,
-            Self::Pending | Self::Running | Self::Waiting => false,
+            Self::Completed | Self::Failed | Self::Cancelled | Self::Terminated => true,
+            Self::Pending | Self::Running | Self::Waiting | Self::Paused | Self::Compensating => false,
         }
     }
 
@@ -62,9 +92,12 @@ impl ExecutionStatus {
             Self::Pending => "pending",
             Self::Running => "running",
             Self::Waiting => "waiting",
+            Self::Paused => "paused",
+            Self::Compensating => "compensating",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Terminated => "terminated",
         }
     }
 }
@@ -75,23 +108,69 @@ pub enum Phase {
     /// No event yet.
     #[default]
     NotStarted,
+    /// Held back by a concurrency key.
+    Queued,
     /// Under way.
     Running,
+    /// Undoing what it did.
+    Compensating,
     /// Ended.
     Finished(ExecutionStatus),
 }
 
 /// A folded execution.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct ExecutionState {
-    /// How many events it has.
+    /// How many events its stream has; the events of a fork's origin do not count.
     pub version: u64,
+    /// When the last event was recorded.
+    pub updated_at: Timestamp,
     /// Where it is in its life.
     pub phase: Phase,
+    /// Whether nothing new starts.
+    pub paused: bool,
     /// What its start fixed; shared, because deciding works on a copy of the state.
     pub started: Option<Arc<StartedFacts>>,
     /// Nodes that have an event, by path.
-    pub nodes: BTreeMap<String, NodeState>,
+    pub nodes: OrdMap<Arc<str>, Arc<NodeState>>,
+    /// Scopes that have an event, by path; the whole graph's is the empty one.
+    pub scopes: OrdMap<Arc<str>, Arc<ScopeState>>,
+    /// Signals received, oldest first.
+    pub signals: Vector<Arc<Signal>>,
+    /// Paths of nodes that wait for signals or events.
+    pub waits: OrdSet<Arc<str>>,
+    /// Completed runs of nodes, oldest first: what a compensation goes back over.
+    pub completions: Vector<Completion>,
+    /// The compensation, if there is one.
+    pub compensation: Option<Arc<CompensationState>>,
+    /// The lane whose slot it has or waits for.
+    pub lane: Option<Uuid>,
+    /// What a fork does differently.
+    pub fork: Option<Arc<ForkFacts>>,
+    /// Configurations that replace what nodes would render, by path.
+    pub node_inputs: OrdMap<Arc<str>, Arc<Value>>,
+    /// What the next decision must look at. Not part of what the events say.
+    pub(crate) agenda: Agenda,
+}
+
+impl PartialEq for ExecutionState {
+    /// Equal if the events say the same; what is still to be looked at does not matter.
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version
+            && self.updated_at == other.updated_at
+            && self.phase == other.phase
+            && self.paused == other.paused
+            && self.started == other.started
+            && self.nodes == other.nodes
+            && self.scopes == other.scopes
+            && self.signals == other.signals
+            && self.waits == other.waits
+            && self.completions == other.completions
+            && self.compensation == other.compensation
+            && self.lane == other.lane
+            && self.fork == other.fork
+            && self.node_inputs == other.node_inputs
+    }
 }
 
 /// What the start of an execution fixed.
@@ -111,10 +190,96 @@ pub struct StartedFacts {
     pub vars_version: u64,
     /// 0 to 9.
     pub priority: u8,
+    /// For search.
+    pub attributes: Map<String, Value>,
     /// When.
     pub started_at: Timestamp,
     /// When it must be done.
     pub deadline: Option<Timestamp>,
+    /// Whose child it is.
+    pub parent: Option<ParentRef>,
+}
+
+/// What makes a fork differ from other executions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForkFacts {
+    /// The execution that it comes from.
+    pub origin: Uuid,
+    /// The last event of the origin that belongs to it.
+    pub at_version: u64,
+    /// Records of the origin up to this version count.
+    pub recorded_until: u64,
+    /// How many forks led here.
+    pub depth: u32,
+    /// What it does with effects.
+    pub effects: Effects,
+    /// Children that are forked with it: the child of the origin, and the fork's own.
+    pub children: Vec<(Uuid, Uuid)>,
+}
+
+/// A signal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signal {
+    /// The version of its event.
+    pub version: u64,
+    /// Its name.
+    pub name: String,
+    /// What came with it, perhaps a claim check.
+    pub payload: Value,
+    /// When.
+    pub received_at: Timestamp,
+}
+
+/// One completed run of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// Path of the node.
+    pub path: Arc<str>,
+    /// Which run.
+    pub run: u32,
+    /// The attempt that completed it; 0 if the outcome is not known.
+    pub attempt: u32,
+}
+
+/// A scope: the whole graph, an iteration of a loop, a branch.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ScopeState {
+    /// How many of its own nodes are open.
+    pub open: usize,
+    /// What its ends gave, once it is done; perhaps a claim check.
+    pub output: Option<Arc<Value>>,
+}
+
+/// A compensation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompensationState {
+    /// Why.
+    pub cause: Ending,
+    /// How it goes.
+    pub status: CompensationStatus,
+    /// How many of `completions` are not dealt with yet: those before this index.
+    pub left: usize,
+    /// Paths of nodes that were in flight when it began, and may still give a result that counts.
+    pub stopping: OrdSet<Arc<str>>,
+    /// What is undone: paths and runs.
+    pub compensated: OrdSet<(Arc<str>, u32)>,
+    /// The run of each compensating node that was last taken account of, by path.
+    pub done_runs: OrdMap<Arc<str>, u32>,
+    /// The path and run of a completed `sub_workflow` node whose child was asked to undo its work.
+    pub asked: Option<(Arc<str>, u32)>,
+    /// How the child that was asked has answered.
+    pub answered: Option<ChildAnswer>,
+    /// The parent that asked for it.
+    pub parent: Option<ParentRef>,
+}
+
+/// How a child's compensation went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildAnswer {
+    /// How.
+    pub status: CompensationStatus,
+    /// Why it failed.
+    pub error: Option<NodeError>,
 }
 
 /// A node that has an event.
@@ -124,21 +289,72 @@ pub struct NodeState {
     pub status: NodeStatus,
     /// Its run, from 1.
     pub run: u32,
-    /// Its latest attempt, from 1.
+    /// Its latest attempt, from 1; 0 before the run's first.
     pub attempt: u32,
-    /// How many of its attempts ended with a lost worker.
+    /// The attempt before the first that counts against its retry policy: a manual retry begins anew.
+    pub attempts_before: u32,
+    /// How many of the attempts that count ended with a lost worker.
     pub lost_workers: u32,
     /// When its latest attempt was scheduled or its wait began.
     pub since: Timestamp,
-    /// The output, perhaps a claim check; shared, because deciding works on a copy of the state.
+    /// The output of its latest completed run, perhaps a claim check; shared, because states are copied.
     pub output: Option<Arc<Value>>,
     /// The error of the latest failed attempt.
     pub error: Option<NodeError>,
+    /// The iterations of a `loop` or branches of a `parallel`.
+    pub iterations: Option<Arc<Iterations>>,
+    /// What a `wait` waits for.
+    pub wait: Option<Arc<WaitState>>,
+    /// The child of a `sub_workflow`, of its latest run.
+    pub child: Option<Uuid>,
+    /// What earlier runs left that others may need.
+    pub past: Option<Arc<Past>>,
+}
+
+/// What a node's earlier runs left.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Past {
+    /// The outputs of completed runs, by run.
+    pub outputs: OrdMap<u32, Option<Arc<Value>>>,
+    /// The children of completed runs, by run.
+    pub children: OrdMap<u32, Uuid>,
+}
+
+/// How far a `loop` or `parallel` is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Iterations {
+    /// The items, perhaps a claim check; absent for `while` and for branches.
+    pub items: Option<Arc<Value>>,
+    /// Whether the items are `{key, value}`.
+    pub keyed: bool,
+    /// How many there will be; a `while` cannot say.
+    pub count: Option<u32>,
+    /// How many are done.
+    pub completed: u32,
+}
+
+/// What a `wait` waits for, and what has come.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WaitState {
+    /// The conditions, rendered.
+    pub conditions: Vec<WaitCondition>,
+    /// How many must be met.
+    pub mode: WaitMode,
+    /// The payload that met each condition, in this run; perhaps a claim check.
+    pub met: Vec<Option<Arc<Value>>>,
+    /// The order in which they were met.
+    pub order: Vec<u32>,
+    /// Versions of the signals that this path has used, over all its runs.
+    pub used_signals: OrdSet<u64>,
+    /// Events that this path has used, over all its runs.
+    pub used_events: OrdSet<Uuid>,
 }
 
 /// What a node does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeStatus {
+    /// Not begun in this run.
+    Pending,
     /// A worker may take it, until the deadline.
     Scheduled {
         /// When the attempt must be done.
@@ -149,9 +365,12 @@ pub enum NodeStatus {
         /// When the attempt must be done.
         deadline: Timestamp,
     },
-    /// It waits inside the engine; the timer's due time is known once it has started.
+    /// Its iterations or branches run.
+    Iterating,
+    /// It waits inside the engine, for a timer, a signal, an event or a child; the timer's due time is known once it has
+    /// started.
     Waiting {
-        /// When the timer fires.
+        /// When the timer fires, if there is one.
         due_at: Option<Timestamp>,
     },
     /// An attempt failed, and what that means is not recorded yet.
@@ -185,16 +404,46 @@ pub enum NodeStatus {
 }
 
 impl NodeStatus {
-    /// Whether nothing more happens to the node.
+    /// Whether nothing more happens to the node in this run.
     pub fn is_settled(&self) -> bool {
         match self {
             Self::Completed { .. } | Self::Skipped | Self::Cancelled => true,
-            Self::Scheduled { .. }
+            Self::Pending
+            | Self::Scheduled { .. }
             | Self::Running { .. }
+            | Self::Iterating
             | Self::Waiting { .. }
             | Self::Failed { .. }
             | Self::BackingOff { .. }
             | Self::Due { .. } => false,
         }
+    }
+
+    /// Whether the node has begun and is not done.
+    pub fn is_open(&self) -> bool {
+        !self.is_settled() && *self != Self::Pending
+    }
+
+    /// Whether a worker may have the attempt.
+    pub fn is_in_flight(&self) -> bool {
+        matches!(self, Self::Scheduled { .. } | Self::Running { .. })
+    }
+}
+
+impl NodeState {
+    /// The output of a completed run.
+    pub fn output_of(&self, run: u32) -> Option<&Arc<Value>> {
+        if run == self.run && matches!(self.status, NodeStatus::Completed { .. }) {
+            return self.output.as_ref();
+        }
+        self.past.as_ref().and_then(|past| past.outputs.get(&run)).and_then(Option::as_ref)
+    }
+
+    /// The child of a completed run.
+    pub fn child_of(&self, run: u32) -> Option<Uuid> {
+        if run == self.run {
+            return self.child;
+        }
+        self.past.as_ref().and_then(|past| past.children.get(&run)).copied()
     }
 }

@@ -1,13 +1,13 @@
 //! `delay`: waits for a time span, or until a time.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::execution::event::ErrorKind;
 use crate::expression::{Credentials, Fuel, References, Scope, Template};
 use crate::time::Timestamp;
 use crate::workflow::definition::{MAX_DURATION_MS, Reader};
 
-use super::{Step, StepError};
+use super::{Step, StepError, whole_ms};
 
 /// `duration_ms`, or `until`: RFC 3339, either of which may be a template.
 #[derive(Debug, Clone)]
@@ -83,16 +83,4 @@ impl Delay {
             Span::Duration(template) | Span::Until(template) => template.references(),
         }
     }
-}
-
-/// A whole number of milliseconds within the limit; a template joined with text gives digits.
-fn whole_ms(value: &Value) -> Option<u64> {
-    let ms = match value {
-        Value::String(text) => text.parse().ok()?,
-        Value::Number(number) => number.as_u64().or_else(|| {
-            number.as_f64().filter(|ms| ms.fract() == 0.0 && (0.0..=1e15).contains(ms)).map(|ms| ms as u64)
-        })?,
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
-    };
-    (ms <= MAX_DURATION_MS).then_some(ms)
 }

@@ -1,4 +1,7 @@
-//! The graph: edges, handles, and an order in which every node comes after all that lead to it.
+//! The graph: edges, handles, back edges, and an order in which every node comes after all that lead to it.
+//!
+//! Back edges are not among the edges that lead to a node: a node's readiness never depends on them. Graphs inside
+//! `loop` and `parallel` nodes are graphs of the same kind.
 
 use serde_json::Value;
 
@@ -28,9 +31,16 @@ pub struct Edge {
 /// Nodes and edges that fit together.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
+    /// Where it stands in the document.
+    pointer: String,
     nodes: Vec<Node>,
     edges: Vec<Edge>,
+    back_edges: Vec<Edge>,
     incoming: Vec<Vec<usize>>,
+    outgoing: Vec<Vec<usize>>,
+    leading_back: Vec<Vec<usize>>,
+    /// Nodes that run only as compensation.
+    compensators: Vec<bool>,
     order: Vec<usize>,
     index: NodeIndex,
 }
@@ -41,6 +51,7 @@ pub(super) struct RawEdge {
     source: String,
     target: String,
     handle: Option<String>,
+    back: bool,
 }
 
 /// Reads an edge of the `edges` list.
@@ -57,19 +68,23 @@ pub(super) fn parse_edge(
     reader.text("id");
     reader.text("label");
     reader.ignore(&["target_handle", "position", "notes", "ui"]);
-    if reader.flag("back") == Some(true) {
-        reader.report("back", "not_supported_yet", "back edges come in a later release");
-    }
+    let back = reader.flag("back") == Some(true);
     reader.finish();
     Some(RawEdge {
         pointer: pointer.to_owned(),
         source: source?.to_owned(),
         target: target?.to_owned(),
         handle,
+        back,
     })
 }
 
 impl Graph {
+    /// Where it stands in the document: a JSON pointer.
+    pub fn pointer(&self) -> &str {
+        &self.pointer
+    }
+
     /// The nodes, in the document's order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
@@ -85,23 +100,110 @@ impl Graph {
         &self.order
     }
 
-    /// The edges that lead to a node.
+    /// The place of a node by its id.
+    pub fn index_of(&self, id: &str) -> Option<usize> {
+        self.index.get(id).copied()
+    }
+
+    /// The edges that lead to a node, in the document's order; back edges are not among them.
     pub fn incoming(&self, node: usize) -> impl Iterator<Item = &Edge> {
         self.incoming[node].iter().map(|edge| &self.edges[*edge])
     }
 
+    /// The edges that leave a node; back edges are not among them.
+    pub fn outgoing(&self, node: usize) -> impl Iterator<Item = &Edge> {
+        self.outgoing[node].iter().map(|edge| &self.edges[*edge])
+    }
+
+    /// The back edges that leave a node.
+    pub fn back_from(&self, node: usize) -> impl Iterator<Item = &Edge> {
+        self.leading_back[node].iter().map(|edge| &self.back_edges[*edge])
+    }
+
+    /// Whether anything may run again.
+    pub fn has_back_edges(&self) -> bool {
+        !self.back_edges.is_empty()
+    }
+
+    /// Whether a node runs only as compensation.
+    pub fn is_compensator(&self, node: usize) -> bool {
+        self.compensators[node]
+    }
+
+    /// What taking a back edge to a node runs again: all that is reachable from it, itself included, in order.
+    pub fn region(&self, target: usize) -> Vec<usize> {
+        let reached = self.reach(target);
+        self.order.iter().copied().filter(|node| reached[*node]).collect()
+    }
+
+    /// What can only lead into a node: from each of these every way goes through it.
+    pub fn only_into(&self, node: usize) -> Vec<usize> {
+        let mut inside = vec![false; self.nodes.len()];
+        inside[node] = true;
+        let mut found = Vec::new();
+        // Backwards, so that all that a node leads to is known before it.
+        for &candidate in self.order.iter().rev() {
+            let mut targets = self.outgoing(candidate).chain(self.back_from(candidate)).peekable();
+            if candidate != node && targets.peek().is_some() && targets.all(|edge| inside[edge.target]) {
+                inside[candidate] = true;
+                found.push(candidate);
+            }
+        }
+        found
+    }
+
+    /// Reads a graph inside another: an object with `nodes` and `edges`.
+    pub(super) fn read(value: &Value, pointer: &str, problems: &mut Problems) -> Option<Self> {
+        if !problems.go_down(pointer) {
+            return None;
+        }
+        let graph = Self::read_fields(value, pointer, problems);
+        problems.come_up();
+        graph
+    }
+
+    fn read_fields(value: &Value, pointer: &str, problems: &mut Problems) -> Option<Self> {
+        let mut reader = Reader::open(value, pointer, problems)?;
+        let nodes = reader.required_list("nodes");
+        let edges = reader.required_list("edges");
+        reader.ignore(&["position", "notes", "ui"]);
+        reader.finish();
+        Some(super::document::read_graph(nodes?, edges?, pointer, problems))
+    }
+
     /// Joins nodes and edges, reporting everything that does not fit.
-    pub(super) fn build(nodes: Vec<Node>, raw: Vec<RawEdge>, problems: &mut Problems) -> Self {
+    pub(super) fn build(
+        pointer: &str,
+        nodes: Vec<Node>,
+        raw: Vec<RawEdge>,
+        sound_before: bool,
+        problems: &mut Problems,
+    ) -> Self {
         let index: NodeIndex = nodes.iter().enumerate().map(|(at, node)| (node.id.clone(), at)).collect();
-        // Nodes that did not parse are not in the index: an edge to one would only repeat the first report.
-        let sound_before = problems.is_empty();
-        let mut graph = Self { incoming: vec![Vec::new(); nodes.len()], nodes, index, ..Self::default() };
+        let count = nodes.len();
+        let mut graph = Self {
+            pointer: pointer.to_owned(),
+            incoming: vec![Vec::new(); count],
+            outgoing: vec![Vec::new(); count],
+            leading_back: vec![Vec::new(); count],
+            compensators: vec![false; count],
+            nodes,
+            index,
+            ..Self::default()
+        };
+        graph.find_compensators(sound_before, problems);
+        let mut back = Vec::new();
         for edge in raw {
             if problems.is_full() {
                 break;
             }
-            if let Some(edge) = graph.resolve(edge, sound_before, problems) {
+            let (is_back, at) = (edge.back, edge.pointer.clone());
+            let Some(edge) = graph.resolve(edge, sound_before, problems) else { continue };
+            if is_back {
+                back.push((at, edge));
+            } else {
                 graph.incoming[edge.target].push(graph.edges.len());
+                graph.outgoing[edge.source].push(graph.edges.len());
                 graph.edges.push(edge);
             }
         }
@@ -110,7 +212,36 @@ impl Graph {
             graph.sort(problems);
             graph.check_reachable(problems);
         }
+        for (at, edge) in back {
+            if sound_before && edge.source != edge.target && !graph.reach(edge.target)[edge.source] {
+                let (source, target) = (&graph.nodes[edge.source].id, &graph.nodes[edge.target].id);
+                let detail = format!("a back edge leads to an ancestor; no way leads from `{target}` to `{source}`");
+                problems.push(Problem::new(at, "back_edge_not_back", detail));
+            }
+            graph.leading_back[edge.source].push(graph.back_edges.len());
+            graph.back_edges.push(edge);
+        }
         graph
+    }
+
+    /// Marks the nodes that others name in `compensate`.
+    fn find_compensators(&mut self, report_missing: bool, problems: &mut Problems) {
+        for at in 0..self.nodes.len() {
+            let Some(id) = self.nodes[at].compensate.clone() else { continue };
+            let pointer = format!("{}/nodes/{}/compensate", self.pointer, self.nodes[at].index);
+            match self.index.get(&id).copied() {
+                None if report_missing => {
+                    let detail = format!("there is no node `{}` in this graph", shown(&id));
+                    problems.push(Problem::new(pointer, "unknown_node", detail));
+                }
+                None => {}
+                Some(found) if found == at || !self.nodes[found].node_type.can_compensate() => {
+                    let detail = format!("`{id}` cannot undo another node's work");
+                    problems.push(Problem::new(pointer, "invalid_compensation", detail));
+                }
+                Some(found) => self.compensators[found] = true,
+            }
+        }
     }
 
     fn resolve(&self, raw: RawEdge, report_missing: bool, problems: &mut Problems) -> Option<Edge> {
@@ -129,6 +260,12 @@ impl Graph {
         let target = find("target", &raw.target);
         let (source, target) = (source?, target?);
         self.check_handle(&self.nodes[source], &raw, problems);
+        for (field, at) in [("source", source), ("target", target)] {
+            if self.compensators[at] {
+                let detail = format!("`{}` runs only as compensation; no edge joins it", self.nodes[at].id);
+                problems.push(Problem::new(format!("{}/{field}", raw.pointer), "invalid_compensation", detail));
+            }
+        }
         if self.nodes[source].node_type == NodeType::End {
             problems.push(Problem::new(
                 format!("{}/source", raw.pointer),
@@ -150,11 +287,7 @@ impl Graph {
         let mut handles: Vec<&str> = match &source.config {
             NodeConfig::Condition(_) => vec!["true", "false"],
             NodeConfig::Switch(switch) => switch.case_names().chain(["default"]).collect(),
-            NodeConfig::Start(_)
-            | NodeConfig::End(_)
-            | NodeConfig::Transform(_)
-            | NodeConfig::Delay(_)
-            | NodeConfig::HttpRequest(_) => Vec::new(),
+            _ => Vec::new(),
         };
         let branches = !handles.is_empty();
         if source.on_error == OnError::Route {
@@ -178,11 +311,11 @@ impl Graph {
         let of = |wanted| self.nodes.iter().filter(move |node| node.node_type == wanted);
         match of(NodeType::Start).count() {
             1 => {}
-            0 => problems.push(Problem::new("/nodes", "start_missing", "there is no node of type `start`")),
+            0 => problems.push(Problem::new(format!("{}/nodes", self.pointer), "start_missing", "there is no node of type `start`")),
             _ => {
                 for node in of(NodeType::Start).skip(1) {
                     problems.push(Problem::new(
-                        format!("/nodes/{}", node.index),
+                        format!("{}/nodes/{}", self.pointer, node.index),
                         "several_starts",
                         "there is more than one node of type `start`",
                     ));
@@ -190,25 +323,22 @@ impl Graph {
             }
         }
         if of(NodeType::End).next().is_none() {
-            problems.push(Problem::new("/nodes", "end_missing", "there is no node of type `end`"));
+            problems.push(Problem::new(format!("{}/nodes", self.pointer), "end_missing", "there is no node of type `end`"));
         }
     }
 
     /// Kahn's algorithm (Kahn 1962, "Topological sorting of large networks"), smallest index first.
     fn sort(&mut self, problems: &mut Problems) {
         let mut open: Vec<usize> = self.incoming.iter().map(Vec::len).collect();
-        let mut outgoing = vec![Vec::new(); self.nodes.len()];
-        for edge in &self.edges {
-            outgoing[edge.source].push(edge.target);
-        }
         let mut ready: std::collections::BTreeSet<usize> =
             (0..self.nodes.len()).filter(|node| open[*node] == 0).collect();
         while let Some(node) = ready.pop_first() {
             self.order.push(node);
-            for target in &outgoing[node] {
-                open[*target] -= 1;
-                if open[*target] == 0 {
-                    ready.insert(*target);
+            for edge in &self.outgoing[node] {
+                let target = self.edges[*edge].target;
+                open[target] -= 1;
+                if open[target] == 0 {
+                    ready.insert(target);
                 }
             }
         }
@@ -219,12 +349,12 @@ impl Graph {
         let suspects =
             self.edges.iter().enumerate().filter(|(_, e)| open[e.source] > 0 && open[e.target] > 0);
         for (at, edge) in suspects.take(MAX_CYCLE_CHECKS) {
-            if self.reach(edge.target, &outgoing)[edge.source] {
+            if self.reach(edge.target)[edge.source] {
                 problems.push(Problem::new(
-                    format!("/edges/{at}"),
+                    format!("{}/edges/{at}", self.pointer),
                     "cycle",
                     format!(
-                        "the edge from `{}` to `{}` lies on a cycle",
+                        "the edge from `{}` to `{}` lies on a cycle; mark the one that leads back with `back: true`",
                         self.nodes[edge.source].id, self.nodes[edge.target].id
                     ),
                 ));
@@ -235,12 +365,13 @@ impl Graph {
         }
     }
 
-    fn reach(&self, from: usize, outgoing: &[Vec<usize>]) -> Vec<bool> {
+    /// What can be reached from a node, itself included.
+    fn reach(&self, from: usize) -> Vec<bool> {
         let mut seen = vec![false; self.nodes.len()];
         let mut stack = vec![from];
         while let Some(node) = stack.pop() {
             if !std::mem::replace(&mut seen[node], true) {
-                stack.extend(&outgoing[node]);
+                stack.extend(self.outgoing(node).map(|edge| edge.target));
             }
         }
         seen
@@ -250,15 +381,11 @@ impl Graph {
         let Some(start) = self.nodes.iter().position(|node| node.node_type == NodeType::Start) else {
             return;
         };
-        let mut outgoing = vec![Vec::new(); self.nodes.len()];
-        for edge in &self.edges {
-            outgoing[edge.source].push(edge.target);
-        }
-        let seen = self.reach(start, &outgoing);
+        let seen = self.reach(start);
         for (at, node) in self.nodes.iter().enumerate() {
-            if !seen[at] && node.node_type != NodeType::Start {
+            if !seen[at] && node.node_type != NodeType::Start && !self.compensators[at] {
                 problems.push(Problem::new(
-                    format!("/nodes/{}", node.index),
+                    format!("{}/nodes/{}", self.pointer, node.index),
                     "unreachable_node",
                     format!("no way leads from the start to `{}`", node.id),
                 ));

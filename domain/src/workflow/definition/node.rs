@@ -13,6 +13,8 @@ use super::reader::{Reader, join, shown, wrong_type};
 
 /// The most attempts that a retry policy can ask for.
 const MAX_ATTEMPTS: u64 = 100;
+/// The shortest silence that means anything: workers give a sign of life every second.
+const MIN_HEARTBEAT_MS: u64 = 3_000;
 /// Names that would be read as CEL literals or operators.
 const RESERVED_IDS: [&str; 4] = ["true", "false", "null", "in"];
 
@@ -35,6 +37,12 @@ pub struct Node {
     pub timeout_ms: Option<u64>,
     /// What a failure means for the execution.
     pub on_error: OnError,
+    /// The node of the same graph that undoes its work.
+    pub compensate: Option<String>,
+    /// Whether it is undone also where its outcome is not known.
+    pub compensate_unknown: bool,
+    /// How long its worker may be silent, in milliseconds.
+    pub heartbeat_timeout_ms: Option<u64>,
 }
 
 /// What a node's failure means for its execution, after its last attempt.
@@ -103,11 +111,21 @@ pub(super) fn parse(index: usize, value: &Value, pointer: &str, problems: &mut P
     let retry = reader.optional("retry");
     let config = reader.optional("config");
     reader.ignore(&["position", "notes", "ui"]);
-    reader.not_yet(&["ref", "compensate", "compensate_unknown", "heartbeat_timeout_ms"]);
+    let compensate = reader.text("compensate").map(str::to_owned);
+    let compensate_unknown = reader.flag("compensate_unknown").unwrap_or(false);
+    let heartbeat_timeout_ms = reader.number("heartbeat_timeout_ms", MIN_HEARTBEAT_MS, MAX_DURATION_MS);
+    reader.not_yet(&["ref"]);
+    let is_script = config.and_then(|config| config.get("language")).is_some_and(|language| language == "js");
     if let Some(node_type) = node_type
         && node_type.runs_in() == RunsIn::Engine
+        && !(node_type == NodeType::Condition && is_script)
     {
-        for (field, given) in [("retry", retry.is_some()), ("timeout_ms", timeout_ms.is_some())] {
+        for (field, given) in [
+            ("retry", retry.is_some()),
+            ("timeout_ms", timeout_ms.is_some()),
+            ("heartbeat_timeout_ms", heartbeat_timeout_ms.is_some()),
+            ("compensate_unknown", compensate_unknown),
+        ] {
             if given {
                 let detail = format!(
                     "`{field}` has no meaning for `{}`, which runs in the engine",
@@ -119,13 +137,28 @@ pub(super) fn parse(index: usize, value: &Value, pointer: &str, problems: &mut P
         if matches!(node_type, NodeType::Start | NodeType::End) && on_error != OnError::Fail {
             reader.report("on_error", "not_applicable", "`start` and `end` cannot have `on_error`");
         }
+        if matches!(node_type, NodeType::Start | NodeType::End) && compensate.is_some() {
+            reader.report("compensate", "not_applicable", "`start` and `end` do nothing that could be undone");
+        }
     }
     reader.finish();
     let retry = retry.and_then(|value| parse_retry(value, &join(pointer, "retry"), problems));
     let node_type = node_type?;
     let empty = Value::Object(serde_json::Map::new());
     let config = NodeConfig::parse(node_type, config.unwrap_or(&empty), &join(pointer, "config"), problems);
-    Some(Node { id: id?.to_owned(), index, name, node_type, config: config?, retry, timeout_ms, on_error })
+    Some(Node {
+        id: id?.to_owned(),
+        index,
+        name,
+        node_type,
+        config: config?,
+        retry,
+        timeout_ms,
+        on_error,
+        compensate,
+        compensate_unknown,
+        heartbeat_timeout_ms,
+    })
 }
 
 fn read_id<'a>(reader: &mut Reader<'a, '_>) -> Option<&'a str> {

@@ -2,13 +2,17 @@
 
 use crate::rejection::Problem;
 
-use super::MAX_PROBLEMS;
+use super::{MAX_GRAPH_DEPTH, MAX_NODES, MAX_PROBLEMS};
 
 /// The first [`MAX_PROBLEMS`] defects; further ones are dropped where they are found, because a document of a
 /// megabyte can have a hundred thousand, each with its texts.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     found: Vec<Problem>,
+    /// How many graphs the reader is inside of.
+    depth: usize,
+    /// Nodes read so far, in all graphs.
+    nodes: usize,
 }
 
 impl Problems {
@@ -17,6 +21,33 @@ impl Problems {
         if !self.is_full() {
             self.found.push(problem);
         }
+    }
+
+    /// Enters a graph inside another, unless it is too deep; [`Problems::come_up`] leaves it.
+    pub(crate) fn go_down(&mut self, pointer: &str) -> bool {
+        if self.depth >= MAX_GRAPH_DEPTH {
+            let detail = format!("graphs may be nested {MAX_GRAPH_DEPTH} deep; move the inner ones to a workflow of their own");
+            self.push(Problem::new(pointer, "graphs_too_deep", detail));
+            return false;
+        }
+        self.depth += 1;
+        true
+    }
+
+    /// Leaves a graph.
+    pub(crate) fn come_up(&mut self) {
+        self.depth -= 1;
+    }
+
+    /// Counts nodes of any graph of the document; whether there are too many.
+    pub(crate) fn count_nodes(&mut self, nodes: usize) -> bool {
+        self.nodes = self.nodes.saturating_add(nodes);
+        self.nodes <= MAX_NODES
+    }
+
+    /// How many defects were found so far.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len()
     }
 
     /// Whether nothing was found.

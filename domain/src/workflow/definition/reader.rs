@@ -149,6 +149,12 @@ impl<'a, 'p> Reader<'a, 'p> {
         }
     }
 
+    /// A graph inside this one. `field` may have further segments.
+    pub(crate) fn graph(&mut self, field: &str, value: &Value) -> Option<super::Graph> {
+        let pointer = format!("{}/{field}", self.pointer);
+        super::Graph::read(value, &pointer, self.problems)
+    }
+
     /// Marks fields that are kept and never interpreted.
     pub(crate) fn ignore(&mut self, fields: &[&'static str]) {
         self.known.extend(fields);
