@@ -11,7 +11,8 @@
 //! Invariants: an export is one moment of the log, read in one transaction; an import is one transaction into an
 //! empty store, so whatever ends it early (a broken file, a full disk, `kill -9`) leaves the store as empty as it was,
 //! and there is no half a log that a mark would have to warn of. Both databases bear a transaction of any size: what is
-//! not committed is on their disk, not in memory. Leaf hashes, Merkle roots and the chain are recomputed at both ends.
+//! not committed is on their disk, not in memory. Large values that are kept as objects are the exception: those that
+//! were stored stay, unreferenced. Leaf hashes, Merkle roots and the chain are recomputed at both ends.
 //! Memory is bounded by some batches of rows, whatever the size of the log.
 //!
 //! Deliberately absent: read models, which are derived again; checkpoints of relays, because a new stream starts over;
@@ -25,8 +26,12 @@ pub(crate) mod record;
 mod write;
 
 use async_trait::async_trait;
+use domain::blob::Blob;
+use domain::ids::TenantId;
 use domain::time::Timestamp;
+use futures::TryStreamExt;
 use std::fmt;
+use std::sync::Arc;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -34,9 +39,10 @@ pub use line::Header;
 pub use read::FileSource;
 pub use record::Counts;
 
+use crate::blobs::Objects;
 use crate::log::StoreError;
 use check::Checker;
-use record::{Record, Rows};
+use record::{BlobRow, Record, Rows};
 use write::FileSink;
 
 /// Large values longer than this are cut into lines of their own.
@@ -181,14 +187,44 @@ pub struct CheckedSink<'s> {
     sink: &'s mut dyn Sink,
     checker: Checker,
     progress: Progress<'s>,
+    /// Where large values lie besides.
+    objects: Option<Arc<Objects>>,
 }
 
 impl<'s> CheckedSink<'s> {
     fn new(sink: &'s mut dyn Sink, partitions: u16, progress: Progress<'s>) -> Self {
-        Self { sink, checker: Checker::new(partitions), progress }
+        Self { sink, checker: Checker::new(partitions), progress, objects: None }
+    }
+
+    /// Gives the objects as well, when it is the turn of large values.
+    pub(crate) fn give_objects(&mut self, objects: Arc<Objects>) {
+        self.objects = Some(objects);
+    }
+
+    /// All objects. Listed after the log's moment, so that what it refers to is among them.
+    pub(crate) async fn put_objects(&mut self) -> Result<(), TransferError> {
+        let Some(objects) = self.objects.clone() else { return Ok(()) };
+        for folder in objects.folders().await? {
+            let mut values = objects.read_all(objects.names(&folder).await?);
+            while let Some((tenant, blob)) = values.try_next().await? {
+                self.pass(Record::Blob(BlobRow { tenant: tenant.as_str().to_owned(), blob })).await?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn put(&mut self, record: Record) -> Result<(), TransferError> {
+        if let (Some(objects), Record::Blob(row)) = (&self.objects, &record)
+            && let Ok(tenant) = TenantId::try_from(row.tenant.clone())
+            && objects.has(&tenant, &row.blob.reference.sha256).await?
+        {
+            // It comes from there.
+            return Ok(());
+        }
+        self.pass(record).await
+    }
+
+    async fn pass(&mut self, record: Record) -> Result<(), TransferError> {
         self.checker.see(&record).map_err(|reason| self.refuse(reason))?;
         self.sink.put(record).await?;
         if self.checker.counts().records().is_multiple_of(PROGRESS_EVERY) {
@@ -214,6 +250,8 @@ pub struct CheckedSource<'s> {
     checker: Checker,
     verifiers: VerifiersToo,
     progress: Progress<'s>,
+    /// Where large values go, if not into the database.
+    objects: Option<Arc<Objects>>,
 }
 
 impl<'s> CheckedSource<'s> {
@@ -223,7 +261,12 @@ impl<'s> CheckedSource<'s> {
         verifiers: VerifiersToo,
         progress: Progress<'s>,
     ) -> Self {
-        Self { source, checker: Checker::new(partitions), verifiers, progress }
+        Self { source, checker: Checker::new(partitions), verifiers, progress, objects: None }
+    }
+
+    /// Stores large values there instead of handing them out.
+    pub(crate) fn keep_values_in(&mut self, objects: Arc<Objects>) {
+        self.objects = Some(objects);
     }
 
     /// Refuses a store of another number of partitions.
@@ -252,8 +295,21 @@ impl<'s> CheckedSource<'s> {
             bytes += record.bytes();
             rows.push(record);
         }
+        if let Some(objects) = self.objects.clone() {
+            // Before anything that refers to them is committed.
+            objects.put_all(self.values(std::mem::take(&mut rows.blobs))?).await?;
+        }
         (self.progress)(self.checker.counts());
         Ok(Some(rows))
+    }
+
+    /// Large values with their tenants.
+    fn values(&self, rows: Vec<BlobRow>) -> Result<Vec<(TenantId, Blob)>, TransferError> {
+        let value = |BlobRow { tenant, blob }| match TenantId::try_from(tenant) {
+            Ok(tenant) => Ok((tenant, blob)),
+            Err(error) => Err(self.refuse(error.to_string())),
+        };
+        rows.into_iter().map(value).collect()
     }
 
     fn refuse(&self, reason: String) -> TransferError {
