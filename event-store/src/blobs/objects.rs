@@ -208,9 +208,8 @@ impl Objects {
     }
 
     async fn folders_in(&self, folder: Option<&Path>) -> Result<Vec<Path>, StoreError> {
-        let root = Path::default();
-        let shown = folder.unwrap_or(&root);
-        let listed = self.request("list", shown, self.store.list_with_delimiter(folder)).await?;
+        let shown = folder.cloned().unwrap_or_else(|| Path::from("tenants"));
+        let listed = self.request("list", &shown, self.store.list_with_delimiter(folder)).await?;
         let mut folders = listed.common_prefixes;
         folders.sort();
         Ok(folders)

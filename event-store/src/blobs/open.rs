@@ -138,6 +138,8 @@ fn bucket(name: String, s3: &S3Options, timeout: Duration) -> Result<Objects, St
         .with_virtual_hosted_style_request(!s3.path_style)
         .with_allow_http(s3.allow_http)
         .with_retry(retry)
+        // Not everything that speaks the protocol deletes several at once.
+        .with_disable_bulk_delete(true)
         .with_http_connector(http::Connector::new(s3, timeout));
     if let Some(endpoint) = &s3.endpoint {
         if !s3.allow_http && !endpoint.starts_with("https://") {
