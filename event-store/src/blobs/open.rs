@@ -84,6 +84,20 @@ impl fmt::Display for BlobPlace {
 }
 
 impl Objects {
+    /// Opens the place as [`Objects::open`] does, but a folder must be there.
+    ///
+    /// # Errors
+    /// It is not there, or as those of [`Objects::open`].
+    pub fn open_existing(options: &BlobOptions) -> Result<Self, StoreError> {
+        match &options.place {
+            BlobPlace::Folder(path) if !path.is_dir() => Err(StoreError::Unfit {
+                path: path.display().to_string(),
+                reason: "large values are to be there, and it is no folder; see blob_url".to_owned(),
+            }),
+            BlobPlace::Folder(_) | BlobPlace::S3(_) => Self::open(options),
+        }
+    }
+
     /// Opens the place; a folder is made if need be. A bucket is not asked for anything yet.
     ///
     /// # Errors
