@@ -30,6 +30,8 @@ pub enum S3Fault {
     Silence,
     /// It is carried out, and answered with an error.
     DoneAnd(u16),
+    /// None: the turn of the next fault comes with the next request.
+    None,
 }
 
 /// A running server. Its objects go with it.
@@ -138,7 +140,7 @@ async fn answer(
     let (name, key) = path.split_once('/').unwrap_or((&path, ""));
     held(&bucket.requests).push(format!("{method} {key}"));
     match bucket.next_fault(&method) {
-        None => {}
+        None | Some(S3Fault::None) => {}
         Some(S3Fault::Silence) => return std::future::pending().await,
         Some(S3Fault::Status(status)) => return broken(status),
         Some(S3Fault::DoneAnd(status)) => {
