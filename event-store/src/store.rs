@@ -76,9 +76,11 @@ impl Store {
     /// The store with its large values in objects from now on; those in its database stay readable.
     #[must_use]
     pub fn with_objects(self, objects: Objects) -> Self {
+        // What others read and store cannot keep the owner from appending.
+        let own = Arc::new(objects.apart());
         let objects = Arc::new(objects);
         Self {
-            log: Arc::new(WithObjects::new(self.log, Arc::clone(&objects))),
+            log: Arc::new(WithObjects::new(self.log, own)),
             reader: Arc::new(WithObjects::new(self.reader, Arc::clone(&objects))),
             blobs: Arc::new(ObjectBlobs(WithObjects::new(self.blobs, Arc::clone(&objects)))),
             transfer: Arc::new(WithObjects::new(self.transfer, objects)),

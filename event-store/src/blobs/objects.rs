@@ -54,6 +54,12 @@ impl Objects {
         Self { name, store, timeout, requests: Semaphore::new(REQUESTS) }
     }
 
+    /// The same objects with requests of their own: however many others make, these do not wait for them.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self::new(self.name.clone(), Arc::clone(&self.store), self.timeout)
+    }
+
     /// Where they are, for people.
     pub fn name(&self) -> &str {
         &self.name

@@ -160,7 +160,11 @@ fn bucket(name: String, s3: &S3Options, timeout: Duration) -> Result<Objects, St
             let reason = "the endpoint is not https://, and plain HTTP is not allowed".to_owned();
             return Err(StoreError::Unfit { path: name, reason });
         }
-        builder = builder.with_endpoint(endpoint);
+        builder = builder.with_endpoint(if s3.path_style {
+            endpoint.clone()
+        } else {
+            with_bucket_in_host(endpoint, &s3.bucket)
+        });
     }
     if let Some(token) = &s3.session_token {
         builder = builder.with_token(token);
@@ -172,6 +176,15 @@ fn bucket(name: String, s3: &S3Options, timeout: Duration) -> Result<Objects, St
         Arc::new(PrefixStore::new(bucket, s3.prefix.as_str()))
     };
     Ok(Objects::new(name, store, timeout))
+}
+
+/// What the builder takes an endpoint of that style for: that of the bucket.
+#[cfg(feature = "s3")]
+fn with_bucket_in_host(endpoint: &str, bucket: &str) -> String {
+    match endpoint.split_once("://") {
+        Some((scheme, host)) => format!("{scheme}://{bucket}.{}", host.trim_end_matches('/')),
+        None => format!("{bucket}.{endpoint}"),
+    }
 }
 
 #[cfg(not(feature = "s3"))]
@@ -244,5 +257,15 @@ mod http {
     fn bundled_certificates() -> Vec<Certificate> {
         let certificates = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
         certificates.filter_map(|der| Certificate::from_der(der).ok()).collect()
+    }
+}
+
+#[cfg(all(test, feature = "s3"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_may_be_named_in_the_host() {
+        assert_eq!(with_bucket_in_host("https://s3.example.org:9000", "b"), "https://b.s3.example.org:9000");
     }
 }
