@@ -149,6 +149,7 @@ fn large_values_are_in_the_database_unless_a_url_says_otherwise() {
     assert!(file.unwrap().blobs().unwrap().is_none());
 }
 
+#[cfg(feature = "s3")]
 #[test]
 fn the_keys_of_a_bucket_may_come_from_files_and_must_be_there() {
     let directory = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use test_services::{S3Fault, S3Server};
-use testkit::EverlineProcess;
+use testkit::{Cluster, ClusterOptions, EverlineProcess};
 
 use crate::command_line::{everline, output, text};
 use crate::harness::{Client, Target, eventually, install_tls};
@@ -184,6 +184,32 @@ async fn done(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_processes_of_a_cluster_share_a_folder() {
+    install_tls();
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("values");
+    let url = format!("file://{}", folder.display());
+    let environment = vec![
+        ("EVERLINE_BLOB_URL", url),
+        ("EVERLINE_EGRESS__ALLOW_PRIVATE", "true".to_owned()),
+        (ROOM.0, ROOM.1.to_owned()),
+    ];
+    let program = Path::new(env!("CARGO_BIN_EXE_everline"));
+    let options = ClusterOptions { environment, ..ClusterOptions::default() };
+    let mut cluster = Cluster::start(program, options).await.unwrap();
+    let client = Client::new(&cluster.url(), cluster.key());
+    let target = counting().await;
+    let workflow = client.create(&carrying(&target.url)).await;
+    run_and_read(&client, &workflow, &input('c')).await;
+    assert!(values(&folder).len() >= 3);
+    let count = cluster.sql("select count(*) from everline_log.blobs").await.unwrap();
+    assert_eq!(count.trim(), "0", "the database has none");
+    drop(client);
+    cluster.ensure_all_alive().await.unwrap();
+    cluster.stop_all().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_the_bucket_costs_a_repetition_and_loses_nothing() {
     let server = S3Server::start().await.unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -240,6 +266,45 @@ async fn an_outage_of_the_bucket_costs_a_repetition_and_loses_nothing() {
     let log = std::fs::read_to_string(directory.path().join("process.log")).unwrap();
     assert!(log.contains("is damaged: s3://values/everline"), "the log says which");
     assert!(!log.contains(S3Server::SECRET_ACCESS_KEY));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_killed_between_a_value_and_its_append_has_written_nothing_that_is_in_the_way() {
+    let server = S3Server::start().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let target = counting().await;
+    let (process, client) = start_on(&server, directory.path()).await;
+    let workflow = client.create(&carrying(&target.url)).await;
+    let send = |client: &Client| {
+        let path = format!("/workflows/{workflow}/execute");
+        let body = json!({"input": input('k'), "wait_ms": 25_000});
+        client.request(Method::POST, &path).header("idempotency-key", "killed").json(&body)
+    };
+    server.fail_next("PUT", S3Fault::None);
+    (0..20).for_each(|_| server.fail_next("PUT", S3Fault::DoneInSilence));
+    let asked = tokio::spawn(send(&client).send());
+    eventually("a value of the engine", || async { (server.keys().len() > 1).then_some(()) }).await;
+    process.kill().await.unwrap();
+    assert!(asked.await.unwrap().is_err(), "nothing was acknowledged");
+    server.heal();
+
+    let left = server.keys();
+    let (process, client) = start_on(&server, directory.path()).await;
+    assert_eq!(client.get("/executions").await.body["items"], json!([]));
+    let answer = client.send(send(&client)).await;
+    assert_eq!(
+        (answer.status, &answer.body["status"]),
+        (StatusCode::OK, &json!("completed")),
+        "{:.500}",
+        answer.body
+    );
+    read(&client, answer.body["execution_id"].as_str().unwrap(), &input('k')).await;
+    assert!(
+        left.iter().all(|key| server.keys().contains(key)),
+        "values are found by their hash: the same again"
+    );
+    drop(client);
+    process.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,6 +30,8 @@ pub enum S3Fault {
     Silence,
     /// It is carried out, and answered with an error.
     DoneAnd(u16),
+    /// It is carried out, and never answered.
+    DoneInSilence,
     /// None: the turn of the next fault comes with the next request.
     None,
 }
@@ -143,6 +145,10 @@ async fn answer(
         None | Some(S3Fault::None) => {}
         Some(S3Fault::Silence) => return std::future::pending().await,
         Some(S3Fault::Status(status)) => return broken(status),
+        Some(S3Fault::DoneInSilence) => {
+            bucket.carry_out(&method, key, &uri, body);
+            return std::future::pending().await;
+        }
         Some(S3Fault::DoneAnd(status)) => {
             bucket.carry_out(&method, key, &uri, body);
             return broken(status);
