@@ -11,6 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{Error, GetResult, ObjectStore, ObjectStoreExt, PutPayload};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -32,12 +33,21 @@ const MAX_TYPE_BYTES: u64 = 1024;
 const TYPE: &str = ".type";
 
 /// Objects of a folder or a bucket.
-#[derive(Debug)]
 pub struct Objects {
     name: String,
     store: Arc<dyn ObjectStore>,
     timeout: Duration,
     requests: Semaphore,
+}
+
+/// Without the store, which may hold keys.
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Objects")
+            .field("name", &self.name)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An object that is there.
@@ -233,7 +243,7 @@ impl Objects {
             work.await
         };
         match tokio::time::timeout(self.timeout, in_turn).await {
-            Ok(done) => done.map_err(|source| self.failed(operation, path.as_ref(), source)),
+            Ok(done) => done.map_err(|error| self.failed(operation, path.as_ref(), told(&error))),
             Err(_) => {
                 let reason = format!("no answer within {} ms (blobs.timeout_ms)", self.timeout.as_millis());
                 Err(self.failed(operation, path.as_ref(), reason))
@@ -253,6 +263,16 @@ impl Objects {
             object: object.to_owned(),
             source: source.into(),
         }
+    }
+}
+
+/// What an error says, once: each of its many causes says what is below it again, but not the last one.
+fn told(error: &Error) -> String {
+    let text = error.to_string();
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    match causes.last().map(ToString::to_string) {
+        Some(root) if !text.contains(&root) => format!("{text}: {root}"),
+        _ => text,
     }
 }
 

@@ -151,7 +151,7 @@ async fn a_bucket_with_another_key_refuses_in_words() {
     assert!(said(&error).contains("NoSuchBucket"), "{}", said(&error));
     let plain = S3Options { allow_http: false, ..bucket(&server) };
     assert!(matches!(open(plain, PATIENCE), Err(StoreError::Unfit { .. })));
-    let text = format!("{:?}", bucket(&server));
+    let text = format!("{:?} {:?}", bucket(&server), open(bucket(&server), PATIENCE).unwrap());
     assert!(!text.contains(S3Server::SECRET_ACCESS_KEY) && !text.contains(S3Server::ACCESS_KEY_ID), "{text}");
 }
 
