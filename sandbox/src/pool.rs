@@ -116,11 +116,16 @@ impl Sandbox {
         if before >= pool.config.queue {
             return Err(SandboxError::Busy);
         }
-        match tokio::time::timeout(pool.config.queue_timeout, pool.turns.acquire()).await {
+        match tokio::time::timeout(pool.config.queue_timeout(), pool.turns.acquire()).await {
             Ok(Ok(turn)) => Ok(turn),
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(SandboxError::Busy),
         }
+    }
+
+    /// What an evaluation may use by the settings.
+    pub fn limits(&self) -> Limits {
+        self.pool.config.limits()
     }
 
     /// The process ids of the idle workers, for tests and diagnosis.

@@ -38,7 +38,10 @@ pub(crate) enum Asked {
 impl Worker {
     /// Starts a worker and waits until it is ready.
     pub(crate) async fn start(config: &SandboxConfig) -> Result<Self, SandboxError> {
-        let mut command = Command::new(&config.program);
+        let Some(program) = &config.program else {
+            return Err(SandboxError::unavailable("this process has none, so it runs no scripts", None));
+        };
+        let mut command = Command::new(program);
         command
             .args(&config.arguments)
             // Nothing of ours: no secrets, no paths, no time zone.
@@ -51,16 +54,16 @@ impl Worker {
             .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| {
-            SandboxError::unavailable(format!("{} cannot be started", config.program.display()), error)
+            SandboxError::unavailable(format!("{} cannot be started", program.display()), error)
         })?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let Some((requests, replies)) = pipes else {
             return Err(SandboxError::unavailable("it has no pipes", None));
         };
-        let evaluations_left = config.evaluations_per_worker.max(1);
+        let evaluations_left = config.evaluations_per_worker.get();
         let mut worker = Self { child, requests, replies, evaluations_left };
         let ready = frame::read(&mut worker.replies, 0);
-        match tokio::time::timeout(config.start_timeout, ready).await {
+        match tokio::time::timeout(config.start_timeout(), ready).await {
             Ok(Ok(_)) => Ok(worker),
             Ok(Err(_)) => Err(SandboxError::ended_at_start(worker.status().await)),
             Err(_) => Err(SandboxError::unavailable("it did not start in time", None)),

@@ -2,7 +2,7 @@
 
 use sandbox::{Limit, Sandbox, SandboxConfig, SandboxError};
 use serde_json::json;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use crate::support::{assert_goes_on, config, impatient, limit, patient, sandbox, value};
@@ -26,7 +26,8 @@ async fn gone(pid: u32) {
 
 #[tokio::test]
 async fn a_worker_is_used_again_and_makes_room_after_its_share() {
-    let sandbox = Sandbox::new(SandboxConfig { evaluations_per_worker: 3, ..config() });
+    let sandbox =
+        Sandbox::new(SandboxConfig { evaluations_per_worker: NonZeroU32::new(3).unwrap(), ..config() });
     let mut seen = Vec::new();
     for _ in 0..6 {
         assert_goes_on(&sandbox).await;
@@ -54,7 +55,7 @@ async fn a_worker_that_was_killed_while_idle_is_replaced_unnoticed() {
 async fn a_worker_that_dies_at_work_is_a_limit_of_its_script() {
     // This program answers nothing: it is ready, reads a request and ends.
     let mut config = config();
-    config.program = "/bin/sh".into();
+    config.program = Some("/bin/sh".into());
     config.arguments =
         vec!["-c".to_owned(), "printf '\\000\\000\\000\\000'; head -c 4 >/dev/null".to_owned()];
     let sandbox = Sandbox::new(config);
@@ -67,11 +68,13 @@ async fn a_program_that_is_no_worker_is_told_from_a_bad_script() {
         [("/nowhere/at/all", vec![]), ("/bin/false", vec![]), ("/bin/echo", vec!["hello".to_owned()])]
     {
         let mut config = config();
-        config.program = program.into();
+        config.program = Some(program.into());
         config.arguments = arguments;
         let result = Sandbox::new(config).evaluate("1", &json!({}), patient()).await;
         assert!(matches!(result, Err(SandboxError::Unavailable { .. })), "{program}: {result:?}");
     }
+    let result = Sandbox::new(SandboxConfig::default()).evaluate("1", &json!({}), patient()).await;
+    assert!(matches!(result, Err(SandboxError::Unavailable { .. })), "no program: {result:?}");
 }
 
 #[tokio::test]
@@ -108,7 +111,7 @@ async fn beyond_its_line_the_sandbox_is_busy() {
 #[tokio::test]
 async fn who_waits_too_long_for_a_worker_is_told() {
     let mut config = config();
-    config.queue_timeout = Duration::from_millis(20);
+    config.queue_timeout_ms = 20;
     let sandbox = Sandbox::new(config);
     assert_goes_on(&sandbox).await;
     let context = json!({});

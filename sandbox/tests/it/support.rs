@@ -18,8 +18,8 @@ pub(crate) fn impatient() -> Limits {
 pub(crate) fn config() -> SandboxConfig {
     let mut config = SandboxConfig::new(env!("CARGO_BIN_EXE_sandbox-worker"));
     config.workers = NonZeroUsize::MIN;
-    config.start_timeout = Duration::from_secs(60);
-    config.queue_timeout = Duration::from_secs(60);
+    config.start_timeout_ms = 60_000;
+    config.queue_timeout_ms = 60_000;
     config
 }
 
