@@ -1,5 +1,6 @@
 //! What can be set about a worker. Absent: where the values come from, which is the binary's.
 
+use sandbox::SandboxConfig;
 use serde::Deserialize;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ pub struct AgentsConfig {
     /// Where requests may go. A section of its own, `egress`, because more than workers will need it.
     #[serde(skip)]
     pub egress: EgressConfig,
+    /// How conditions in JavaScript are evaluated. A section of its own, `sandbox`, because the gateway needs it too.
+    #[serde(skip)]
+    pub sandbox: SandboxConfig,
 }
 
 impl Default for AgentsConfig {
@@ -41,6 +45,7 @@ impl Default for AgentsConfig {
             shutdown_grace_ms: 10_000,
             report_grace_ms: 10_000,
             egress: EgressConfig::default(),
+            sandbox: SandboxConfig::default(),
         }
     }
 }

@@ -29,5 +29,5 @@ pub mod runtime;
 pub use config::AgentsConfig;
 pub use egress::EgressConfig;
 pub use error::Error;
-pub use nodes::{Executors, NodeContext, NodeExecutor};
+pub use nodes::{ConfigForm, Executors, NodeContext, NodeExecutor};
 pub use runtime::WorkerRuntime;

@@ -57,7 +57,7 @@ async fn a_worker_that_dies_at_work_is_a_limit_of_its_script() {
     let mut config = config();
     config.program = Some("/bin/sh".into());
     config.arguments =
-        vec!["-c".to_owned(), "printf '\\000\\000\\000\\000'; head -c 4 >/dev/null".to_owned()];
+        vec!["-c".to_owned(), "printf '\\000\\000\\000\\000'; /usr/bin/head -c 4 >/dev/null".to_owned()];
     let sandbox = Sandbox::new(config);
     assert_eq!(limit(sandbox.evaluate("1", &json!({}), patient()).await), Limit::Process);
 }
