@@ -14,7 +14,7 @@ use crate::support::{Worker, config};
 /// A program that is ready, and has said what it says before it is asked.
 fn saying(reply: &str) -> AgentsConfig {
     let length = format!("\\{:03o}\\{:03o}", reply.len() / 256, reply.len() % 256);
-    let script = format!("printf '\\0\\0\\0\\0\\0\\0{length}'; printf %s '{reply}'; exec /bin/cat >/dev/null");
+    let script = format!("printf '\\0\\0\\0\\0\\0\\0{length}'; printf %s '{reply}'; /bin/cat >/dev/null; exit");
     let sandbox = SandboxConfig {
         arguments: vec!["-c".to_owned(), script],
         start_timeout_ms: 60_000,
@@ -113,7 +113,7 @@ async fn data_that_looks_like_a_credential_stays_data() {
 async fn a_busy_sandbox_is_waited_for_until_the_attempts_own_deadline() {
     // Ready, and then silent: the first attempt holds the only worker until the sandbox's deadline.
     let mut config = saying("");
-    config.sandbox.arguments[1] = "printf '\\0\\0\\0\\0'; exec /bin/cat >/dev/null".to_owned();
+    config.sandbox.arguments[1] = "printf '\\0\\0\\0\\0'; /bin/cat >/dev/null; exit".to_owned();
     config.sandbox.workers = NonZeroUsize::MIN;
     config.sandbox.queue = 0;
     config.sandbox.deadline_ms = NonZeroU32::new(300).unwrap();
