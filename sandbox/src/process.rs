@@ -13,8 +13,8 @@ use crate::config::{Limits, SandboxConfig};
 use crate::error::SandboxError;
 use crate::frame::{self, ENVELOPE_BYTES, Reply};
 
-/// How long the status of an ended worker is waited for.
-const END_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the status of an ended worker is waited for. Nobody needs it but a log line.
+const END_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// A worker that waits for work.
 pub(crate) struct Worker {

@@ -22,6 +22,7 @@ mod values;
 use agents::AgentsConfig;
 use command_service::CommandServiceConfig;
 use gateway::GatewayConfig;
+use sandbox::SandboxConfig;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -81,6 +82,8 @@ pub struct Config {
     pub agents: AgentsConfig,
     /// The HTTP surface.
     pub gateway: GatewayConfig,
+    /// Where foreign code runs.
+    pub sandbox: SandboxConfig,
     /// Where large values live if not in the log's database; refused until a later release.
     #[serde(deserialize_with = "values::blob_release")]
     pub blob_url: Option<Secret>,
@@ -128,6 +131,7 @@ impl Default for Config {
             command_service: CommandServiceConfig::default(),
             agents: AgentsConfig::default(),
             gateway: GatewayConfig::default(),
+            sandbox: SandboxConfig::default(),
             blob_url: None,
             qdrant_url: None,
             grpc_addr: None,

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::Connections;
+use super::scripts::Scripts;
 use super::storage::Stores;
 use super::{ProcessOptions, Role, only_node};
 use crate::readiness;
@@ -118,8 +119,9 @@ impl Wiring<'_> {
         // A worker's name is unique among running workers, so in a cluster the default will not do.
         let named = !self.options.is_member() || configured.worker != AgentsConfig::default().worker;
         let worker = if named { configured.worker.clone() } else { Arc::from(&*self.name) };
+        let sandbox = self.options.sandbox.clone();
         WorkerRuntime::new(
-            AgentsConfig { worker, ..configured },
+            AgentsConfig { worker, sandbox, ..configured },
             self.connections.tasks.clone(),
             self.connections.commands.clone(),
             self.stores.store.blobs.clone(),
@@ -139,6 +141,7 @@ impl Wiring<'_> {
             blobs: store.blobs.clone(),
             verifiers: store.verifiers.clone(),
             clock: self.options.clock.clone(),
+            scripts: Arc::new(Scripts::new(&self.options.sandbox)),
         };
         Ok(Gateway::new(self.options.gateway.clone(), ports))
     }
