@@ -15,6 +15,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+use crate::circuit::{CircuitCounts, Circuits, Rules};
 use crate::config::AgentsConfig;
 use crate::error::Error;
 
@@ -56,14 +57,17 @@ pub trait NodeExecutor: Send + Sync {
 #[derive(Clone, Default)]
 pub struct Executors {
     by_type: Vec<(NodeType, Arc<dyn NodeExecutor>)>,
+    circuits: CircuitCounts,
 }
 
 impl Executors {
     /// All node types of this build.
     pub fn standard(config: &AgentsConfig) -> Result<Self, Error> {
-        let http_request = HttpRequestExecutor::new(&config.egress, config.slots)?;
+        let circuits = Circuits::new(Rules::of(config));
+        let counts = circuits.counts();
+        let http_request = HttpRequestExecutor::new(&config.egress, config.slots, circuits)?;
         let condition = ConditionExecutor::new(&config.sandbox);
-        Ok(Self::default()
+        Ok(Self { circuits: counts, ..Self::default() }
             .with(NodeType::HttpRequest, Arc::new(http_request))
             .with(NodeType::Condition, Arc::new(condition)))
     }
@@ -78,6 +82,11 @@ impl Executors {
     /// The types, for pulling.
     pub fn types(&self) -> Vec<NodeType> {
         self.by_type.iter().map(|(node_type, _)| *node_type).collect()
+    }
+
+    /// What the circuit breakers of calls have done.
+    pub fn circuits(&self) -> CircuitCounts {
+        self.circuits.clone()
     }
 
     pub(crate) fn get(&self, node_type: NodeType) -> Option<&dyn NodeExecutor> {

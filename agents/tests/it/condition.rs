@@ -14,7 +14,8 @@ use crate::support::{Worker, config};
 /// A program that is ready, and has said what it says before it is asked.
 fn saying(reply: &str) -> AgentsConfig {
     let length = format!("\\{:03o}\\{:03o}", reply.len() / 256, reply.len() % 256);
-    let script = format!("printf '\\0\\0\\0\\0\\0\\0{length}'; printf %s '{reply}'; /bin/cat >/dev/null; exit");
+    let script =
+        format!("printf '\\0\\0\\0\\0\\0\\0{length}'; printf %s '{reply}'; /bin/cat >/dev/null; exit");
     let sandbox = SandboxConfig {
         arguments: vec!["-c".to_owned(), script],
         start_timeout_ms: 60_000,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests end where what they expect does not hold")]
 
+mod circuit;
 mod condition;
 mod egress;
 mod http_failures;
