@@ -81,7 +81,9 @@ impl SandboxConfig {
 /// What one evaluation may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// From the worker's getting the expression to its answer. The start of a worker and the wait for one do not count.
+    /// From the worker's getting the expression to the caller's getting an answer. The engine stops itself at four fifths of it,
+    /// and a worker that does not answer then is killed at nineteen twentieths. The start of a worker and the wait for one
+    /// do not count.
     pub deadline: Duration,
     /// Memory of the engine, in bytes.
     pub memory_bytes: usize,

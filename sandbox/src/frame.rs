@@ -48,7 +48,7 @@ pub(crate) enum Reply {
 pub(crate) fn request(source: &str, context: &Value, limits: &Limits) -> Result<Vec<u8>, Limit> {
     let wire = WireLimits {
         // The worker stops a moment before it is killed, so that most runaways do not cost a process.
-        deadline_ms: u64::try_from(limits.deadline.as_millis() * 9 / 10).unwrap_or(u64::MAX),
+        deadline_ms: u64::try_from(limits.deadline.as_millis() * 4 / 5).unwrap_or(u64::MAX),
         memory_bytes: limits.memory_bytes,
         output_bytes: limits.output_bytes,
     };
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(length as usize, frame.len() - 4);
         let read: Request = serde_json::from_slice(&frame[4..]).expect("a request");
         assert_eq!((read.source.as_str(), read.context.get()), ("a + '\"\n'", r#"{"a":[1,2.5,"x"]}"#));
-        assert_eq!((read.limits.deadline_ms, read.limits.memory_bytes), (90, 64 * 1024 * 1024));
+        assert_eq!((read.limits.deadline_ms, read.limits.memory_bytes), (80, 64 * 1024 * 1024));
         assert_eq!(read.limits.output_bytes, limits.output_bytes);
     }
 

@@ -102,9 +102,10 @@ async fn a_status_of_the_callers_own_making_is_no_failure_of_the_target() {
 
 #[tokio::test]
 async fn a_target_that_nobody_listens_at_is_left_alone_too() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // Bound, so that nobody else gets the port, and not listening.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
     let mut worker = Worker::start_with(breaking_after(2, 3_600_000), None);
     for _ in 0..2 {
         let result = worker.call(json!({ "url": url })).await;
