@@ -5,7 +5,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Workers if nothing else is said. Each takes some 10 MiB, and while it evaluates a core.
+/// Workers if nothing else is said. Each takes some 25 MiB, most of it the program that all share, and while it
+/// evaluates a core.
 const DEFAULT_WORKERS: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not zero");
 /// Evaluations of a worker if nothing else is said.
 const DEFAULT_EVALUATIONS: NonZeroU32 = NonZeroU32::new(1_000).expect("1000 is not zero");
