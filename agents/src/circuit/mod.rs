@@ -14,8 +14,6 @@
 //! workers know. Each process finds out by itself.
 
 mod state;
-#[cfg(test)]
-mod tests;
 
 use domain::execution::event::{ErrorKind, NodeError};
 use domain::ids::TenantId;
@@ -277,3 +275,6 @@ fn make_room(targets: &mut HashMap<Target, State>) {
         targets.remove(&oldest);
     }
 }
+
+#[cfg(test)]
+mod tests;
