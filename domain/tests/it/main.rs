@@ -1,6 +1,7 @@
 //! The rules, from outside: given these events, when this command, then those events.
 
 mod bad_definitions;
+mod bad_graphs;
 mod engine;
 mod golden;
 mod properties;
