@@ -268,26 +268,26 @@ fn check_back_edges(graph: &Graph, problems: &mut Problems) {
             return;
         }
         let (source, target) = (&graph.nodes[edge.source].id, &graph.nodes[edge.target].id);
-        let mut refuse = |code, detail| problems.push(Problem::new(at_edge(graph, edge), code, detail));
+        let at = || at_edge(graph, edge);
         let (reached, certain) = walks
             .entry(edge.target)
             .or_insert_with(|| (graph.reach(edge.target), certain_from(graph, edge.target)));
         if !reached[edge.source] {
             let detail =
                 format!("a back edge leads to an ancestor; no way leads from `{target}` to `{source}`");
-            refuse("back_edge_not_back", detail);
+            problems.push(Problem::new(at(), "back_edge_not_back", detail));
         } else if certain[edge.source] && graph.nodes[edge.source].handles().len() == 1 {
             let detail = format!(
                 "from `{target}` every way leads to `{source}` and back, without an end; let a condition, a switch or `on_error: route` lead out"
             );
-            refuse("endless_back_edge", detail);
+            problems.push(Problem::new(at(), "endless_back_edge", detail));
         }
         let ordinary = graph.outgoing(edge.source).any(|other| other.handle == edge.handle);
         if !handles.insert((edge.source, edge.handle.as_deref())) || ordinary {
             let detail = format!(
                 "another edge leaves `{source}` by the same handle; a back edge runs all that follows anew, so it must be alone there"
             );
-            refuse("ambiguous_back_edge", detail);
+            problems.push(Problem::new(at(), "ambiguous_back_edge", detail));
         }
     }
 }
