@@ -295,11 +295,7 @@ fn a_back_edge_leads_to_an_ancestor_by_a_handle_of_its_own_and_can_be_left() {
             &["start>a", "a>c", "c.true>end", "c.false>b", "b>end", "c.false<a"],
             one("/edges/5", "ambiguous_back_edge"),
         ),
-        (
-            retry(),
-            &["start>b", "b>a", "a>c", "c.true>end", "c.false<a", "c.false<b"],
-            one("/edges/5", "ambiguous_back_edge"),
-        ),
+        (retry(), &["start>b", "b>a", "a>c", "c.true>end", "c.false<a", "c.false<b"], vec![]),
         (
             retry(),
             &["start>a", "a>c", "c.true>b", "b>end", "c.maybe<a"],
@@ -403,17 +399,16 @@ fn names_of_loops_exist_only_inside_them_and_inner_nodes_only_inside_their_graph
         config[kind] = value;
         alone(node("loop", "loop", config))
     };
-    let at = "/nodes/0/config/body/nodes/0/config";
     assert_eq!(alone(say("x", "{{ item }}")), one("/nodes/0/config", "unknown_name"));
     assert_eq!(alone(say("x", "{{ payload }}")), one("/nodes/0/config", "unknown_name"));
     assert_eq!(looped("over", json!([1]), "{{ item }} {{ key }} {{ index }} {{ nodes.loop.output }}"), []);
     assert_eq!(looped("while", json!("index < 3"), "{{ index }}"), []);
-    assert_eq!(looped("while", json!("index < 3"), "{{ item }}"), one(at, "unknown_name"));
+    assert_eq!(looped("while", json!("item != 3"), "{{ item }}"), []);
     // The condition sees the nodes of the iteration before; what a loop goes over does not.
     assert_eq!(looped("while", json!("!has(nodes.x.output)"), "1"), []);
     assert_eq!(looped("over", json!("{{ nodes.x.output }}"), "1"), one("/nodes/0/config", "unknown_node"));
     assert_eq!(looped("over", json!("{{ item }}"), "1"), one("/nodes/0/config", "unknown_name"));
-    // At any depth, and past a `while`.
+    // At any depth.
     let inner =
         node("x", "loop", json!({"while": "index < 1", "body": body(json!([say("x", "{{ item }}")]))}));
     assert_eq!(alone(loop_with(body(json!([inner])))), []);

@@ -262,7 +262,6 @@ fn check_merges(graph: &Graph, problems: &mut Problems) {
 fn check_back_edges(graph: &Graph, problems: &mut Problems) {
     // Many back edges may share a target; what is reachable from it is found once.
     let mut walks: HashMap<usize, (Vec<bool>, Vec<bool>)> = HashMap::new();
-    let mut handles = HashSet::new();
     for edge in &graph.back_edges {
         if problems.is_full() {
             return;
@@ -283,9 +282,9 @@ fn check_back_edges(graph: &Graph, problems: &mut Problems) {
             problems.push(Problem::new(at(), "endless_back_edge", detail));
         }
         let ordinary = graph.outgoing(edge.source).any(|other| other.handle == edge.handle);
-        if !handles.insert((edge.source, edge.handle.as_deref())) || ordinary {
+        if ordinary {
             let detail = format!(
-                "another edge leaves `{source}` by the same handle; a back edge runs all that follows anew, so it must be alone there"
+                "an ordinary edge leaves `{source}` by the same handle; a back edge runs all that follows anew, so only back edges may be there"
             );
             problems.push(Problem::new(at(), "ambiguous_back_edge", detail));
         }

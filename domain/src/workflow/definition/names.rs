@@ -13,10 +13,8 @@ use super::reader::shown;
 
 /// Names that expressions may use everywhere.
 const NAMES: [&str; 5] = ["input", "nodes", "vars", "execution", "trigger"];
-/// Names in the body of a loop over something.
-const ITEM_NAMES: [&str; 3] = ["item", "key", "index"];
-/// Names in the body of a `while`, which goes over nothing.
-const WHILE_NAMES: [&str; 1] = ["index"];
+/// Names inside a loop; in a `while` the `item` is what the iteration before gave.
+const LOOP_NAMES: [&str; 3] = ["item", "key", "index"];
 /// Names that the filters of a `wait` see beside all others.
 const FILTER_NAMES: [&str; 2] = ["payload", "event"];
 
@@ -24,25 +22,19 @@ const FILTER_NAMES: [&str; 2] = ["payload", "event"];
 pub(super) struct Names<'a> {
     graph: &'a Graph,
     outer: Option<&'a Names<'a>>,
-    /// What the innermost loop around it adds.
-    of_loop: &'static [&'static str],
+    /// Whether it is inside a loop, at any depth.
+    in_loop: bool,
 }
 
 impl<'a> Names<'a> {
     /// Of the whole graph.
     pub(super) fn of(graph: &'a Graph) -> Self {
-        Self { graph, outer: None, of_loop: &[] }
+        Self { graph, outer: None, in_loop: false }
     }
 
     /// Of a graph inside a node of this one.
     fn inside(&'a self, node: &Node, graph: &'a Graph) -> Self {
-        let of_loop: &'static [&'static str] = match &node.config {
-            NodeConfig::Loop(iteration) if !iteration.is_while() => &ITEM_NAMES,
-            // The items of a loop around it can still be seen.
-            NodeConfig::Loop(_) if self.of_loop.is_empty() => &WHILE_NAMES,
-            _ => self.of_loop,
-        };
-        Names { graph, outer: Some(self), of_loop }
+        Names { graph, outer: Some(self), in_loop: self.in_loop || node.node_type == NodeType::Loop }
     }
 
     fn node(&self, id: &str) -> Option<&'a Node> {
@@ -93,8 +85,9 @@ impl<'a> Names<'a> {
     ) {
         for root in &references.roots {
             let root = root.as_str();
-            if !NAMES.contains(&root) && !also.contains(&root) && !self.of_loop.contains(&root) {
-                problems.push(self.unknown(pointer, root));
+            let is_of_loop = self.in_loop && LOOP_NAMES.contains(&root);
+            if !NAMES.contains(&root) && !also.contains(&root) && !is_of_loop {
+                problems.push(unknown(pointer, root));
             }
         }
         for id in &references.nodes {
@@ -110,27 +103,22 @@ impl<'a> Names<'a> {
             problems.push(Problem::new(pointer, "unknown_node", detail));
         }
     }
+}
 
-    fn unknown(&self, pointer: &str, root: &str) -> Problem {
-        let (code, detail) = match root {
-            "credentials" => (
-                "credentials_not_allowed",
-                "credentials are for the configuration of worker nodes, such as `http_request`".to_owned(),
-            ),
-            "item" | "key" if !self.of_loop.is_empty() => {
-                ("unknown_name", format!("`{root}` is not a name in a `while`, which goes over nothing"))
-            }
-            "item" | "key" | "index" => {
-                ("unknown_name", format!("`{root}` is a name only inside a loop's body"))
-            }
-            "payload" | "event" => {
-                ("unknown_name", format!("`{root}` is a name only in the `filter` of a `wait`"))
-            }
-            _ => (
-                "unknown_name",
-                format!("`{}` is not a name here; use input, nodes, vars, execution or trigger", shown(root)),
-            ),
-        };
-        Problem::new(pointer, code, detail)
-    }
+fn unknown(pointer: &str, root: &str) -> Problem {
+    let (code, detail) = match root {
+        "credentials" => (
+            "credentials_not_allowed",
+            "credentials are for the configuration of worker nodes, such as `http_request`".to_owned(),
+        ),
+        "item" | "key" | "index" => ("unknown_name", format!("`{root}` is a name only inside a loop's body")),
+        "payload" | "event" => {
+            ("unknown_name", format!("`{root}` is a name only in the `filter` of a `wait`"))
+        }
+        _ => (
+            "unknown_name",
+            format!("`{}` is not a name here; use input, nodes, vars, execution or trigger", shown(root)),
+        ),
+    };
+    Problem::new(pointer, code, detail)
 }
