@@ -2,6 +2,7 @@
 
 mod bad_definitions;
 mod bad_graphs;
+mod documents;
 mod engine;
 mod golden;
 mod properties;

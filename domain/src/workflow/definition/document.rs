@@ -14,7 +14,7 @@ use super::graph::Graph;
 use super::names::Names;
 use super::node::{self, Node};
 use super::problems::Problems;
-use super::reader::{Reader, join, shown};
+use super::reader::{Reader, join};
 use super::{
     Concurrency, DEFAULT_MAX_NODE_RUNS, DEFAULT_PRIORITY, Definition, MAX_DURATION_MS, MAX_EDGES,
     MAX_NAME_CHARS, MAX_NODES, NodeIndex,
