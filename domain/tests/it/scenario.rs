@@ -89,18 +89,12 @@ impl Scenario {
     pub(crate) fn when(&mut self, command: ExecutionCommand) -> Result<Vec<String>, Rejection> {
         let outcome = self.decide(command)?;
         let types = outcome.events.iter().map(shorten).collect();
-        let before = self.aggregate.clone();
         for event in outcome.events {
             self.apply(event);
         }
         if let Some(after) = outcome.after {
             assert_eq!(*after, *self.state(), "what a decision leaves is what its events add up to");
             self.aggregate.state = AggregateState::Execution(after);
-        }
-        if let Some(after) = outcome.after {
-            let folded = self.state();
-            assert_eq!(*after, *folded, "what a decision leaves is what its events add up to; before: {before:?}");
-            self.aggregate.state = domain::aggregate::AggregateState::Execution(after);
         }
         self.wakeups.extend(outcome.wakeups);
         Ok(types)
@@ -172,7 +166,6 @@ impl Scenario {
                 facts.variables =
                     Fact::Is(Arc::new(Variables { version: 1, values: self.variables.clone() }));
             }
-            Need::Origin { .. } | Need::Recording { .. } => panic!("no forks in this scenario"),
             Need::Blob(reference) => panic!("no blob {reference:?} in this scenario"),
             Need::Origin { at_version, .. } => facts.origin = self.origin_at(at_version),
             Need::Recording { until, .. } => {

@@ -97,7 +97,7 @@ impl Graph {
         self.order.iter().copied().filter(|node| reached[*node]).collect()
     }
 
-    /// What can only lead into a node: from each of these every way goes through it.
+    /// What can only lead into a node, in order: from each of these every way goes through it.
     pub fn only_into(&self, node: usize) -> Vec<usize> {
         let mut inside = vec![false; self.nodes.len()];
         inside[node] = true;
@@ -110,6 +110,7 @@ impl Graph {
                 found.push(candidate);
             }
         }
+        found.reverse();
         found
     }
 
