@@ -3,6 +3,8 @@
 mod bad_definitions;
 mod engine;
 mod golden;
+mod lanes;
 mod properties;
+mod reactor;
 mod scenario;
 mod workflows;
