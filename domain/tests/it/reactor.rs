@@ -231,6 +231,7 @@ fn a_child_is_started_for_the_node_that_waits_and_its_refusal_fails_the_node() {
         {"kind": "invalid_config", "message": "no, and here is why", "retryable": false,
          "details": {"code": "workflow_disabled", "child": id(30)}}}});
     assert_eq!(asks(&told), (this(), expected));
+    assert!(after_refusal(&start, &refused("execution_exists")).is_none(), "it has begun long ago");
 }
 
 #[test]
