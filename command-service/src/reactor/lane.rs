@@ -191,7 +191,7 @@ impl Lane {
         }
     }
 
-    async fn page(&self) -> Result<Vec<RecordedEvent>, StoreError> {
+    async fn page(&mut self) -> Result<Vec<RecordedEvent>, StoreError> {
         let page = self.sender.log.read_partition(self.partition, self.position, PAGE).await?;
         let expected = self.position + 1;
         match page.first() {
