@@ -131,8 +131,6 @@ fn of_execution(event: &RecordedEvent, typed: &ExecutionEvent) -> Vec<Reaction> 
             vec![reaction_of(event, "request", e.lane, Command::Lane(command))]
         }
         ExecutionEvent::Forked(e) => e.children.iter().map(|child| fork_child(event, e, child)).collect(),
-        // The children of a fork begin with `execution.forked`.
-        ExecutionEvent::ChildStarted(e) if e.forked => Vec::new(),
         ExecutionEvent::ChildStarted(e) => vec![start_child(event, e)],
         ExecutionEvent::NodeCancelled(e) => {
             let Some(child) = &e.child else { return Vec::new() };

@@ -50,7 +50,7 @@ impl Lane {
             digest: None,
             command: Command::Lane(command),
         };
-        let facts = Facts::new(AT, envelope.id, envelope.stream);
+        let facts = Facts::new(AT, envelope.id, envelope.stream, envelope.tenant.clone());
         let Decision::Events(outcome) = self.aggregate.decide(&envelope, &facts)? else {
             panic!("a lane needs no facts")
         };
