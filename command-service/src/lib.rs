@@ -19,7 +19,7 @@
 //! that one alone. Safety is the store's (epochs); what is here serves availability and speed.
 //!
 //! Read in this order: [`service`] (the component), `wiring`, `pending` (what travels), `partition`, `committer`,
-//! `aftermath`, `timers`, `dispatcher`, `recovery`, `tenancy`, `ownership`, `relay`.
+//! `aftermath`, `settled`, `timers`, `dispatcher`, `recovery`, `tenancy`, `ownership`, `relay`.
 
 mod aftermath;
 mod assignment;
@@ -38,6 +38,7 @@ mod pending;
 mod recovery;
 mod relay;
 pub mod service;
+mod settled;
 mod tenancy;
 mod timers;
 mod wiring;

@@ -29,7 +29,7 @@ use event_store::{Append, Log, StreamAppend};
 
 use crate::error::report;
 use crate::fact_source::FactSource;
-use crate::folding::load;
+use crate::folding::{follow, load};
 use crate::pending::{Notice, Pending, Submitted, Work, first_answer};
 
 /// Commands that may wait for an append on its way.
@@ -255,8 +255,9 @@ impl PartitionTask {
         let now = self.clock.now().max(self.memory.last_decided_at);
         let mut facts = Facts::new(now, envelope.id, stream);
         for _ in 0..MAX_ROUNDS {
+            // Ahead of the log, if it is: whoever comes next builds on what is on its way.
             let aggregate =
-                self.memory.streams.get(&stream).ok_or_else(|| unknown(&"the folded stream was dropped"))?;
+                self.memory.stream(stream).ok_or_else(|| unknown(&"the folded stream was dropped"))?;
             match aggregate.decide(envelope, &facts).map_err(CommandError::Rejected)? {
                 Decision::Events(outcome) => return Ok((outcome, now)),
                 Decision::Needs(needs) => {
@@ -280,12 +281,10 @@ impl PartitionTask {
         let stream = envelope.stream;
         let Some(aggregate) = self.memory.move_ahead(stream) else { return };
         let expected_version = aggregate.version;
-        let mut recorded = Vec::with_capacity(outcome.events.len());
-        for event in &outcome.events {
-            let version = aggregate.version + 1;
-            recorded.push(record(envelope, event, version, now, self.partition));
-            aggregate.apply(&envelope.tenant, event, now);
-        }
+        let versions = outcome.events.iter().zip(expected_version + 1..);
+        let recorded: Vec<RecordedEvent> =
+            versions.map(|(event, version)| record(envelope, event, version, now, self.partition)).collect();
+        follow(aggregate, &envelope.tenant, &outcome.events, outcome.after, now);
         let priority = match &aggregate.state {
             AggregateState::Execution(state) => state.started.as_ref().map_or(0, |started| started.priority),
             _ => 0,
