@@ -297,3 +297,78 @@ impl Tasks {
         self.known.entry(task.execution).or_default().insert(task.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::decision::NodeRun;
+    use domain::node_type::NodeType;
+    use domain::time::Timestamp;
+    use serde_json::Value;
+
+    fn task(execution: u128, node_id: &str) -> Task {
+        Task {
+            task: TaskRef {
+                execution: Uuid::from_u128(execution),
+                node: NodeRun { node_id: node_id.to_owned(), run: 1, attempt: 1 },
+            },
+            tenant: TenantId::default_tenant(),
+            node_type: NodeType::HttpRequest,
+            config: Value::Null,
+            deadline: Timestamp::MAX,
+            heartbeat_timeout_ms: None,
+            correlation_id: Uuid::nil(),
+            causation_id: Uuid::nil(),
+            traceparent: None,
+        }
+    }
+
+    fn hand_out(tasks: &mut Tasks) -> TaskRef {
+        let Ready { task, .. } = tasks.next().expect("one that waits");
+        let name = task.task.clone();
+        tasks.out.insert(name.clone(), Lease::published(task, false, Instant::now()));
+        name
+    }
+
+    #[test]
+    fn stopping_takes_back_what_nobody_had_and_asks_whoever_may_have_the_rest() {
+        let mut tasks = Tasks::default();
+        tasks.wait(task(1, "out"), 5, History::None);
+        let out = hand_out(&mut tasks);
+        tasks.wait(task(1, "fresh"), 5, History::None);
+        tasks.wait(task(1, "begun"), 5, History::Begun);
+        tasks.listen(task(1, "listening"), 5, Instant::now());
+        tasks.wait(task(2, "other"), 5, History::None);
+        let mut asked: Vec<String> =
+            tasks.stop(Uuid::from_u128(1)).into_iter().map(|task| task.node.node_id).collect();
+        asked.sort();
+        assert_eq!(asked, ["begun", "listening", "out"]);
+        assert!(tasks.out.values().all(|lease| lease.stopping));
+        let taken_back: Vec<_> = tasks.untouched.iter().map(|task| task.task.node.node_id.as_str()).collect();
+        assert_eq!(taken_back, ["fresh"]);
+        // Only the other execution's is left to hand out; the places of the rest are empty.
+        assert_eq!(hand_out(&mut tasks).execution, Uuid::from_u128(2));
+        assert!(tasks.next().is_none());
+        // Not resolved: their results are waited for.
+        assert!(tasks.knows(&out));
+        assert_eq!(tasks.of_execution(Uuid::from_u128(1)).len(), 3);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_known_no_more_wherever_it_was() {
+        let mut tasks = Tasks::default();
+        for (number, name) in ["a", "b", "c"].into_iter().enumerate() {
+            tasks.wait(task(1, name), number as u8, History::None);
+        }
+        let first = hand_out(&mut tasks);
+        assert_eq!(first.node.node_id, "c", "the highest priority first");
+        tasks.listen(task(1, "d"), 5, Instant::now());
+        for known in tasks.of_execution(Uuid::from_u128(1)) {
+            tasks.remove(&known);
+            assert!(!tasks.knows(&known));
+        }
+        assert!(tasks.next().is_none() && tasks.out.is_empty() && tasks.known.is_empty());
+        tasks.wait(task(1, "a"), 0, History::None);
+        assert_eq!(hand_out(&mut tasks).node.node_id, "a", "as if it had never been there");
+    }
+}

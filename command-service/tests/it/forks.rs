@@ -149,7 +149,7 @@ async fn nobody_forks_what_is_not_there_or_not_theirs() {
     let (id, stream) = (fresh(), fresh());
     let theirs = CommandEnvelope {
         id,
-        tenant: TenantId::new("other").expect("a tenant"),
+        tenant: TenantId::try_from("other".to_owned()).expect("a tenant"),
         actor: Actor::new("user", "mallory"),
         stream,
         correlation_id: stream,
