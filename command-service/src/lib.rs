@@ -19,8 +19,8 @@
 //! that one alone. Safety is the store's (epochs); what is here serves availability and speed.
 //!
 //! Read in this order: [`service`] (the component), `wiring`, `pending` (what travels), `partition`, `committer`,
-//! `aftermath`, `timers`, `dispatcher`, `recovery`, `tenancy`, `ownership`, `relay`, `reactor` (what follows for
-//! other streams), `event_waits`.
+//! `aftermath`, `settled`, `timers`, `dispatcher`, `recovery`, `tenancy`, `ownership`, `relay`, `reactor` (what follows
+//! for other streams), `event_waits`.
 
 mod aftermath;
 mod assignment;
@@ -41,6 +41,7 @@ mod reactor;
 mod recovery;
 mod relay;
 pub mod service;
+mod settled;
 mod tenancy;
 mod timers;
 mod wiring;

@@ -13,8 +13,9 @@ use bus::in_process::{InProcessFeed, InProcessTasks};
 use bus::tasks::{Task, TaskQueue};
 use bus::{CommandError, CommandHandler, CommandReply, CommitFeed, FeedMessage, FeedSubscription};
 use domain::command::{Command, CommandEnvelope};
+use domain::event::RecordedEvent;
 use domain::execution::command::{ExecutionCommand, StartExecution};
-use domain::execution::event::Trigger;
+use domain::execution::event::{ErrorKind, NodeError, Trigger};
 use domain::ids::{Actor, Partition, Slot, TenantId, new_id};
 use domain::node_type::NodeType;
 use domain::time::{Clock, Timestamp};
@@ -74,6 +75,12 @@ impl Service {
         self.ended().await.expect("a clean end");
     }
 
+    /// The process is gone, with all that was only in its memory.
+    pub(crate) async fn kill(self) {
+        self.running.abort();
+        assert!(self.running.await.is_err_and(|error| error.is_cancelled()));
+    }
+
     /// Waits for the service to end by itself.
     pub(crate) async fn ended(self) -> Result<(), CommandServiceError> {
         let ended = tokio::time::timeout(PATIENCE, self.running).await.expect("an end in time");
@@ -123,6 +130,21 @@ impl Service {
         self.send(task.task.execution, Command::Execution(command)).await
     }
 
+    pub(crate) async fn fail(&self, task: &Task, kind: ErrorKind) -> Result<CommandReply, CommandError> {
+        let error = NodeError {
+            kind,
+            message: "as the test wants".to_owned(),
+            retryable: false,
+            details: Value::Null,
+        };
+        let command = ExecutionCommand::CompleteNode { node: task.task.node.clone(), result: Err(error) };
+        self.send(task.task.execution, Command::Execution(command)).await
+    }
+
+    pub(crate) async fn events(&self, stream: Uuid) -> Vec<RecordedEvent> {
+        self.log.read_stream(stream, 0, 5_000).await.expect("events")
+    }
+
     /// Waits until the stream has an event of a type, now or later.
     pub(crate) async fn wait_for(&self, stream: Uuid, event_type: &str) {
         let mut feed = self.feed.subscribe();
@@ -145,8 +167,7 @@ impl Service {
     }
 
     pub(crate) async fn types(&self, stream: Uuid) -> Vec<String> {
-        let events = self.log.read_stream(stream, 0, 1_000).await.expect("events");
-        events.into_iter().map(|event| event.event_type.into_owned()).collect()
+        self.events(stream).await.into_iter().map(|event| event.event_type.into_owned()).collect()
     }
 
     /// Offsets are dense, versions too, and the chain verifies, in every partition.
@@ -194,6 +215,7 @@ pub(crate) fn start(workflow_id: Uuid, input: Value) -> Command {
         trigger: Trigger { kind: "api".to_owned() },
         priority: None,
         attributes: Map::new(),
+        parent: None,
     }))
 }
 

@@ -1,6 +1,9 @@
 //! The command-service over the real log and the in-process bus.
 
+mod crashes;
 mod faults;
+mod faulty_log;
+mod forks;
 mod harness;
 mod life;
 mod lossy_queue;
@@ -12,3 +15,4 @@ mod restart;
 mod shared;
 mod sharing;
 mod silence;
+mod stopping;
