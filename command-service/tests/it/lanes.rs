@@ -38,7 +38,12 @@ async fn fold(service: &Service, lane: Uuid) -> (BTreeSet<Uuid>, LaneState) {
         let Event::Lane(event) = recorded.decode().expect("an event") else { panic!("{recorded:?}") };
         state = evolve(state, &event);
         if let LaneEvent::Granted(e) = event {
-            assert!(state.holders.len() <= state.limit as usize, "{} at {}", state.holders.len(), recorded.version);
+            assert!(
+                state.holders.len() <= state.limit as usize,
+                "{} at {}",
+                state.holders.len(),
+                recorded.version
+            );
             assert!(granted.insert(e.execution_id), "a slot twice");
         }
     }
