@@ -114,6 +114,11 @@ impl Shared {
     /// Signs of life, for ever.
     async fn beat(&self, task: &Task) {
         let every = self.config.beat_interval();
+        // A node may be less patient than the owners' setting, by which the interval was chosen.
+        let every = match task.heartbeat_timeout_ms {
+            Some(ms) => every.min(Duration::from_millis((ms / 3).max(1))),
+            None => every,
+        };
         let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -2,7 +2,7 @@
 
 use agents::{AgentsConfig, CircuitCounts, WorkerRuntime};
 use anyhow::Context;
-use command_service::{ClusterPorts, CommandService, CommandServiceHandle, CommandServicePorts, RelayPorts};
+use command_service::{ClusterPorts, CommandService, CommandServiceHandle, CommandServicePorts, ReactorPorts, RelayPorts};
 use gateway::{Gateway, GatewayPorts, HealthServer};
 use projection_service::{ProjectionHandle, ProjectionService};
 use read_models::ReadModels;
@@ -101,6 +101,10 @@ impl Wiring<'_> {
                 .events
                 .clone()
                 .map(|events| RelayPorts { events, checkpoints: store.checkpoints.clone() }),
+            reactor: Some(ReactorPorts {
+                commands: connections.commands.clone(),
+                checkpoints: store.checkpoints.clone(),
+            }),
         };
         CommandService::new(self.options.command_service.clone(), ports)
     }
