@@ -12,7 +12,6 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use bus::CommandError;
 use domain::aggregate::AggregateState;
