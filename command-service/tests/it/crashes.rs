@@ -286,3 +286,28 @@ async fn a_decision_that_yielded_goes_on_at_once_after_the_process_was_killed() 
     let end = survives(chain("a", json!([each])), json!(items), |_| Vec::new()).await;
     assert_eq!(end.end, ("execution.completed".to_owned(), json!(items)));
 }
+
+/// `cargo test --release -p command-service --test it -- --ignored --nocapture ten_thousand`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, for the release build; `bench for_each` has it through HTTP"]
+async fn ten_thousand_iterations_inside_the_engine_take_seconds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = Service::start(folder.path()).await;
+    let body = graph(
+        json!([{"id": "t", "type": "transform", "config": {"output": "{{ item * 2 }}"}}]),
+        "{{ nodes.t.output }}",
+    );
+    for count in [1_000, 10_000] {
+        let config = json!({"over": "{{ input }}", "body": body, "max_iterations": 10_000});
+        let each = json!({"id": "each", "type": "loop", "config": config});
+        let workflow = service.create_workflow(chain(&format!("n{count}"), json!([each]))).await;
+        let items: Vec<u32> = (0..count).collect();
+        let (execution, began) = (fresh(), std::time::Instant::now());
+        service.send(execution, start(workflow, json!(items))).await.expect("accepted");
+        service.wait_for(execution, "execution.completed").await;
+        let took = began.elapsed();
+        println!("{count} iterations took {took:?}");
+        assert!(cfg!(debug_assertions) || took < Duration::from_secs(5), "{took:?}");
+    }
+    service.stop().await;
+}

@@ -81,8 +81,9 @@ impl Service {
         running.abort();
         assert!(running.await.is_err_and(|error| error.is_cancelled()));
         // Its tasks are dropped when they are next scheduled, and with the last of them the lock of the store.
-        let log = Arc::downgrade(&log);
-        while log.strong_count() > 0 {
+        let held = Arc::downgrade(&log);
+        drop(log);
+        while held.strong_count() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
