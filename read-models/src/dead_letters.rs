@@ -169,26 +169,33 @@ impl WriteTx {
         self.tx.execute(statement).await.map_err(ReadModelError::database("write a dead letter"))
     }
 
-    /// Marks the dead letters of a node that waited: it was tried again.
+    /// Marks those dead letters of an execution's nodes that nobody had tried again.
     pub async fn redrive_dead_letters(
         &mut self,
         tenant: &TenantId,
         execution: Uuid,
-        node: &str,
+        nodes: &[String],
         at: Timestamp,
     ) -> Result<(), ReadModelError> {
         let table = self.side.table("dead_letters");
-        let statement = Statement::new(format!(
-            "update {table} set redriven = $1, redriven_at = $2 \
-             where tenant = $3 and execution_id = $4 and node_id = $5 and redriven = $6"
-        ))
-        .bind(true)
-        .bind(at.unix_ms())
-        .bind(tenant.as_str())
-        .bind(execution)
-        .bind(node)
-        .bind(false);
-        self.tx.execute(statement).await.map_err(ReadModelError::database("mark a dead letter"))
+        let open = Statement::new(format!(
+            "select id, node_id from {table} where tenant = $1 and execution_id = $2 and redriven = $3"
+        ));
+        let open = open.bind(tenant.as_str()).bind(execution).bind(false);
+        let rows = self.tx.fetch_all(open).await;
+        for row in rows.map_err(ReadModelError::database("read the dead letters of an execution"))? {
+            let mut columns = Columns::of(&row, "dead_letters");
+            let (id, node): (Uuid, String) = (columns.take()?, columns.take()?);
+            if !nodes.contains(&node) {
+                continue;
+            }
+            let statement = Statement::new(format!(
+                "update {table} set redriven = $1, redriven_at = $2 where tenant = $3 and id = $4"
+            ));
+            let statement = statement.bind(true).bind(at.unix_ms()).bind(tenant.as_str()).bind(id);
+            self.tx.execute(statement).await.map_err(ReadModelError::database("mark a dead letter"))?;
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ mod fold;
 mod fork;
 mod history;
 mod nodes;
+mod replay;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -30,6 +31,7 @@ use super::state::ExecutionStatus;
 pub use bodies::{Bodies, NodePlace, Touched, touched_by};
 pub use history::{History, HistoryError};
 pub use nodes::{NodeChild, NodeIterations, NodeView, NodeViewStatus, OpenNodes};
+pub use replay::{Replay, WantedPage};
 
 /// An execution.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -35,6 +35,15 @@ impl Bodies {
         self.nodes.values()
     }
 
+    /// The nodes directly inside a container, ordered by their paths' text.
+    pub fn nodes_of<'a>(&'a self, container: &'a str) -> impl Iterator<Item = &'a NodeView> {
+        let first = format!("{container}/");
+        let inside = self.nodes.range(first..).take_while(move |(path, _)| is_inside(path, container));
+        let direct =
+            inside.filter(move |(path, _)| place(path).is_some_and(|(parent, ..)| parent == container));
+        direct.map(|(_, node)| node)
+    }
+
     /// A node.
     pub fn get(&self, path: &str) -> Option<&NodeView> {
         self.nodes.get(path)
@@ -141,7 +150,7 @@ pub(super) fn is_nested(path: &str) -> bool {
 }
 
 /// Where a node of a body is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodePlace {
     /// Path of the `loop` or `parallel`.
     pub parent: String,
