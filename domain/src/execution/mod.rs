@@ -17,6 +17,7 @@ pub mod event;
 mod evolve;
 mod scope;
 mod state;
+pub mod diff;
 pub mod view;
 
 use uuid::Uuid;

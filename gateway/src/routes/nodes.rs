@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::response::Response;
 use domain::execution::view::{ExecutionView, NodePlace, NodeView};
 use std::sync::Arc;
-use uuid::Uuid;
 
 use crate::answer::List;
 use crate::app::App;
