@@ -325,12 +325,12 @@ impl ExecutionView {
         let is_queued = self.concurrency.as_ref().is_some_and(|key| key.admitted_at.is_none());
         let compensates =
             self.compensation.as_ref().is_some_and(|undo| undo.status == CompensationStatus::Running);
-        self.status = if self.paused {
-            ExecutionStatus::Paused
-        } else if compensates {
+        self.status = if compensates {
             ExecutionStatus::Compensating
         } else if is_queued {
             ExecutionStatus::Pending
+        } else if self.paused {
+            ExecutionStatus::Paused
         } else if self.open_nodes.is_some_and(OpenNodes::only_wait) {
             ExecutionStatus::Waiting
         } else {

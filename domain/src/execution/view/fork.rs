@@ -5,6 +5,7 @@
 
 use crate::event::RecordedEvent;
 use crate::node_type::NodeType;
+use crate::time::Timestamp;
 
 use super::super::event::ExecutionForked;
 use super::super::state::ExecutionStatus;
@@ -28,11 +29,12 @@ impl ExecutionView {
             node.take_over(&event, had_ended);
             open.enter(node);
         }
+        view.open_nodes = Some(open);
         for (path, output) in event.node_outputs {
             let known = view.node_type(bodies, &path).unwrap_or(NodeType::Transform);
-            view.change(bodies, &path, known, |node| node.output = output);
+            let completes = event.node_handles.contains_key(&path);
+            view.change(bodies, &path, known, |node| node.give(output, completes, recorded.recorded_at));
         }
-        view.open_nodes = Some(open);
         view.id = recorded.stream;
         view.workflow_id = event.workflow_id;
         view.workflow_name = event.workflow_name;
@@ -70,10 +72,10 @@ impl NodeView {
             Some(NodeChild { execution_id: forked.child, status: None })
         };
         let child = self.child.as_ref().and_then(forked_child);
-        let is_container = self.node_type.is_container();
         match self.status {
-            NodeViewStatus::Running if is_container || child.is_some() => {}
-            NodeViewStatus::Scheduled | NodeViewStatus::Running | NodeViewStatus::Failed => self.reset(),
+            NodeViewStatus::Running if self.iterations.is_some() || child.is_some() => {}
+            NodeViewStatus::Scheduled | NodeViewStatus::Running => self.reset(),
+            NodeViewStatus::Failed => self.go_on(),
             NodeViewStatus::Cancelled if had_ended => self.go_on(),
             // What the origin has undone is done in the fork.
             NodeViewStatus::Compensated => self.status = NodeViewStatus::Completed,
@@ -88,12 +90,20 @@ impl NodeView {
         }
     }
 
+    /// The output that whoever made the fork has given; it completes a node that had not completed.
+    fn give(&mut self, output: serde_json::Value, has_handle: bool, at: Timestamp) {
+        self.output = output;
+        if has_handle || self.status != NodeViewStatus::Completed {
+            self.at(self.run.max(1), self.attempt.max(1), NodeViewStatus::Completed);
+            self.close(at, 0);
+        }
+    }
+
     /// What was stopped, or failed, goes on: iterations where they are, everything else with another attempt.
     pub(super) fn go_on(&mut self) {
-        let iterates = self.iterations.is_some() && self.status != NodeViewStatus::Failed;
         let started_at = self.started_at;
         self.reset();
-        if iterates {
+        if self.iterations.is_some() {
             self.status = NodeViewStatus::Running;
             self.started_at = started_at;
         }
