@@ -78,12 +78,12 @@ impl WriteTx {
         container: &str,
     ) -> Result<Vec<(Uuid, Result<NodeView, ReadModelError>)>, ReadModelError> {
         let table = self.side.table("execution_nodes");
-        let select = format!("select execution_id, view from {table} where tenant = $1 and execution_id = $2");
+        let select =
+            format!("select execution_id, view from {table} where tenant = $1 and execution_id = $2");
         // Texts sort by their bytes, and `0` is the one after `/`.
         let direct = format!("{select} and parent = $3");
         let deeper = format!("{select} and parent >= $3 and parent < $4");
-        let of_execution =
-            |sql: String| Statement::new(sql).bind(tenant.as_str()).bind(execution);
+        let of_execution = |sql: String| Statement::new(sql).bind(tenant.as_str()).bind(execution);
         let statements = [
             of_execution(direct).bind(container),
             of_execution(deeper).bind(format!("{container}/")).bind(format!("{container}0")),

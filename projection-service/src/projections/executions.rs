@@ -182,10 +182,7 @@ fn may_hold_nodes(view: &ExecutionView, path: &str) -> bool {
 }
 
 /// An execution with the nodes that its events touch, or why it cannot go on.
-fn continued(
-    view: ExecutionView,
-    nodes: Vec<Result<NodeView, ReadModelError>>,
-) -> Result<History, String> {
+fn continued(view: ExecutionView, nodes: Vec<Result<NodeView, ReadModelError>>) -> Result<History, String> {
     let mut history = History::of(Some(view));
     for node in nodes {
         history.bodies.insert(node.map_err(|error| reason_of(&error))?);

@@ -100,10 +100,7 @@ impl History {
         let error = json!({"kind": "http_5xx", "message": "the shop is closed", "retryable": true});
         self.node("failed", node_id, run, json!({"error": error, "duration_ms": 4}));
         self.node("dead_lettered", node_id, run, json!({"error": error}));
-        self.add(
-            "execution.failed",
-            json!({"node_id": node_id, "error": error, "duration_ms": 9}),
-        )
+        self.add("execution.failed", json!({"node_id": node_id, "error": error, "duration_ms": 9}))
     }
 
     pub(crate) fn ended(&mut self) -> &mut Self {

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use domain::ids::TenantId;
 
 use super::{PgTx, answer, rows, without_nul};
-use crate::positions::Advance;
 use crate::nodes::{NODE_COLUMNS, NODE_UPDATE, WantedNode};
+use crate::positions::Advance;
 use crate::rows::{ExecutionRow, NodeRow};
 use crate::sql::{Row, signed};
 use crate::write::{EXECUTION_COLUMNS, EXECUTION_UPDATE};

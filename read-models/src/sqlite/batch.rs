@@ -9,8 +9,8 @@ use domain::execution::view::NodePlace;
 use domain::ids::TenantId;
 
 use super::{SqliteTx, rows};
-use crate::positions::Advance;
 use crate::nodes::{NODE_COLUMNS, NODE_UPDATE, WantedNode};
+use crate::positions::Advance;
 use crate::rows::{ExecutionRow, NodeRow};
 use crate::sql::{Row, signed};
 use crate::write::{EXECUTION_COLUMNS, EXECUTION_UPDATE};

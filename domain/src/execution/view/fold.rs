@@ -173,11 +173,13 @@ impl ExecutionView {
                     node.status = NodeViewStatus::Compensated;
                 }
             }),
-            ExecutionEvent::ChildStarted(e) => self.change(bodies, &e.node_id, NodeType::SubWorkflow, |node| {
-                node.at(e.run, e.attempt, NodeViewStatus::Running);
-                node.begin(at);
-                node.child = Some(NodeChild { execution_id: e.child_id, status: None });
-            }),
+            ExecutionEvent::ChildStarted(e) => {
+                self.change(bodies, &e.node_id, NodeType::SubWorkflow, |node| {
+                    node.at(e.run, e.attempt, NodeViewStatus::Running);
+                    node.begin(at);
+                    node.child = Some(NodeChild { execution_id: e.child_id, status: None });
+                })
+            }
             ExecutionEvent::ChildFinished(e) => self.change_known(bodies, &e.node_id, |node| {
                 if let Some(child) = node.child.as_mut().filter(|child| child.execution_id == e.child_id) {
                     child.status = Some(e.status);
@@ -214,11 +216,8 @@ impl ExecutionView {
 
     /// The type of a node that has an event.
     pub(super) fn node_type(&self, bodies: &Bodies, path: &str) -> Option<NodeType> {
-        let node = if is_nested(path) {
-            bodies.get(path)
-        } else {
-            self.nodes.iter().find(|node| node.id == path)
-        };
+        let node =
+            if is_nested(path) { bodies.get(path) } else { self.nodes.iter().find(|node| node.id == path) };
         node.map(|node| node.node_type)
     }
 

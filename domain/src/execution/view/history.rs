@@ -59,7 +59,8 @@ impl History {
                 ExecutionView::started(recorded, started)
             }
             (origin, ExecutionEvent::Forked(forked)) if recorded.version == 1 => {
-                let fits = |view: &ExecutionView| view.id == forked.origin && view.version == forked.at_version;
+                let fits =
+                    |view: &ExecutionView| view.id == forked.origin && view.version == forked.at_version;
                 if !origin.as_ref().is_some_and(fits) {
                     self.view = origin;
                     return Err(HistoryError::NoOrigin);
