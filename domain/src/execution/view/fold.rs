@@ -48,6 +48,8 @@ impl ExecutionView {
     /// Folds one more event. `bodies` must have what [`touched_by`](super::touched_by) names of the event, as far as it
     /// exists.
     pub(super) fn apply(&mut self, bodies: &mut Bodies, event: ExecutionEvent, at: Timestamp) {
+        // An earlier release kept no count, and had no bodies.
+        self.open_nodes.get_or_insert_with(|| OpenNodes::of(&self.nodes));
         if let Some(event) = self.apply_to_node(bodies, event, at) {
             self.apply_to_all(bodies, event, at);
         }
@@ -198,7 +200,7 @@ impl ExecutionView {
         node_type: NodeType,
         change: impl FnOnce(&mut NodeView),
     ) {
-        let open = self.open_nodes.get_or_insert_with(|| OpenNodes::of(&self.nodes));
+        let open = self.open_nodes.get_or_insert_default();
         let node = if is_nested(path) {
             bodies.entry(path, node_type)
         } else {
@@ -228,7 +230,7 @@ impl ExecutionView {
         path: &str,
         change: impl FnOnce(&mut NodeView),
     ) {
-        let open = self.open_nodes.get_or_insert_with(|| OpenNodes::of(&self.nodes));
+        let open = self.open_nodes.get_or_insert_default();
         let node = if is_nested(path) {
             bodies.get_mut(path)
         } else {
@@ -322,8 +324,8 @@ impl ExecutionView {
             return;
         }
         let is_queued = self.concurrency.as_ref().is_some_and(|key| key.admitted_at.is_none());
-        let compensates =
-            self.compensation.as_ref().is_some_and(|undo| undo.status == CompensationStatus::Running);
+        // Also when the compensation is over: the end follows, and only then has it ended.
+        let compensates = self.compensation.is_some();
         self.status = if compensates {
             ExecutionStatus::Compensating
         } else if is_queued {
