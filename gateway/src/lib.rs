@@ -24,6 +24,7 @@ mod failure;
 mod gate;
 pub mod gateway;
 mod health_server;
+mod histories;
 mod large_values;
 mod listener;
 mod live;

@@ -18,4 +18,5 @@ mod properties;
 mod reactor;
 mod scenario;
 mod waits;
+mod views;
 mod workflows;

@@ -1,13 +1,16 @@
 //! The routes, one file per area, mirroring the URL tree.
 
 mod auth;
+mod dead_letter_list;
 mod docs;
 mod events;
 mod execute;
 mod executions;
 mod expressions;
 pub(crate) mod health;
+mod history;
 mod node_types;
+mod nodes;
 mod sse;
 mod variables;
 mod workflows;
@@ -47,7 +50,12 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(executions::list))
         .routes(routes!(executions::get))
         .routes(routes!(executions::events))
-        .routes(routes!(executions::state))
+        .routes(routes!(history::state))
+        .routes(routes!(history::versions))
+        .routes(routes!(history::executions))
+        .routes(routes!(nodes::list))
+        .routes(routes!(dead_letter_list::list))
+        .routes(routes!(dead_letter_list::get))
         .routes(routes!(executions::cancel))
         .routes(routes!(executions::signal))
         .routes(routes!(executions::stream))
