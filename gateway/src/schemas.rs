@@ -227,6 +227,28 @@ pub(crate) struct Reason {
     reason: Option<String>,
 }
 
+#[derive(ToSchema)]
+pub(crate) struct Retry {
+    reason: Option<String>,
+    /// Configurations that replace what the failed nodes would render, by path. Worker nodes only.
+    node_inputs: Option<Value>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Fork {
+    /// The last event of the origin that belongs to the fork, from 1.
+    at_version: u64,
+    /// Another input.
+    input: Option<Value>,
+    /// Other outputs of nodes that had completed, by path.
+    node_outputs: Option<Value>,
+    /// Another version of the workflow.
+    workflow_version: Option<u64>,
+    /// `live` (the default) runs; `replay` takes recorded outcomes where the configuration is equal; `mute` dispatches
+    /// nothing.
+    effects: Option<String>,
+}
+
 /// Any JSON.
 #[derive(ToSchema)]
 pub(crate) struct AnyJson(Value);
