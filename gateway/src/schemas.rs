@@ -235,6 +235,31 @@ pub(crate) struct Retry {
 }
 
 #[derive(ToSchema)]
+pub(crate) struct Redrive {
+    /// `workflow_id`, `execution_id`, `node_id`, `error_kind`, `before`, `after` (RFC 3339); everything given must hold.
+    filter: Value,
+    /// 1 to 1000; 100 if absent.
+    limit: Option<u64>,
+    reason: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Redriven {
+    redriven: u64,
+    failed: Vec<RefusedRedrive>,
+    /// Whether the filter finds more than this request looked at.
+    more: bool,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct RefusedRedrive {
+    id: Uuid,
+    execution_id: Uuid,
+    code: String,
+    detail: String,
+}
+
+#[derive(ToSchema)]
 pub(crate) struct Fork {
     /// The last event of the origin that belongs to the fork, from 1.
     at_version: u64,

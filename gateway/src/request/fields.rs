@@ -123,6 +123,16 @@ impl Fields {
         if self.problems.is_empty() { Ok(()) } else { Err(Failure::invalid_body(self.problems)) }
     }
 
+    /// Takes over the defects of an object inside this one, which stands at `pointer`.
+    pub(crate) fn adopt(&mut self, pointer: &str, inner: Self) {
+        if let Err(failure) = inner.finish() {
+            self.problems.extend(failure.errors.into_iter().map(|mut problem| {
+                problem.pointer.insert_str(0, pointer);
+                problem
+            }));
+        }
+    }
+
     /// What is left: for bodies that are a document of their own beside a few fields.
     pub(crate) fn rest(self) -> Result<Value, Failure> {
         if self.problems.is_empty() {

@@ -90,6 +90,15 @@ impl Write {
         Self { caller, key }
     }
 
+    /// One of several writes that a request stands for: with a key, each part has a command id of its own.
+    pub(crate) fn part(&self, of: Uuid) -> Self {
+        let key = self.key.as_ref().map(|(key, digest)| {
+            let operation = format!("{} {of}", key.operation);
+            (Key { text: key.text.clone(), operation }, *digest)
+        });
+        Self { caller: self.caller.clone(), key }
+    }
+
     /// To a stream that exists.
     pub(crate) fn to(self, stream: Uuid, now: Timestamp) -> Writing {
         self.begin(stream, Slot::of(stream), now)
