@@ -6,8 +6,9 @@ use domain::aggregate::{Aggregate, AggregateState};
 use domain::blob::BlobRef;
 use domain::command::CommandEnvelope;
 use domain::decision::{Decision, Need, Outcome};
-use domain::event::{Codec, RecordedEvent};
-use domain::facts::{Fact, Facts};
+use domain::event::{Codec, Event, RecordedEvent};
+use domain::execution::Recording;
+use domain::facts::{Fact, Facts, Origin};
 use domain::ids::{Partition, Position, Slot, new_id};
 use domain::time::Clock;
 use domain::workflow::claim_taken;
@@ -88,6 +89,29 @@ impl Owner {
             Need::Blob(reference) => {
                 let content = self.blob(command, &reference).await;
                 facts.blobs.insert(reference.sha256.clone(), Arc::new(content));
+            }
+            Need::Origin { execution, at_version } => {
+                let latest_version = self.fold(execution, u64::MAX).await.version;
+                facts.origin = match self.fold(execution, at_version).await.state {
+                    AggregateState::Execution(state) => Fact::Is(Arc::new(Origin {
+                        state: *state,
+                        latest_version,
+                        depth: 0,
+                        children: HashMap::new(),
+                    })),
+                    _ => Fact::Absent,
+                };
+            }
+            Need::Recording { execution, until } => {
+                let mut recording = Recording::default();
+                for recorded in self.log.read_stream(execution, 0, 100_000).await.expect("read") {
+                    if recorded.version <= until
+                        && let Event::Execution(event) = recorded.decode().expect("decodes")
+                    {
+                        recording.fold(&event);
+                    }
+                }
+                facts.recording = Fact::Is(Arc::new(recording));
             }
         }
     }
