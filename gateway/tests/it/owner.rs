@@ -169,7 +169,7 @@ impl Commands for Owner {
             return Ok(CommandReply { answer, position: Some(first.position), repeated: true });
         }
         let aggregate = self.fold(command.stream, u64::MAX).await;
-        let mut facts = Facts::new(self.clock.now(), command.id, command.stream);
+        let mut facts = Facts::new(self.clock.now(), command.id, command.stream, command.tenant.clone());
         let outcome = loop {
             match aggregate.decide(&command, &facts).map_err(CommandError::Rejected)? {
                 Decision::Events(outcome) => break outcome,

@@ -10,7 +10,7 @@ use domain::execution::command::{ExecutionCommand, StartExecution};
 use domain::execution::event::{NodeError, ParentRef, Trigger};
 use domain::execution::{self, ExecutionState, ExecutionStatus, Phase};
 use domain::facts::{Fact, Facts, Variables, WorkflowHead};
-use domain::ids::{Slot, derived_id};
+use domain::ids::{Slot, TenantId, derived_id};
 use domain::rejection::{Rejection, RejectionKind};
 use domain::time::Timestamp;
 use domain::workflow::definition::Definition;
@@ -241,7 +241,7 @@ impl<'c> World<'c> {
     fn decide(&mut self, run: usize, command: &ExecutionCommand) -> Result<Outcome, Rejection> {
         let command_id = self.fresh_id();
         let run = &self.runs[run];
-        let mut facts = Facts::new(self.now, command_id, run.id);
+        let mut facts = Facts::new(self.now, command_id, run.id, TenantId::default_tenant());
         facts.definition = Fact::Is(run.definition.clone());
         facts.workflow = Fact::Is(Arc::new(WorkflowHead {
             name: run.definition.name.clone(),
