@@ -21,7 +21,8 @@ const SHOWN_CHARS: usize = 600;
 impl World<'_> {
     /// Reacts to an event that was just appended.
     pub(super) fn react(&mut self, run: usize, event: ExecutionEvent) {
-        self.happened.push(Happened::stored(self.fresh_id_of_event(), self.runs[run].id, self.now, &event));
+        let id = self.fresh_id();
+        self.happened.push(Happened::stored(id, self.runs[run].id, self.now, &event));
         match event {
             ExecutionEvent::NodeScheduled(e) => self.work(run, &e),
             ExecutionEvent::NodeCancelled(e) => {

@@ -69,11 +69,6 @@ impl World<'_> {
         }
     }
 
-    /// The id of an event that is being appended.
-    pub(super) fn fresh_id_of_event(&mut self) -> Uuid {
-        self.fresh_id()
-    }
-
     /// Offers one event to one wait, the oldest first; `false` if there is none to offer.
     pub(super) fn offer_an_event(&mut self) -> bool {
         let Some((offered, command)) = self.find_offer() else { return false };

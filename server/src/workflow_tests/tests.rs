@@ -230,10 +230,10 @@ fn a_wait_takes_its_signal_at_its_time_or_times_out_after_a_day_at_once() {
     let said = |said: Value, at: &str| json!({"said": said, "at": at});
     let by = json!({"by": "ada"});
     assert_eq!(
-        findings(&approval(), case(signal(60_000), said(by, "2026-03-01T08:01:00Z"))),
+        findings(&approval(), case(signal(60_000), said(by, "2026-03-01T08:01:00.000Z"))),
         [""; 0]
     );
-    assert_eq!(findings(&approval(), case(json!([]), said(Value::Null, "2026-03-02T08:00:00Z"))), [""; 0]);
+    assert_eq!(findings(&approval(), case(json!([]), said(Value::Null, "2026-03-02T08:00:00.000Z"))), [""; 0]);
     let late = findings(&approval(), case(signal(90_000_000), Value::Null));
     assert_eq!(late, ["the execution had ended before signal `approved` came at 90000000 ms"]);
 }

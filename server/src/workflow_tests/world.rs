@@ -22,8 +22,8 @@ use uuid::Uuid;
 use super::fixture::{Case, Recordings};
 use super::stand_ins::{Happened, Offered};
 
-/// The most commands of a case. The engine bounds every history; this bounds all of them together.
-const MAX_COMMANDS: u64 = 1_000_000;
+/// The most commands, events and wakeups of a case. The engine bounds every history; this bounds all of them together.
+const MAX_STEPS: u64 = 1_000_000;
 /// The most facts that one decision asks for, one after the other.
 const MAX_ROUNDS: usize = 10_000;
 
@@ -162,18 +162,20 @@ impl<'c> World<'c> {
     /// Lets everything happen that happens by itself.
     pub fn run(mut self) -> CaseOutcome {
         loop {
-            while let Some((run, command)) = self.inbox.pop_front() {
+            while self.numbers <= MAX_STEPS
+                && let Some((run, command)) = self.inbox.pop_front()
+            {
                 self.carry_out(run, command);
             }
-            if !self.problems.is_empty() || self.numbers > MAX_COMMANDS {
+            if !self.problems.is_empty() || self.numbers > MAX_STEPS {
                 break;
             }
             if !self.offer_an_event() && !self.jump() {
                 break;
             }
         }
-        if self.numbers > MAX_COMMANDS {
-            self.problems.push(format!("the case did not end within {MAX_COMMANDS} steps"));
+        if self.numbers > MAX_STEPS {
+            self.problems.push(format!("the case did not end within {MAX_STEPS} steps"));
         }
         self.conclude()
     }
