@@ -20,4 +20,5 @@ mod read_models;
 mod roles;
 mod supervision;
 mod transfer;
+mod values;
 mod workflow_tests;
