@@ -13,6 +13,7 @@
 //! Read in this order: [`gateway`] (ports and life), `gate` (the outermost layer), `request` (what routes take
 //! in), `routes`, `sending` and `reading`, `executing`, `live` and `ws`, [`auth`].
 
+mod acting;
 mod answer;
 mod app;
 pub mod auth;

@@ -5,6 +5,7 @@ mod dead_letter_list;
 mod docs;
 mod events;
 mod execute;
+mod execution_commands;
 mod executions;
 mod expressions;
 pub(crate) mod health;
@@ -56,8 +57,13 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(nodes::list))
         .routes(routes!(dead_letter_list::list))
         .routes(routes!(dead_letter_list::get))
-        .routes(routes!(executions::cancel))
-        .routes(routes!(executions::signal))
+        .routes(routes!(execution_commands::cancel))
+        .routes(routes!(execution_commands::terminate))
+        .routes(routes!(execution_commands::pause))
+        .routes(routes!(execution_commands::resume))
+        .routes(routes!(execution_commands::retry))
+        .routes(routes!(execution_commands::signal))
+        .routes(routes!(execution_commands::fork))
         .routes(routes!(executions::stream))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))

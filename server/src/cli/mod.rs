@@ -7,6 +7,7 @@
 //!   store      migrate, projection, log, cluster: on the databases themselves
 //!   doctor     doctor: looks at everything, changes nothing
 //!   health     health: what a running process says of itself
+//!   test       test: definitions against recorded outputs, in this process  (workflow_tests)
 //!   settings   config default
 //!   sandbox_worker  a process that runs foreign code, before anything else of ours is started
 //! ```
@@ -28,6 +29,7 @@ mod sandbox_worker;
 mod serve;
 mod settings;
 mod store;
+mod test;
 mod transfer;
 mod variable;
 mod workflow;
@@ -63,10 +65,16 @@ enum Command {
     /// line `{"execution_id", "status", "output", "error"}`, after a line for each event if `--watch` is given.
     /// The exit code is 0 if the execution completed and 1 if not.
     Run(run::RunArgs),
+    /// Test definitions against recorded outputs of their worker nodes, without server, network or waiting.
+    ///
+    /// Each case of a fixture runs in the engine itself, with time skipped. One line for each case, differences below
+    /// it path by path; with `--output json` one line `{"file", "case", "passed", "findings"}` for each case. Exit code
+    /// 0 if all pass, 1 if not, 2 if a file is not usable.
+    Test(test::TestArgs),
     /// Workflows: apply, list, publish, validate.
     #[command(visible_alias = "workflows")]
     Workflow(workflow::WorkflowArgs),
-    /// Executions: start, watch, cancel, signal.
+    /// Executions: start, watch, signal, pause, retry, fork, compare, end; dead letters.
     #[command(visible_alias = "executions")]
     Execution(execution::ExecutionArgs),
     /// The tenant's events: list, tail.
@@ -115,6 +123,7 @@ impl Cli {
             Command::Dev(args) => serve::dev(args, output).await,
             Command::Serve(args) => serve::serve(args, output).await,
             Command::Run(args) => run::run(args, output).await,
+            Command::Test(args) => test::run(args, output).await,
             Command::Workflow(args) => workflow::run(args, output).await,
             Command::Execution(args) => execution::run(args, output).await,
             Command::Events(args) => events::run(args, output).await,

@@ -23,3 +23,4 @@ mod scripts;
 mod supervision;
 mod transfer;
 mod values;
+mod workflow_tests;
