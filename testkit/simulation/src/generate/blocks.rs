@@ -355,11 +355,12 @@ impl GraphBuilder<'_> {
         }
         let id = self.fresh("undo");
         node["compensate"] = json!(id);
-        self.add_alone(if self.generator.random.chance(70) {
+        let undoes = if self.generator.random.chance(70) {
             let url = if self.generator.random.chance(8) { "http://sim/fail" } else { "http://sim/ok" };
             json!({"id": id, "type": "http_request", "config": {"url": url}})
         } else {
             json!({"id": id, "type": "transform", "config": {"output": "{{ input.n }}"}})
-        });
+        };
+        self.add_alone(undoes);
     }
 }
