@@ -5,7 +5,7 @@
 //!                                                  └─► world: the real deciders under faults ─► how it ended
 //! ```
 //!
-//! In reading order: [`random`], [`generate`], [`answers`], [`reference`].
+//! In reading order: [`random`], [`generate`], [`answers`], [`reference`], [`world`].
 //!
 //! Invariants: one seed is one scenario; no clock, no thread, no other source of chance. What is checked, and what is
 //! not, is in `docs/simulation.md`.
@@ -14,3 +14,4 @@ pub mod answers;
 pub mod generate;
 pub mod random;
 pub mod reference;
+pub mod world;

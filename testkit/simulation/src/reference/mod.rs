@@ -25,6 +25,8 @@ use std::collections::BTreeMap;
 
 use crate::generate::{Case, Signal};
 
+pub(crate) use steps::child_label;
+
 /// How deep children are followed.
 const DEEPEST: u32 = 32;
 
@@ -88,13 +90,13 @@ pub struct Ending {
 /// Stands in an expected value for anything: a time or an id.
 pub const ANYTHING: &str = "<anything>";
 
-/// How `main` must end, with signals at their times.
-pub fn ending(case: &Case) -> Ending {
-    course::Course::new(case, "x0".to_owned(), "main", &case.input, &case.signals, 0).run()
+/// How an execution of `main` must end, with signals at their times. The label tells its workers which one it is.
+pub fn ending(case: &Case, label: &str) -> Ending {
+    course::Course::new(case, label.to_owned(), "main", &case.input, &case.signals, 0).run()
 }
 
 /// How `main` must end if all signals come at once.
-pub fn ending_with_early_signals(case: &Case) -> Ending {
+pub fn ending_with_early_signals(case: &Case, label: &str) -> Ending {
     let early: Vec<Signal> = case.signals.iter().map(|signal| Signal { at_ms: 0, ..signal.clone() }).collect();
-    course::Course::new(case, "x0".to_owned(), "main", &case.input, &early, 0).run()
+    course::Course::new(case, label.to_owned(), "main", &case.input, &early, 0).run()
 }
