@@ -7,7 +7,7 @@ use domain::aggregate::Aggregate;
 use domain::command::CommandEnvelope;
 use domain::decision::{Outcome, Wakeup};
 use domain::event::{Codec, RecordedEvent};
-use domain::ids::{Partition, Position, Slot, new_id};
+use domain::ids::{Partition, Position, event_id};
 use domain::time::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -64,14 +64,15 @@ impl Log {
         let mut recorded = Vec::new();
         for event in &outcome.events {
             self.offset += 1;
+            let version = stream.len() as u64 + 1 + recorded.len() as u64;
             recorded.push(RecordedEvent {
                 position: Position { partition: Partition(0), offset: self.offset },
                 stream: command.stream,
-                version: stream.len() as u64 + 1 + recorded.len() as u64,
+                version,
                 tenant: command.tenant.clone(),
                 event_type: event.event_type().into(),
                 schema_version: event.schema_version(),
-                id: new_id(at, Slot::of(command.stream), self.offset),
+                id: event_id(at, command.stream, command.id, version),
                 recorded_at: at,
                 correlation_id: command.correlation_id,
                 causation_id: command.id,

@@ -92,7 +92,7 @@ impl World {
     }
 
     fn decide(&mut self, aggregate: &Aggregate, envelope: &CommandEnvelope) -> Result<Outcome, Rejection> {
-        let mut facts = Facts::new(self.now, envelope.id, envelope.stream);
+        let mut facts = Facts::new(self.now, envelope.id, envelope.stream, envelope.tenant.clone());
         for _ in 0..MOST_QUESTIONS {
             match aggregate.decide(envelope, &facts)? {
                 Decision::Events(outcome) => return Ok(outcome),
