@@ -22,7 +22,7 @@ use domain::event::{Codec, Event, RecordedEvent};
 use domain::execution::Phase;
 use domain::execution::command::ExecutionCommand;
 use domain::facts::Facts;
-use domain::ids::{Partition, Position, Slot, derived_id};
+use domain::ids::{Partition, Position, event_id};
 use domain::time::{Clock, Timestamp};
 use event_store::log::MAX_ANSWER_BYTES;
 use event_store::{Append, Log, StreamAppend};
@@ -253,7 +253,7 @@ impl PartitionTask {
         }
         // Never back within a partition, whatever the clock does.
         let now = self.clock.now().max(self.memory.last_decided_at);
-        let mut facts = Facts::new(now, envelope.id, stream);
+        let mut facts = Facts::new(now, envelope.id, stream, envelope.tenant.clone());
         for _ in 0..MAX_ROUNDS {
             let aggregate =
                 self.memory.streams.get(&stream).ok_or_else(|| unknown(&"the folded stream was dropped"))?;
@@ -363,8 +363,7 @@ fn record(
         tenant: envelope.tenant.clone(),
         event_type: event.event_type().into(),
         schema_version: event.schema_version(),
-        // Derived, so that a command decided again gives the same event ids.
-        id: derived_id(now, Slot::of(stream), &[envelope.id.as_bytes(), &version.to_be_bytes()]),
+        id: event_id(now, stream, envelope.id, version),
         recorded_at: now,
         correlation_id: envelope.correlation_id,
         causation_id: envelope.causation_id,

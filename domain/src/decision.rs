@@ -120,6 +120,9 @@ pub enum WakeupKind {
     Timer(NodeRun),
     /// Attempts that were asked to stop have had their time.
     StopGrace,
+    /// A wait for events is open. Far ahead, and set again when it is due: what the owner of a partition finds the waits
+    /// by for which it must look for events.
+    EventWait(NodeRun),
 }
 
 /// One attempt of one run of a node.
@@ -143,6 +146,9 @@ impl fmt::Display for WakeupKind {
                 write!(f, "attempt_deadline:{}:{}:{}", node.run, node.attempt, node.node_id)
             }
             Self::Timer(node) => write!(f, "timer:{}:{}:{}", node.run, node.attempt, node.node_id),
+            Self::EventWait(node) => {
+                write!(f, "event_wait:{}:{}:{}", node.run, node.attempt, node.node_id)
+            }
         }
     }
 }
@@ -170,6 +176,7 @@ impl FromStr for WakeupKind {
             "stop_grace" => Ok(Self::StopGrace),
             "attempt_deadline" => node(&mut parts).map(Self::AttemptDeadline).ok_or_else(refuse),
             "timer" => node(&mut parts).map(Self::Timer).ok_or_else(refuse),
+            "event_wait" => node(&mut parts).map(Self::EventWait).ok_or_else(refuse),
             _ => Err(refuse()),
         }
     }
@@ -187,6 +194,7 @@ mod tests {
             WakeupKind::ExecutionDeadline,
             WakeupKind::StopGrace,
             WakeupKind::AttemptDeadline(node.clone()),
+            WakeupKind::EventWait(node.clone()),
             WakeupKind::Timer(node),
         ] {
             assert_eq!(kind.to_string().parse(), Ok(kind));

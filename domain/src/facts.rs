@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::blob::BlobRef;
 use crate::decision::Need;
 use crate::execution::{ExecutionState, Recording};
+use crate::ids::TenantId;
 use crate::time::Timestamp;
 use crate::workflow::definition::Definition;
 
@@ -70,6 +71,8 @@ pub struct Facts {
     pub command_id: Uuid,
     /// The aggregate.
     pub stream: Uuid,
+    /// Whose it is.
+    pub tenant: TenantId,
     /// The workflow that a start names.
     pub workflow: Fact<WorkflowHead>,
     /// The definition of the execution, or of the start.
@@ -86,11 +89,12 @@ pub struct Facts {
 
 impl Facts {
     /// Nothing known but time and command.
-    pub fn new(now: Timestamp, command_id: Uuid, stream: Uuid) -> Self {
+    pub fn new(now: Timestamp, command_id: Uuid, stream: Uuid, tenant: TenantId) -> Self {
         Self {
             now,
             command_id,
             stream,
+            tenant,
             workflow: Fact::Unknown,
             definition: Fact::Unknown,
             variables: Fact::Unknown,

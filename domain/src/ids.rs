@@ -207,6 +207,12 @@ pub fn derived_id(at: Timestamp, slot: Slot, parts: &[&[u8]]) -> Uuid {
     new_id(at, slot, u64::from_be_bytes(low))
 }
 
+/// The id of the event that a command appends to a stream at a version: derived, so that a command decided again gives
+/// the same ids.
+pub fn event_id(at: Timestamp, stream: Uuid, command: Uuid, version: u64) -> Uuid {
+    derived_id(at, Slot::of(stream), &[command.as_bytes(), &version.to_be_bytes()])
+}
+
 /// Reads an id from text. Only UUIDv7 in the hyphenated form is an id here.
 pub fn parse_id(text: &str) -> Option<Uuid> {
     if text.len() != 36 {

@@ -18,17 +18,10 @@ pub(crate) enum Agenda {
 }
 
 /// One thing to look at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Item {
     /// A node, by path.
     Node(Arc<str>),
     /// A scope, by path: its nodes that have not begun, and whether it is done.
     Scope(Arc<str>),
-}
-
-impl Agenda {
-    /// Nothing.
-    pub(crate) fn empty() -> Self {
-        Self::Items(VecDeque::new())
-    }
 }

@@ -1,33 +1,48 @@
-//! What follows from a command to an execution: the one event that it states, then [`advance`](super::advance).
+//! What follows from a command to an execution: the one event that it states, then everything that follows inside the
+//! engine.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 use crate::blob::{MAX_DEPTH, is_too_deep};
 use crate::decision::{Decision, Need, NodeRun, Wakeup, WakeupKind};
-use crate::expression::Fuel;
-use crate::facts::{Fact, Facts, WorkflowHead};
+use crate::facts::{Fact, Facts};
 use crate::node_type::NodeType;
 use crate::rejection::{Problem, Rejection, RejectionKind};
-use crate::workflow;
-use crate::workflow::definition::{Definition, MAX_PROBLEMS};
 
-use super::advance::{Progress, too_deep_error};
-use super::command::{ExecutionCommand, StartExecution};
+use super::begin::{EVENT_WAIT_RENEWAL_MS, handle_of};
+use super::command::ExecutionCommand;
 use super::event::{
-    ErrorKind, ExecutionCancelled, ExecutionStarted, NodeCompleted, NodeError, NodeFailed, NodeStarted,
-    SignalReceived, TimerPurpose,
+    Ending, ErrorKind, NodeCompleted, NodeError, NodeFailed, NodeStarted, SignalReceived, TimerFired,
+    TimerPurpose,
 };
-use super::scope::{ExecutionScope, LargeValues};
+use super::progress::{Progress, too_deep_error};
+use super::start::start_execution;
 use super::state::{ExecutionState, ExecutionStatus, NodeState, NodeStatus, Phase};
-use super::{MAX_HISTORY_EVENTS, not_found};
+use super::{MAX_HISTORY_EVENTS, control, fork, not_found};
 
-/// The most bytes of an execution's attributes.
-const MAX_ATTRIBUTES_BYTES: usize = 4 * 1024;
 /// The most characters of a signal's name.
 const MAX_SIGNAL_NAME_CHARS: usize = 128;
-/// The most characters of a reason.
-const MAX_REASON_CHARS: usize = 1_000;
+
+/// Why a command was not carried out: it is refused, or something must be fetched first.
+pub(super) enum Stop {
+    /// The caller's fault.
+    Rejected(Rejection),
+    /// Fetch these and ask again.
+    Needs(Vec<Need>),
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<Vec<Need>> for Stop {
+    fn from(needs: Vec<Need>) -> Self {
+        Self::Needs(needs)
+    }
+}
 
 /// Decides a command on folded state.
 pub fn decide(
@@ -35,8 +50,10 @@ pub fn decide(
     command: &ExecutionCommand,
     facts: &Facts,
 ) -> Result<Decision, Rejection> {
-    if let ExecutionCommand::Start(start) = command {
-        return start_execution(state, start, facts);
+    match command {
+        ExecutionCommand::Start(start) => return start_execution(state, start, facts),
+        ExecutionCommand::Fork(wanted) => return fork::fork_execution(state, wanted, facts),
+        _ => {}
     }
     let Some(started) = state.started.clone() else { return Err(not_found(facts.stream)) };
     let needs = needs_of_running(&started, facts);
@@ -48,14 +65,19 @@ pub fn decide(
         return Err(Rejection::new(RejectionKind::NotFound, "workflow_version_not_found", detail));
     };
     let mut progress = Progress::new(state.clone(), definition, facts);
+    match carry_out(&mut progress, command) {
+        Ok(()) => finish(progress),
+        Err(Stop::Rejected(rejection)) => Err(rejection),
+        Err(Stop::Needs(needs)) => Ok(Decision::Needs(needs)),
+    }
+}
+
+fn carry_out(progress: &mut Progress<'_>, command: &ExecutionCommand) -> Result<(), Stop> {
     match command {
-        ExecutionCommand::Start(_) => {}
-        ExecutionCommand::StartNode { node, worker } => {
-            start_node(&mut progress, node, worker, definition, facts)?
-        }
-        ExecutionCommand::CompleteNode { node, result } => {
-            complete_node(&mut progress, node, result, definition, facts)?
-        }
+        // Dealt with by the caller.
+        ExecutionCommand::Start(_) | ExecutionCommand::Fork(_) => {}
+        ExecutionCommand::StartNode { node, worker } => start_node(progress, node, worker)?,
+        ExecutionCommand::CompleteNode { node, result } => complete_node(progress, node, result)?,
         ExecutionCommand::LoseWorker { node } => {
             let error = NodeError {
                 kind: ErrorKind::WorkerLost,
@@ -63,43 +85,55 @@ pub fn decide(
                 retryable: true,
                 details: Value::Null,
             };
-            complete_node(&mut progress, node, &Err(error), definition, facts)?;
+            complete_node(progress, node, &Err(error))?;
         }
-        ExecutionCommand::Wake(wakeup) => wake(&mut progress, wakeup, definition, facts)?,
-        ExecutionCommand::Signal { name, payload } => signal(&mut progress, name, payload, facts)?,
-        ExecutionCommand::Cancel { reason } => cancel(&mut progress, reason.as_deref(), facts)?,
+        ExecutionCommand::Wake(wakeup) => wake(progress, wakeup)?,
+        ExecutionCommand::Signal { name, payload } => signal(progress, name, payload)?,
+        ExecutionCommand::OfferEvent(offered) => {
+            refuse_unless_running(progress)?;
+            progress.take_event(offered)??;
+        }
+        ExecutionCommand::Cancel { reason } => control::cancel(progress, reason.as_deref())?,
+        ExecutionCommand::Terminate { reason } => control::terminate(progress, reason.as_deref())?,
+        ExecutionCommand::Pause { reason } => control::pause(progress, reason.as_deref())?,
+        ExecutionCommand::Resume { reason } => control::resume(progress, reason.as_deref())?,
+        ExecutionCommand::Retry { reason, node_inputs, dead_letter } => {
+            control::retry(progress, reason.as_deref(), node_inputs, dead_letter.as_ref())?;
+        }
+        ExecutionCommand::Admit { lane } => control::admit(progress, *lane)?,
+        ExecutionCommand::Drop { lane } => control::drop_queued(progress, *lane)?,
+        ExecutionCommand::FinishChild { node, child, status, output, error } => {
+            control::finish_child(progress, node, *child, *status, output, error.as_ref())?;
+        }
+        ExecutionCommand::Compensate { parent } => control::compensate(progress, parent)?,
+        ExecutionCommand::ChildCompensated { node, child, status, error } => {
+            control::child_compensated(progress, node, *child, *status, error.as_ref())?;
+        }
     }
-    finish(progress, facts)
+    Ok(())
 }
 
 /// Advances, and answers with the execution as it then is.
-fn finish(mut progress: Progress<'_>, facts: &Facts) -> Result<Decision, Rejection> {
+pub(super) fn finish(mut progress: Progress<'_>) -> Result<Decision, Rejection> {
     if let Err(needs) = progress.advance() {
         return Ok(Decision::Needs(needs));
     }
     progress.outcome.answer = json!({
-        "execution_id": facts.stream,
+        "execution_id": progress.facts.stream,
         "status": public_status(&progress.state),
     });
-    Ok(Decision::Events(progress.outcome))
+    Ok(Decision::Events(progress.into_outcome()))
 }
 
 /// The status that callers see.
 pub(super) fn public_status(state: &ExecutionState) -> ExecutionStatus {
     match state.phase {
-        Phase::NotStarted => ExecutionStatus::Pending,
+        Phase::NotStarted | Phase::Queued => ExecutionStatus::Pending,
         Phase::Finished(status) => status,
-        Phase::Running => {
-            let mut open = state.nodes.values().filter(|node| !node.status.is_settled()).peekable();
-            let waiting = |node: &NodeState| {
-                matches!(node.status, NodeStatus::Waiting { .. } | NodeStatus::BackingOff { .. })
-            };
-            if open.peek().is_some() && open.all(waiting) {
-                ExecutionStatus::Waiting
-            } else {
-                ExecutionStatus::Running
-            }
-        }
+        Phase::Compensating => ExecutionStatus::Compensating,
+        Phase::Running if state.paused => ExecutionStatus::Paused,
+        Phase::Running if state.open_leaves > 0 && state.busy_leaves == 0 => ExecutionStatus::Waiting,
+        Phase::Running => ExecutionStatus::Running,
     }
 }
 
@@ -119,194 +153,39 @@ fn needs_of_running(started: &super::state::StartedFacts, facts: &Facts) -> Vec<
     needs
 }
 
-fn start_execution(
-    state: &ExecutionState,
-    start: &StartExecution,
-    facts: &Facts,
-) -> Result<Decision, Rejection> {
-    if state.phase != Phase::NotStarted {
-        let detail = format!("execution {} exists already", facts.stream);
-        return Err(Rejection::new(RejectionKind::Conflict, "execution_exists", detail));
-    }
-    refuse_too_deep(&start.input, "/input")?;
-    let mut needs = Vec::new();
-    if let Fact::Unknown = facts.variables {
-        needs.push(Need::Variables(None));
-    }
-    let head = match &facts.workflow {
-        Fact::Unknown => {
-            needs.push(Need::Workflow(start.workflow_id));
-            return Ok(Decision::Needs(needs));
-        }
-        Fact::Absent => return Err(workflow::not_found(start.workflow_id)),
-        Fact::Is(head) => head,
-    };
-    let version = startable_version(start, head)?;
-    let definition = match &facts.definition {
-        Fact::Unknown => {
-            needs.push(Need::Definition { workflow: start.workflow_id, version });
-            return Ok(Decision::Needs(needs));
-        }
-        Fact::Absent => return Err(version_not_found(start, version)),
-        Fact::Is(definition) => definition,
-    };
-    if !needs.is_empty() {
-        return Ok(Decision::Needs(needs));
-    }
-    let vars_version = match &facts.variables {
-        Fact::Is(variables) => variables.version,
-        Fact::Unknown | Fact::Absent => 0,
-    };
-    let mut started = ExecutionStarted {
-        workflow_id: start.workflow_id,
-        workflow_name: head.name.clone(),
-        workflow_version: version,
-        definition_hash: definition.hash.clone(),
-        input: start.input.clone(),
-        trigger: start.trigger.clone(),
-        vars_version,
-        priority: start.priority.unwrap_or(definition.priority).min(9),
-        attributes: start.attributes.clone(),
-        deadline: definition.timeout_ms.map(|ms| facts.now.plus_ms(ms)),
-    };
-    match render_attributes(&started, definition, facts) {
-        Ok(rendered) => {
-            for (key, value) in rendered {
-                started.attributes.entry(key).or_insert(value);
-            }
-        }
-        Err(AttributesError::Needs(need)) => return Ok(Decision::Needs(vec![need])),
-        Err(AttributesError::Rejected(rejection)) => return Err(rejection),
-    }
-    check_attributes(&started.attributes)?;
-    let mut progress = Progress::new(ExecutionState::default(), definition, facts);
-    if let Some(deadline) = started.deadline {
-        progress.outcome.wakeups.push(Wakeup { due_at: deadline, kind: WakeupKind::ExecutionDeadline });
-    }
-    progress.record(started);
-    finish(progress, facts)
-}
-
-fn startable_version(start: &StartExecution, head: &WorkflowHead) -> Result<u64, Rejection> {
-    let id = start.workflow_id;
-    if head.deleted {
-        return Err(workflow::not_found(id));
-    }
-    if !head.enabled {
-        let detail = format!("workflow {id} is disabled; enable it first");
-        return Err(Rejection::new(RejectionKind::Conflict, "workflow_disabled", detail));
-    }
-    let version = start.workflow_version.or(head.published_version).ok_or_else(|| {
-        let detail = format!("workflow {id} has no published version; publish one, or name a version");
-        Rejection::new(RejectionKind::Conflict, "workflow_not_published", detail)
-    })?;
-    if version == 0 || version > head.latest_version {
-        return Err(version_not_found(start, version));
-    }
-    Ok(version)
-}
-
-fn version_not_found(start: &StartExecution, version: u64) -> Rejection {
-    let detail = format!("workflow {} has no version {version}", start.workflow_id);
-    Rejection::new(RejectionKind::NotFound, "workflow_version_not_found", detail)
-}
-
-enum AttributesError {
-    Needs(Need),
-    Rejected(Rejection),
-}
-
-/// The workflow's attribute templates, on the state that the start will give.
-fn render_attributes(
-    started: &ExecutionStarted,
-    definition: &Definition,
-    facts: &Facts,
-) -> Result<Map<String, Value>, AttributesError> {
-    let Some(template) = &definition.attributes else { return Ok(Map::new()) };
-    let state = super::evolve(ExecutionState::default(), &started.clone().into(), facts.now);
-    let Some(fixed) = state.started.as_deref() else { return Ok(Map::new()) };
-    let made = LargeValues::new();
-    let scope = ExecutionScope::new(&state, fixed, facts, &made, definition, "");
-    let reject = |pointer: String, detail: String| {
-        AttributesError::Rejected(Rejection::invalid(
-            "expression_error",
-            "the workflow's attributes could not be rendered from this input",
-            vec![Problem::new(pointer, "expression_error", detail)],
-        ))
-    };
-    match template.render(&scope, &mut Fuel::standard()) {
-        Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(reject("/attributes".to_owned(), "attributes must be an object".to_owned())),
-        Err(error) => Err(match error.error {
-            crate::expression::EvaluationError::NeedsBlob(reference) => {
-                AttributesError::Needs(Need::Blob(reference))
-            }
-            other => reject(format!("/attributes{}", error.pointer), other.to_string()),
-        }),
-    }
-}
-
-fn check_attributes(attributes: &Map<String, Value>) -> Result<(), Rejection> {
-    let mut problems: Vec<Problem> = attributes
-        .iter()
-        .filter(|(_, value)| value.is_object() || value.is_array())
-        .take(MAX_PROBLEMS)
-        .map(|(key, _)| {
-            let pointer = format!("/attributes/{}", key.replace('~', "~0").replace('/', "~1"));
-            Problem::new(pointer, "wrong_type", "an attribute is a string, number, boolean or null")
-        })
-        .collect();
-    let bytes = serde_json::to_string(attributes).map_or(0, |json| json.len());
-    if bytes > MAX_ATTRIBUTES_BYTES {
-        let detail = format!("the attributes have {bytes} bytes; at most {MAX_ATTRIBUTES_BYTES} are allowed");
-        problems.push(Problem::new("/attributes", "too_large", detail));
-    }
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(Rejection::invalid("invalid_attributes", "the execution's attributes are not valid", problems))
-}
-
 /// The node, if this very attempt is in flight.
-fn attempt_in_flight<'s>(
-    progress: &'s Progress<'_>,
-    node: &NodeRun,
-    facts: &Facts,
-) -> Result<&'s NodeState, Rejection> {
-    let current = progress.state.nodes.get(&node.node_id).filter(|state| {
-        progress.state.phase == Phase::Running
-            && matches!(state.status, NodeStatus::Scheduled { .. } | NodeStatus::Running { .. })
+fn attempt_in_flight<'s>(progress: &'s Progress<'_>, node: &NodeRun) -> Result<&'s NodeState, Rejection> {
+    let current = progress.state.nodes.get(&*node.node_id).filter(|state| {
+        matches!(progress.state.phase, Phase::Running | Phase::Compensating)
+            && state.status.is_in_flight()
             && (state.run, state.attempt) == (node.run, node.attempt)
     });
-    current.ok_or_else(|| {
+    current.map(|node| &**node).ok_or_else(|| {
         let detail = format!(
             "attempt {} of run {} of node `{}` of execution {} is not in flight any more",
-            node.attempt, node.run, node.node_id, facts.stream
+            node.attempt, node.run, node.node_id, progress.facts.stream
         );
         Rejection::new(RejectionKind::Conflict, "stale_attempt", detail)
     })
 }
 
-fn node_type(definition: &Definition, node: &NodeRun) -> NodeType {
+pub(super) fn node_type(progress: &Progress<'_>, path: &str) -> NodeType {
     // Only nodes of the definition are ever scheduled.
-    definition.node(&node.node_id).map_or(NodeType::HttpRequest, |node| node.node_type)
+    progress.definition.node(path).map_or(NodeType::HttpRequest, |node| node.node_type)
 }
 
-fn start_node(
-    progress: &mut Progress<'_>,
-    node: &NodeRun,
-    worker: &Arc<str>,
-    definition: &Definition,
-    facts: &Facts,
-) -> Result<(), Rejection> {
-    let state = attempt_in_flight(progress, node, facts)?;
+fn start_node(progress: &mut Progress<'_>, node: &NodeRun, worker: &Arc<str>) -> Result<(), Rejection> {
+    let state = attempt_in_flight(progress, node)?;
     if let NodeStatus::Scheduled { .. } = state.status {
         progress.record(NodeStarted {
             node_id: node.node_id.clone(),
             run: node.run,
             attempt: node.attempt,
-            node_type: node_type(definition, node),
-            worker: worker.to_string(),
+            node_type: node_type(progress, &node.node_id),
+            worker: Some(worker.to_string()),
+            items: None,
+            keyed: false,
+            count: None,
         });
     }
     Ok(())
@@ -316,13 +195,11 @@ fn complete_node(
     progress: &mut Progress<'_>,
     node: &NodeRun,
     result: &Result<Value, NodeError>,
-    definition: &Definition,
-    facts: &Facts,
 ) -> Result<(), Rejection> {
-    let state = attempt_in_flight(progress, node, facts)?;
-    let duration_ms = facts.now.since_ms(state.since);
+    let state = attempt_in_flight(progress, node)?;
+    let duration_ms = progress.facts.now.since_ms(state.since);
     let (node_id, run, attempt) = (node.node_id.clone(), node.run, node.attempt);
-    let node_type = node_type(definition, node);
+    let node_type = node_type(progress, &node.node_id);
     let result = result.as_ref().map_err(Clone::clone);
     let result =
         result.and_then(|output| if is_too_deep(output) { Err(too_deep_error()) } else { Ok(output) });
@@ -333,7 +210,7 @@ fn complete_node(
             attempt,
             node_type,
             output: output.clone(),
-            handle: None,
+            handle: handle_of(node_type, output),
             duration_ms,
         }),
         Err(mut error) => {
@@ -343,57 +220,75 @@ fn complete_node(
             progress.record(NodeFailed { node_id, run, attempt, node_type, error, duration_ms });
         }
     }
+    progress.look_at(&Arc::from(node.node_id.as_str()));
     Ok(())
 }
 
-fn wake(
-    progress: &mut Progress<'_>,
-    wakeup: &Wakeup,
-    definition: &Definition,
-    facts: &Facts,
-) -> Result<(), Rejection> {
+fn wake(progress: &mut Progress<'_>, wakeup: &Wakeup) -> Result<(), Rejection> {
+    let stream = progress.facts.stream;
     let stale = || {
-        let detail =
-            format!("the wakeup `{}` of execution {} is not needed any more", wakeup.kind, facts.stream);
+        let detail = format!("the wakeup `{}` of execution {stream} is not needed any more", wakeup.kind);
         Rejection::new(RejectionKind::Conflict, "stale_wakeup", detail)
     };
-    if progress.state.phase != Phase::Running {
-        return Err(stale());
-    }
+    let phase = progress.state.phase;
     match &wakeup.kind {
-        WakeupKind::Yield(_) => {}
-        WakeupKind::ExecutionDeadline => {
+        WakeupKind::Yield(_) if matches!(phase, Phase::Running | Phase::Compensating) => {}
+        WakeupKind::ExecutionDeadline if matches!(phase, Phase::Running | Phase::Queued) => {
+            let deadline = progress.state.started.as_ref().and_then(|started| started.deadline);
+            if deadline.is_none_or(|deadline| deadline > progress.facts.now) {
+                return Err(stale());
+            }
             let error = timeout_error("the execution passed its deadline");
-            progress.fail(None, error);
+            progress.end(Ending::Failed { node_id: None, error });
         }
+        WakeupKind::StopGrace if phase == Phase::Compensating => progress.end_grace(),
         WakeupKind::AttemptDeadline(node) => {
             let error = timeout_error("the attempt passed its deadline");
-            complete_node(progress, node, &Err(error), definition, facts).map_err(|_| stale())?;
+            complete_node(progress, node, &Err(error)).map_err(|_| stale())?;
         }
-        WakeupKind::Timer(node) => {
-            let purpose = progress
-                .state
-                .nodes
-                .get(&node.node_id)
-                .filter(|state| (state.run, state.attempt) == (node.run, node.attempt))
-                .and_then(|state| match state.status {
-                    NodeStatus::Waiting { .. } => Some(TimerPurpose::Delay),
-                    NodeStatus::BackingOff { .. } => Some(TimerPurpose::Backoff),
-                    _ => None,
-                })
-                .ok_or_else(stale)?;
-            progress.fire_timer(node, purpose);
+        WakeupKind::Timer(node) => fire_timer(progress, node).ok_or_else(stale)?,
+        WakeupKind::EventWait(node) => {
+            waiting(progress, node).filter(|state| state.wait.is_some()).ok_or_else(stale)?;
+            let due_at = progress.facts.now.plus_ms(EVENT_WAIT_RENEWAL_MS);
+            progress.wake_at(due_at, WakeupKind::EventWait(node.clone()));
         }
+        WakeupKind::Yield(_) | WakeupKind::ExecutionDeadline | WakeupKind::StopGrace => return Err(stale()),
     }
     Ok(())
+}
+
+fn waiting<'s>(progress: &'s Progress<'_>, node: &NodeRun) -> Option<&'s NodeState> {
+    if !matches!(progress.state.phase, Phase::Running | Phase::Compensating) {
+        return None;
+    }
+    let state = progress.state.nodes.get(&*node.node_id)?;
+    let is_it = (state.run, state.attempt) == (node.run, node.attempt) && state.status.is_open();
+    is_it.then_some(state)
+}
+
+fn fire_timer(progress: &mut Progress<'_>, node: &NodeRun) -> Option<()> {
+    let state = waiting(progress, node)?;
+    let (purpose, due_at) = match state.status {
+        NodeStatus::Waiting { due_at } if state.wait.is_some() => (TimerPurpose::Wait, due_at?),
+        NodeStatus::Waiting { due_at } => (TimerPurpose::Delay, due_at?),
+        NodeStatus::BackingOff { due_at, .. } => (TimerPurpose::Backoff, due_at),
+        _ => return None,
+    };
+    if due_at > progress.facts.now {
+        return None;
+    }
+    let (node_id, run, attempt) = (node.node_id.clone(), node.run, node.attempt);
+    progress.record(TimerFired { node_id, run, attempt, purpose });
+    progress.look_at(&Arc::from(node.node_id.as_str()));
+    Some(())
 }
 
 fn timeout_error(message: &str) -> NodeError {
     NodeError { kind: ErrorKind::Timeout, message: message.to_owned(), retryable: true, details: Value::Null }
 }
 
-fn signal(progress: &mut Progress<'_>, name: &str, payload: &Value, facts: &Facts) -> Result<(), Rejection> {
-    refuse_finished(progress, facts)?;
+fn signal(progress: &mut Progress<'_>, name: &str, payload: &Value) -> Result<(), Rejection> {
+    refuse_finished(progress)?;
     let chars = name.chars().count();
     if chars == 0 || chars > MAX_SIGNAL_NAME_CHARS || name.chars().any(char::is_control) {
         let problem = Problem::new(
@@ -406,24 +301,17 @@ fn signal(progress: &mut Progress<'_>, name: &str, payload: &Value, facts: &Fact
     refuse_too_deep(payload, "")?;
     // Nodes need room for their own events; a flood of signals must not end the execution.
     if progress.state.version >= MAX_HISTORY_EVENTS / 2 {
-        let detail = format!("execution {} has too many events to take further signals", facts.stream);
+        let detail = format!("execution {} has too many events to take further signals", progress.facts.stream);
         return Err(Rejection::new(RejectionKind::Conflict, "history_limit", detail));
     }
     progress.record(SignalReceived { name: name.to_owned(), payload: payload.clone() });
-    Ok(())
-}
-
-fn cancel(progress: &mut Progress<'_>, reason: Option<&str>, facts: &Facts) -> Result<(), Rejection> {
-    refuse_finished(progress, facts)?;
-    let reason: Option<String> = reason.map(|text| text.chars().take(MAX_REASON_CHARS).collect());
-    progress.stop_nodes("the execution was cancelled", None);
-    let duration_ms = progress.age_ms();
-    progress.record(ExecutionCancelled { reason, duration_ms });
+    let waits = progress.state.waits.clone();
+    waits.iter().for_each(|path| progress.look_at(path));
     Ok(())
 }
 
 /// Refuses a value from outside that no reader of the log could take in again.
-fn refuse_too_deep(value: &Value, pointer: &str) -> Result<(), Rejection> {
+pub(super) fn refuse_too_deep(value: &Value, pointer: &str) -> Result<(), Rejection> {
     if !is_too_deep(value) {
         return Ok(());
     }
@@ -432,13 +320,24 @@ fn refuse_too_deep(value: &Value, pointer: &str) -> Result<(), Rejection> {
     Err(Rejection::invalid("value_too_deep", "the value is nested too deeply", vec![problem]))
 }
 
-fn refuse_finished(progress: &Progress<'_>, facts: &Facts) -> Result<(), Rejection> {
+pub(super) fn refuse_finished(progress: &Progress<'_>) -> Result<(), Rejection> {
     match progress.state.phase {
         Phase::Finished(status) => Err(Rejection::new(
             RejectionKind::Conflict,
             "execution_finished",
-            format!("execution {} is {} already", facts.stream, status.as_str()),
+            format!("execution {} is {} already", progress.facts.stream, status.as_str()),
         )),
-        Phase::NotStarted | Phase::Running => Ok(()),
+        Phase::NotStarted | Phase::Queued | Phase::Running | Phase::Compensating => Ok(()),
     }
+}
+
+/// Refuses what only an execution under way can take.
+pub(super) fn refuse_unless_running(progress: &Progress<'_>) -> Result<(), Rejection> {
+    refuse_finished(progress)?;
+    if progress.state.phase == Phase::Running {
+        return Ok(());
+    }
+    let status = public_status(&progress.state).as_str();
+    let detail = format!("execution {} is {status}; this needs one that runs", progress.facts.stream);
+    Err(Rejection::new(RejectionKind::Conflict, "execution_not_running", detail))
 }

@@ -119,6 +119,9 @@ pub struct ExecutionForked {
     /// Other outputs of nodes, by path.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub node_outputs: Map<String, Value>,
+    /// The handles by which nodes leave that are completed by `node_outputs` alone, by path.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub node_handles: Map<String, Value>,
     /// Whose child it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentRef>,
@@ -427,6 +430,9 @@ pub struct NodeWaiting {
     /// How many of them must be met.
     #[serde(default, skip_serializing_if = "is_one")]
     pub mode: WaitMode,
+    /// For how long at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_at: Option<Timestamp>,
 }
 
 fn is_one(mode: &WaitMode) -> bool {
@@ -540,6 +546,9 @@ pub struct WaitSatisfied {
     /// The version of the signal's event, where a signal met it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal_version: Option<u64>,
+    /// Which of the signals received it was, from 0; a fork's signals come after its origin's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal_number: Option<u32>,
     /// The event, where an event met it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<MatchedEvent>,
@@ -693,9 +702,6 @@ pub struct ChildStarted {
     pub depth: u32,
     /// 0 to 9; its parent's.
     pub priority: u8,
-    /// Whether the child is a fork, which is started by `execution.forked`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub forked: bool,
 }
 
 /// `execution.child.finished`

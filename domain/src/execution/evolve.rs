@@ -2,7 +2,8 @@
 //!
 //! The fold knows no definition: every event says itself what it changes.
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdSet;
+use serde_json::Value;
 use std::sync::Arc;
 
 use crate::event::ExecutionEvent;
@@ -18,7 +19,7 @@ use super::event::{
 use super::paths::{container_of, is_inside, scope_of};
 use super::state::{
     ChildAnswer, Completion, CompensationState, ExecutionState, ExecutionStatus, ForkFacts, Iterations,
-    NodeState, NodeStatus, Past, Phase, Signal, StartedFacts, WaitState,
+    NodeState, NodeStatus, Openness, Phase, Signal, StartedFacts,
 };
 
 /// The state after one more event, recorded at `at`. Total: any event is accepted, whatever came before.
@@ -68,8 +69,13 @@ pub fn forked(origin: &ExecutionState, event: &ExecutionForked, at: Timestamp) -
         take_over_node(&mut state, &path, event, had_ended, shift);
     }
     for (path, output) in &event.node_outputs {
+        let handle = event.node_handles.get(path).and_then(Value::as_str).map(str::to_owned);
         let node = node_mut(&mut state, path, at);
         node.output = Some(Arc::new(output.clone()));
+        if handle.is_some() || !matches!(node.status, NodeStatus::Completed { .. }) {
+            node.attempt = node.attempt.max(1);
+            set_status(&mut state, path, NodeStatus::Completed { handle });
+        }
     }
     state
 }
@@ -85,10 +91,15 @@ fn take_over_node(
     let Some(node) = state.nodes.get(path) else { return };
     let forked_child = |child| fork.children.iter().find(|forked| Some(forked.origin) == child);
     let status = match &node.status {
+        NodeStatus::Failed { .. } | NodeStatus::Cancelled
+            if node.iterations.is_some() && (had_ended || node.status != NodeStatus::Cancelled) =>
+        {
+            NodeStatus::Iterating
+        }
         NodeStatus::Scheduled { .. } | NodeStatus::Running { .. } | NodeStatus::Failed { .. } => {
             NodeStatus::Pending
         }
-        // What was stopped only because the origin ended goes on.
+        // What was stopped only because the origin ended goes on; merges stop again what they had stopped.
         NodeStatus::Cancelled if had_ended => NodeStatus::Pending,
         NodeStatus::Waiting { .. } if node.child.is_some() && forked_child(node.child).is_none() => {
             NodeStatus::Pending
@@ -149,10 +160,16 @@ pub(super) fn fold(mut state: ExecutionState, event: &ExecutionEvent, at: Timest
         ExecutionEvent::ScopeCompleted(e) => scope_completed(&mut state, e),
         ExecutionEvent::RunStarted(e) => run_started(&mut state, e, at),
         ExecutionEvent::NodeCompleted(e) => {
+            let failed = |node: &Arc<NodeState>| matches!(node.status, NodeStatus::Failed { .. });
+            let passed_over = state.nodes.get(&*e.node_id).is_some_and(failed);
             let status = NodeStatus::Completed { handle: e.handle.clone() };
             let node = touch(&mut state, &e.node_id, e.run, e.attempt, status, at);
             node.output = Some(Arc::new(e.output.clone()));
-            remember(&mut state, &e.node_id, e.run, e.attempt);
+            // A failure that is passed over has done nothing that is known of.
+            if !passed_over {
+                node.error = None;
+                remember(&mut state, &e.node_id, e.run, e.attempt);
+            }
         }
         ExecutionEvent::NodeFailed(e) => node_failed(&mut state, e, at),
         ExecutionEvent::NodeSkipped(e) => {
@@ -186,10 +203,10 @@ pub(super) fn fold(mut state: ExecutionState, event: &ExecutionEvent, at: Timest
             }
         }
         ExecutionEvent::ChildStarted(e) => {
-            let status = NodeStatus::Waiting { due_at: None };
-            let node = touch(&mut state, &e.node_id, e.run, e.attempt, status, at);
+            let node = node_mut(&mut state, &e.node_id, at);
             node.since = at;
             node.child = Some(e.child_id);
+            touch(&mut state, &e.node_id, e.run, e.attempt, NodeStatus::Waiting { due_at: None }, at);
         }
         ExecutionEvent::ChildCompensated(e) => {
             if let Some(compensation) = &mut state.compensation {
@@ -205,8 +222,12 @@ pub(super) fn fold(mut state: ExecutionState, event: &ExecutionEvent, at: Timest
         ExecutionEvent::Paused(_) => state.paused = true,
         ExecutionEvent::Resumed(_) => state.paused = false,
         ExecutionEvent::Retried(e) => retried(&mut state, e),
-        ExecutionEvent::NodeDeadLettered(_)
-        | ExecutionEvent::ChildFinished(_)
+        ExecutionEvent::NodeDeadLettered(e) => {
+            if let Some(node) = state.nodes.get_mut(&*e.node_id) {
+                Arc::make_mut(node).dead_lettered = e.attempt;
+            }
+        }
+        ExecutionEvent::ChildFinished(_)
         | ExecutionEvent::EventEmitted(_)
         | ExecutionEvent::Responded(_)
         | ExecutionEvent::TimerCancelled(_)
@@ -257,31 +278,59 @@ fn node_mut<'a>(state: &'a mut ExecutionState, path: &str, at: Timestamp) -> &'a
             wait: None,
             child: None,
             past: None,
+            dead_lettered: 0,
         };
         state.nodes.insert(Arc::from(path), Arc::new(fresh));
+        note_begun(state, scope_of(path));
     }
     Arc::make_mut(state.nodes.get_mut(path).expect("inserted above if it was missing"))
+}
+
+/// An iteration or branch has its first event.
+fn note_begun(state: &mut ExecutionState, scope: &str) {
+    if let Some((container, index)) = container_of(scope)
+        && let Some(node) = state.nodes.get_mut(container)
+        && node.iterations.as_ref().is_some_and(|iterations| iterations.begun <= index)
+        && let Some(iterations) = &mut Arc::make_mut(node).iterations
+    {
+        Arc::make_mut(iterations).begun = index + 1;
+    }
 }
 
 /// Gives a node that exists another status, keeping count of what is open in its scope.
 fn set_status(state: &mut ExecutionState, path: &str, status: NodeStatus) {
     let Some(node) = state.nodes.get_mut(path) else { return };
     let node = Arc::make_mut(node);
-    let (was_open, waited) = (node.status.is_open(), node.wait.is_some());
-    let is_open = status.is_open();
+    let before = node.openness();
+    let waited = node.wait.is_some() && before != Openness::Closed;
     node.status = status;
-    if waited && was_open && !is_open {
+    let after = node.openness();
+    if waited && after == Openness::Closed {
         state.waits.remove(path);
     }
-    if was_open != is_open {
+    if before == after {
+        return;
+    }
+    let is_leaf = |openness| matches!(openness, Openness::Waits | Openness::Busy);
+    count(&mut state.open_leaves, is_leaf(before), is_leaf(after));
+    count(&mut state.busy_leaves, before == Openness::Busy, after == Openness::Busy);
+    if (before == Openness::Closed) != (after == Openness::Closed) {
         let scope = scope_of(path);
         if !state.scopes.contains_key(scope) {
             state.scopes.insert(Arc::from(scope), Arc::default());
         }
         if let Some(scope) = state.scopes.get_mut(scope) {
-            let open = &mut Arc::make_mut(scope).open;
-            *open = if is_open { *open + 1 } else { open.saturating_sub(1) };
+            count(&mut Arc::make_mut(scope).open, before != Openness::Closed, after != Openness::Closed);
         }
+    }
+}
+
+/// Keeps count of how many there are of something.
+fn count(number: &mut usize, was: bool, is: bool) {
+    match (was, is) {
+        (false, true) => *number += 1,
+        (true, false) => *number = number.saturating_sub(1),
+        (true, true) | (false, false) => {}
     }
 }
 
@@ -313,6 +362,7 @@ fn node_started(state: &mut ExecutionState, event: &NodeStarted, at: Timestamp) 
             items: event.items.clone().map(Arc::new),
             keyed: event.keyed,
             count: event.count,
+            begun: 0,
             completed: 0,
         }));
         return;
@@ -330,6 +380,7 @@ fn scope_completed(state: &mut ExecutionState, event: &ScopeCompleted) {
     if let Some(scope) = state.scopes.get_mut(&*event.node_id) {
         Arc::make_mut(scope).output = Some(Arc::new(event.output.clone()));
     }
+    note_begun(state, &event.node_id);
     if let Some((container, _)) = container_of(&event.node_id)
         && let Some(node) = state.nodes.get_mut(container)
         && let Some(iterations) = &mut Arc::make_mut(node).iterations
@@ -358,8 +409,8 @@ fn run_started(state: &mut ExecutionState, event: &RunStarted, at: Timestamp) {
 
 /// Paths of all nodes inside a container.
 fn inside(state: &ExecutionState, container: &str) -> Vec<Arc<str>> {
-    let first = format!("{container}/");
-    let after = state.nodes.range::<_, str>(first.as_str()..);
+    let first: Arc<str> = Arc::from(format!("{container}/"));
+    let after = state.nodes.range(first..);
     after.map(|(path, _)| path).take_while(|path| is_inside(path, container)).cloned().collect()
 }
 
@@ -373,6 +424,7 @@ fn next_run(state: &mut ExecutionState, path: &str, at: Timestamp) {
     node.lost_workers = 0;
     node.iterations = None;
     node.child = None;
+    node.dead_lettered = 0;
     if let Some(wait) = &mut node.wait {
         let wait = Arc::make_mut(wait);
         (wait.conditions, wait.met, wait.order) = (Vec::new(), Vec::new(), Vec::new());
@@ -446,6 +498,7 @@ fn node_waiting(state: &mut ExecutionState, event: &NodeWaiting, at: Timestamp) 
     let wait = Arc::make_mut(node.wait.get_or_insert_default());
     wait.conditions.clone_from(&event.conditions);
     wait.mode = event.mode;
+    wait.timeout_at = event.timeout_at;
     wait.met = vec![None; event.conditions.len()];
     wait.order = Vec::new();
     if let Some((path, _)) = state.nodes.get_key_value(&*event.node_id) {
@@ -470,8 +523,8 @@ fn wait_satisfied(state: &mut ExecutionState, event: &WaitSatisfied) {
         *met = Some(Arc::new(event.payload.clone()));
         wait.order.push(event.condition);
     }
-    if let Some(version) = event.signal_version {
-        wait.used_signals.insert(version);
+    if let Some(number) = event.signal_number {
+        wait.used_signals.insert(number);
     }
     if let Some(event) = &event.event {
         wait.used_events.insert(event.id);
@@ -488,7 +541,6 @@ fn compensation_started(state: &mut ExecutionState, event: &CompensationStarted)
         left: state.completions.len(),
         stopping,
         compensated: OrdSet::new(),
-        done_runs: OrdMap::new(),
         asked: None,
         answered: None,
         parent: event.parent.clone(),
@@ -507,7 +559,7 @@ fn compensated(state: &mut ExecutionState, event: &NodeCompensated) {
     }
     compensation.compensated.insert((Arc::from(event.node_id.as_str()), event.run));
     if event.by != event.node_id {
-        compensation.done_runs.insert(Arc::from(event.by.as_str()), event.by_run);
+        state.compensator_runs.insert(Arc::from(event.by.as_str()), event.by_run);
     }
     (compensation.asked, compensation.answered) = (None, None);
 }
@@ -515,7 +567,9 @@ fn compensated(state: &mut ExecutionState, event: &NodeCompensated) {
 /// An execution that had ended goes on: the named nodes begin another attempt, and the rest stays as it is.
 fn retried(state: &mut ExecutionState, event: &ExecutionRetried) {
     for path in &event.nodes {
-        set_status(state, path, NodeStatus::Pending);
+        // A container goes on with the iterations that it has.
+        let holds = state.nodes.get(&**path).is_some_and(|node| node.iterations.is_some());
+        set_status(state, path, if holds { NodeStatus::Iterating } else { NodeStatus::Pending });
         if let Some(node) = state.nodes.get_mut(&**path) {
             let node = Arc::make_mut(node);
             node.attempts_before = node.attempt;

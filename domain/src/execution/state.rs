@@ -149,6 +149,12 @@ pub struct ExecutionState {
     pub fork: Option<Arc<ForkFacts>>,
     /// Configurations that replace what nodes would render, by path.
     pub node_inputs: OrdMap<Arc<str>, Arc<Value>>,
+    /// The run of each compensating node that was last taken account of, by path.
+    pub compensator_runs: OrdMap<Arc<str>, u32>,
+    /// How many open nodes there are that hold no others.
+    pub open_leaves: usize,
+    /// How many of those wait for more than a timer or a signal.
+    pub busy_leaves: usize,
     /// What the next decision must look at. Not part of what the events say.
     pub(crate) agenda: Agenda,
 }
@@ -170,6 +176,7 @@ impl PartialEq for ExecutionState {
             && self.lane == other.lane
             && self.fork == other.fork
             && self.node_inputs == other.node_inputs
+            && self.compensator_runs == other.compensator_runs
     }
 }
 
@@ -220,7 +227,7 @@ pub struct ForkFacts {
 /// A signal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signal {
-    /// The version of its event.
+    /// The version of its event, in the stream that has it.
     pub version: u64,
     /// Its name.
     pub name: String,
@@ -263,8 +270,6 @@ pub struct CompensationState {
     pub stopping: OrdSet<Arc<str>>,
     /// What is undone: paths and runs.
     pub compensated: OrdSet<(Arc<str>, u32)>,
-    /// The run of each compensating node that was last taken account of, by path.
-    pub done_runs: OrdMap<Arc<str>, u32>,
     /// The path and run of a completed `sub_workflow` node whose child was asked to undo its work.
     pub asked: Option<(Arc<str>, u32)>,
     /// How the child that was asked has answered.
@@ -309,6 +314,8 @@ pub struct NodeState {
     pub child: Option<Uuid>,
     /// What earlier runs left that others may need.
     pub past: Option<Arc<Past>>,
+    /// The attempt of this run with which it was dead-lettered; 0 if it was not.
+    pub dead_lettered: u32,
 }
 
 /// What a node's earlier runs left.
@@ -329,6 +336,8 @@ pub struct Iterations {
     pub keyed: bool,
     /// How many there will be; a `while` cannot say.
     pub count: Option<u32>,
+    /// How many have begun.
+    pub begun: u32,
     /// How many are done.
     pub completed: u32,
 }
@@ -340,12 +349,14 @@ pub struct WaitState {
     pub conditions: Vec<WaitCondition>,
     /// How many must be met.
     pub mode: WaitMode,
+    /// For how long at most.
+    pub timeout_at: Option<Timestamp>,
     /// The payload that met each condition, in this run; perhaps a claim check.
     pub met: Vec<Option<Arc<Value>>>,
     /// The order in which they were met.
     pub order: Vec<u32>,
-    /// Versions of the signals that this path has used, over all its runs.
-    pub used_signals: OrdSet<u64>,
+    /// Places in the list of signals that this path has used, over all its runs.
+    pub used_signals: OrdSet<u32>,
     /// Events that this path has used, over all its runs.
     pub used_events: OrdSet<Uuid>,
 }
@@ -430,7 +441,38 @@ impl NodeStatus {
     }
 }
 
+/// How a node counts among what is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Openness {
+    /// Not begun, or done.
+    Closed,
+    /// It holds other nodes, which count.
+    Holds,
+    /// It waits for a timer or a signal.
+    Waits,
+    /// Anything else.
+    Busy,
+}
+
 impl NodeState {
+    /// How it counts among what is open.
+    pub(super) fn openness(&self) -> Openness {
+        match self.status {
+            NodeStatus::Pending
+            | NodeStatus::Completed { .. }
+            | NodeStatus::Skipped
+            | NodeStatus::Cancelled => Openness::Closed,
+            NodeStatus::Iterating => Openness::Holds,
+            NodeStatus::Waiting { .. } if self.child.is_none() => Openness::Waits,
+            NodeStatus::BackingOff { .. } => Openness::Waits,
+            NodeStatus::Waiting { .. }
+            | NodeStatus::Scheduled { .. }
+            | NodeStatus::Running { .. }
+            | NodeStatus::Failed { .. }
+            | NodeStatus::Due { .. } => Openness::Busy,
+        }
+    }
+
     /// The output of a completed run.
     pub fn output_of(&self, run: u32) -> Option<&Arc<Value>> {
         if run == self.run && matches!(self.status, NodeStatus::Completed { .. }) {

@@ -188,6 +188,28 @@ impl ExecutionView {
             | ExecutionEvent::TimerStarted(_)
             | ExecutionEvent::TimerFired(_)
             | ExecutionEvent::TimerCancelled(_) => return,
+            ExecutionEvent::Forked(_)
+            | ExecutionEvent::Queued(_)
+            | ExecutionEvent::Admitted(_)
+            | ExecutionEvent::ScopeCompleted(_)
+            | ExecutionEvent::RunStarted(_)
+            | ExecutionEvent::WaitSatisfied(_)
+            | ExecutionEvent::EventEmitted(_)
+            | ExecutionEvent::Responded(_)
+            | ExecutionEvent::NodeDeadLettered(_)
+            | ExecutionEvent::NodeCompensated(_)
+            | ExecutionEvent::CompensationStarted(_)
+            | ExecutionEvent::CompensationFinished(_)
+            | ExecutionEvent::ChildStarted(_)
+            | ExecutionEvent::ChildFinished(_)
+            | ExecutionEvent::ChildCompensationRequested(_)
+            | ExecutionEvent::ChildCompensated(_)
+            | ExecutionEvent::Paused(_)
+            | ExecutionEvent::Resumed(_)
+            | ExecutionEvent::Retried(_) => return,
+            ExecutionEvent::Terminated(e) => {
+                return self.finish(ExecutionStatus::Terminated, at, e.duration_ms);
+            }
             ExecutionEvent::NodeScheduled(e) => {
                 let node = self.node(&e.node_id, e.node_type, e.run, e.attempt, NodeViewStatus::Scheduled);
                 node.started_at = Some(at);
@@ -288,12 +310,7 @@ impl ExecutionView {
                 NodeType::End if self.status == ExecutionStatus::Completed => {
                     view.settle(NodeViewStatus::Skipped, None);
                 }
-                NodeType::End
-                | NodeType::Transform
-                | NodeType::Condition
-                | NodeType::Switch
-                | NodeType::Delay
-                | NodeType::HttpRequest => {}
+                _ => {}
             }
             self.nodes.push(view);
         }

@@ -59,10 +59,10 @@ fn happen(scenario: &mut Scenario, choice: usize, succeed: bool) {
         .iter()
         .filter_map(|(id, node)| match node.status {
             NodeStatus::Scheduled { .. } | NodeStatus::Running { .. } => {
-                Some((id.clone(), node.attempt, true))
+                Some((id.to_string(), node.attempt, true))
             }
             NodeStatus::Waiting { .. } | NodeStatus::BackingOff { .. } => {
-                Some((id.clone(), node.attempt, false))
+                Some((id.to_string(), node.attempt, false))
             }
             _ => None,
         })

@@ -84,9 +84,15 @@ impl Scenario {
         let outcome = self.decide(command)?;
         let tenant = TenantId::default_tenant();
         let types = outcome.events.iter().map(shorten).collect();
+        let before = self.aggregate.clone();
         for event in outcome.events {
             self.aggregate.apply(&tenant, &event, self.now);
             self.log.push(event);
+        }
+        if let Some(after) = outcome.after {
+            let folded = self.state();
+            assert_eq!(*after, *folded, "what a decision leaves is what its events add up to; before: {before:?}");
+            self.aggregate.state = domain::aggregate::AggregateState::Execution(after);
         }
         self.wakeups.extend(outcome.wakeups);
         Ok(types)
@@ -105,7 +111,7 @@ impl Scenario {
             digest: None,
             command: Command::Execution(command),
         };
-        let mut facts = Facts::new(self.now, envelope.id, envelope.stream);
+        let mut facts = Facts::new(self.now, envelope.id, envelope.stream, envelope.tenant.clone());
         loop {
             match self.aggregate.decide(&envelope, &facts)? {
                 Decision::Events(outcome) => return Ok(outcome),
@@ -130,6 +136,7 @@ impl Scenario {
                 facts.variables =
                     Fact::Is(Arc::new(Variables { version: 1, values: self.variables.clone() }));
             }
+            Need::Origin { .. } | Need::Recording { .. } => panic!("no forks in this scenario"),
             Need::Blob(reference) => panic!("no blob {reference:?} in this scenario"),
         }
     }
@@ -198,6 +205,7 @@ pub(crate) fn start_with(input: Value) -> ExecutionCommand {
         trigger: Trigger { kind: "api".to_owned() },
         priority: None,
         attributes: Map::new(),
+        parent: None,
     })
 }
 
