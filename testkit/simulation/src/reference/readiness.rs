@@ -87,6 +87,10 @@ impl<'a> Course<'a> {
         if scope.needed(id).is_some_and(|needed| taken.len() > needed) {
             self.ambiguous.get_or_insert_with(|| format!("more inputs than needed reach {id} at the same time"));
         }
+        let others = scope.graph.nodes.keys().any(|other| *other != id && scope.is_ready(other));
+        if early && others {
+            self.ambiguous.get_or_insert_with(|| format!("{id} fires early while others are ready too"));
+        }
         if early {
             for stopped in scope.graph.only_into(id) {
                 let path = join(scope_path, stopped);
