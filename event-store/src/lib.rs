@@ -10,8 +10,8 @@
 //! are never changed. Deliberately absent: decisions, caches, and any knowledge of what an event means.
 //!
 //! Read in this order: [`log`] (the port), [`chain`] (what the hashes cover), `plan`, `judge`, `queries` and `rows`
-//! (what is the same for every database), [`sqlite`] (the embedded store), [`postgres`] (the shared one),
-//! [`transfer`] (from one to the other).
+//! (what is the same for every database), [`sqlite`] (the embedded store), [`postgres`] (the shared one), [`blobs`]
+//! (large values, in the database or beside it), [`transfer`] (from one to the other).
 
 pub mod blobs;
 pub mod chain;

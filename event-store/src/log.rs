@@ -228,6 +228,33 @@ pub enum StoreError {
     /// What is stored is not what was written.
     #[error("the log is damaged: {0}")]
     Corrupt(String),
+    /// Where large values are kept did not do what it was asked. It may be tried again.
+    #[error("the blob store {place} failed while it was to {operation} {object}")]
+    Objects {
+        /// The folder or bucket.
+        place: String,
+        /// What was being done.
+        operation: &'static str,
+        /// With what.
+        object: String,
+        /// What was said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A large value is not what was stored.
+    #[error(
+        "the large value {sha256} of tenant {tenant} is damaged: {place} has {found}; restore it from a backup"
+    )]
+    DamagedBlob {
+        /// Whose it is.
+        tenant: TenantId,
+        /// What was asked for.
+        sha256: String,
+        /// Where it lies.
+        place: String,
+        /// What is there instead.
+        found: String,
+    },
 }
 
 /// A wakeup row.

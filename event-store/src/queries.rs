@@ -11,6 +11,7 @@ use domain::blob::BlobRef;
 use domain::event::RecordedEvent;
 use domain::ids::{Partition, TenantId, birth_bucket};
 
+use crate::blobs::verified;
 use crate::log::{AppendAnswer, ChainReport, LogReader, PartitionHead, StoreError};
 use crate::rows::{self, StoredRow, failed, integer, limit};
 use crate::verifiers::{Verifier, VerifierKind};
@@ -249,7 +250,12 @@ async fn read_blob(
     let text = "select content from blobs where tenant = $1 and sha256 = $2";
     let values = [tenant.as_str(), reference.sha256.as_str()].map(Value::Text);
     let rows = queries.rows(operation, text, &values).await?;
-    Ok(rows.first().map(|row| row.bytes(0)).transpose().map_err(failed(operation))?.map(Bytes::from))
+    match rows.first().map(|row| row.bytes(0)).transpose().map_err(failed(operation))? {
+        None => Ok(None),
+        Some(content) => {
+            verified(tenant, &reference.sha256, content.into(), "the log's database").await.map(Some)
+        }
+    }
 }
 
 /// How far a reader is.

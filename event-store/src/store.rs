@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use std::sync::Arc;
 
-use crate::blobs::Blobs;
+use crate::blobs::beside::ObjectBlobs;
+use crate::blobs::{Blobs, Objects, WithObjects};
 use crate::checkpoints::Checkpoints;
 use crate::log::{Log, LogReader, StoreError};
 use crate::ownership::Ownership;
@@ -69,6 +70,21 @@ impl Store {
             ownership: Some(log.clone()),
             transfer: log.clone(),
             health: log,
+        }
+    }
+
+    /// The store with its large values in objects from now on; those in its database stay readable.
+    #[must_use]
+    pub fn with_objects(self, objects: Objects) -> Self {
+        // What others read and store cannot keep the owner from appending.
+        let own = Arc::new(objects.apart());
+        let objects = Arc::new(objects);
+        Self {
+            log: Arc::new(WithObjects::new(self.log, own)),
+            reader: Arc::new(WithObjects::new(self.reader, Arc::clone(&objects))),
+            blobs: Arc::new(ObjectBlobs(WithObjects::new(self.blobs, Arc::clone(&objects)))),
+            transfer: Arc::new(WithObjects::new(self.transfer, objects)),
+            ..self
         }
     }
 

@@ -146,10 +146,10 @@ impl<'a> Progress<'a> {
             NodeType::End => return Ok(()),
             _ => {}
         }
-        while !self.is_over() {
-            let (before, events) = (self.state.version, self.outcome.events.len());
-            let goes_on = self.step_node(&place)?;
-            if !goes_on || (before, events) == (self.state.version, self.outcome.events.len()) {
+        // A failure may have begun the end, which goes another way.
+        while self.state.phase == Phase::Running && !self.has_yielded() {
+            let events = self.outcome.events.len();
+            if !self.step_node(&place)? || events == self.outcome.events.len() {
                 break;
             }
         }

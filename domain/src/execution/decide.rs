@@ -268,15 +268,12 @@ fn waiting<'s>(progress: &'s Progress<'_>, node: &NodeRun) -> Option<&'s NodeSta
 
 fn fire_timer(progress: &mut Progress<'_>, node: &NodeRun) -> Option<()> {
     let state = waiting(progress, node)?;
-    let (purpose, due_at) = match state.status {
-        NodeStatus::Waiting { due_at } if state.wait.is_some() => (TimerPurpose::Wait, due_at?),
-        NodeStatus::Waiting { due_at } => (TimerPurpose::Delay, due_at?),
-        NodeStatus::BackingOff { due_at, .. } => (TimerPurpose::Backoff, due_at),
+    let purpose = match state.status {
+        NodeStatus::Waiting { .. } if state.wait.is_some() => TimerPurpose::Wait,
+        NodeStatus::Waiting { .. } if state.child.is_none() => TimerPurpose::Delay,
+        NodeStatus::BackingOff { .. } => TimerPurpose::Backoff,
         _ => return None,
     };
-    if due_at > progress.facts.now {
-        return None;
-    }
     let (node_id, run, attempt) = (node.node_id.clone(), node.run, node.attempt);
     progress.record(TimerFired { node_id, run, attempt, purpose });
     progress.look_at(&Arc::from(node.node_id.as_str()));

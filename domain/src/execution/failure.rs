@@ -17,7 +17,7 @@ use super::event::{
 };
 use super::paths::{container_of, is_inside, scope_of};
 use super::progress::{Progress, custom_error};
-use super::state::{NodeState, NodeStatus};
+use super::state::{NodeState, NodeStatus, Phase};
 
 /// Where the path of the node that failed stands in the error of what is around it.
 const INNER_NODE: &str = "node_id";
@@ -186,6 +186,9 @@ impl<'a> Progress<'a> {
 
     /// Ends the execution, undoing what it did where there is something to undo.
     pub(super) fn end(&mut self, cause: Ending) {
+        if self.state.phase == Phase::Compensating {
+            return;
+        }
         let open = self.open_nodes();
         // What does not fit into this append is stopped by the decisions that undo.
         if self.has_work_to_undo() || !self.has_room_for(2 * open.len() + 3) {

@@ -81,6 +81,7 @@ pub(crate) async fn give<S: Snapshot>(
     each(snapshot, CLAIMS, claim_row, sink, "read claims").await?;
     each(snapshot, WAKEUPS, wakeup_row, sink, "read wakeups").await?;
     each(snapshot, BLOBS, blob_row, sink, "read large values").await?;
+    sink.put_objects().await?;
     if verifiers == VerifiersToo::Yes {
         let verifier = |row: &S::Row| rows::verifier(row).map(Record::Verifier);
         each(snapshot, VERIFIERS, verifier, sink, "read verifiers").await?;

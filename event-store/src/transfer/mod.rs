@@ -6,18 +6,20 @@
 //! ```
 //!
 //! Owns: what is moved ([`record`]), in which form it lies in a file ([`line`], [`write`], [`read`]), what is checked
-//! on the way ([`check`]), and the port [`Transfer`] with the statements that all databases share ([`give`]).
+//! on the way ([`check`], [`checked`]), and the port [`Transfer`] with the statements that all databases share ([`give`]).
 //!
 //! Invariants: an export is one moment of the log, read in one transaction; an import is one transaction into an
 //! empty store, so whatever ends it early (a broken file, a full disk, `kill -9`) leaves the store as empty as it was,
 //! and there is no half a log that a mark would have to warn of. Both databases bear a transaction of any size: what is
-//! not committed is on their disk, not in memory. Leaf hashes, Merkle roots and the chain are recomputed at both ends.
+//! not committed is on their disk, not in memory. Large values that are kept as objects are the exception: those that
+//! were stored stay, unreferenced. Leaf hashes, Merkle roots and the chain are recomputed at both ends.
 //! Memory is bounded by some batches of rows, whatever the size of the log.
 //!
 //! Deliberately absent: read models, which are derived again; checkpoints of relays, because a new stream starts over;
 //! ownership, which a takeover settles; signatures, so whoever writes a whole file anew is not found.
 
 mod check;
+mod checked;
 pub(crate) mod give;
 mod line;
 mod read;
@@ -30,25 +32,19 @@ use std::fmt;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+pub use checked::{CheckedSink, CheckedSource};
 pub use line::Header;
 pub use read::FileSource;
 pub use record::Counts;
 
 use crate::log::StoreError;
-use check::Checker;
-use record::{Record, Rows};
+use record::Record;
 use write::FileSink;
 
 /// Large values longer than this are cut into lines of their own.
 const PIECE_BYTES: usize = 1024 * 1024;
-/// How many rows are written together at most.
-const BATCH_ROWS: usize = 512;
-/// From how many bytes on no more are put to a batch.
-const BATCH_BYTES: usize = 1024 * 1024;
 /// How many records a copy holds between its ends.
 const CHANNEL_RECORDS: usize = 64;
-/// How often progress is told, in records.
-const PROGRESS_EVERY: u64 = 4096;
 
 /// Whether hashes of secrets (passwords, API keys, sessions) are moved with the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,91 +172,6 @@ impl TransferError {
     }
 }
 
-/// A sink that lets nothing through that could not be imported.
-pub struct CheckedSink<'s> {
-    sink: &'s mut dyn Sink,
-    checker: Checker,
-    progress: Progress<'s>,
-}
-
-impl<'s> CheckedSink<'s> {
-    fn new(sink: &'s mut dyn Sink, partitions: u16, progress: Progress<'s>) -> Self {
-        Self { sink, checker: Checker::new(partitions), progress }
-    }
-
-    pub(crate) async fn put(&mut self, record: Record) -> Result<(), TransferError> {
-        self.checker.see(&record).map_err(|reason| self.refuse(reason))?;
-        self.sink.put(record).await?;
-        if self.checker.counts().records().is_multiple_of(PROGRESS_EVERY) {
-            (self.progress)(self.checker.counts());
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Counts, TransferError> {
-        self.checker.finish().map_err(|reason| self.refuse(reason))?;
-        (self.progress)(self.checker.counts());
-        Ok(*self.checker.counts())
-    }
-
-    fn refuse(&self, reason: String) -> TransferError {
-        TransferError::Refused { place: Place::Record(self.checker.counts().records() + 1), reason }
-    }
-}
-
-/// A source that hands out nothing that does not belong to a log.
-pub struct CheckedSource<'s> {
-    source: &'s mut dyn Source,
-    checker: Checker,
-    verifiers: VerifiersToo,
-    progress: Progress<'s>,
-}
-
-impl<'s> CheckedSource<'s> {
-    fn new(
-        source: &'s mut dyn Source,
-        partitions: u16,
-        verifiers: VerifiersToo,
-        progress: Progress<'s>,
-    ) -> Self {
-        Self { source, checker: Checker::new(partitions), verifiers, progress }
-    }
-
-    /// Refuses a store of another number of partitions.
-    pub(crate) fn check_partitions(&self, store: u16) -> Result<(), TransferError> {
-        let exported = self.checker.partitions();
-        if exported == store { Ok(()) } else { Err(TransferError::Partitions { exported, store }) }
-    }
-
-    /// The rows to be written next; `None` when all has come and may be committed.
-    pub(crate) async fn next_rows(&mut self) -> Result<Option<Rows>, TransferError> {
-        let mut rows = Rows::default();
-        let (mut count, mut bytes) = (0, 0);
-        while count < BATCH_ROWS && bytes < BATCH_BYTES {
-            let Some(record) = self.source.next().await? else {
-                if count > 0 {
-                    break;
-                }
-                self.checker.finish().map_err(|reason| self.refuse(reason))?;
-                return Ok(None);
-            };
-            self.checker.see(&record).map_err(|reason| self.refuse(reason))?;
-            if self.verifiers == VerifiersToo::No && matches!(record, Record::Verifier(_)) {
-                continue;
-            }
-            count += 1;
-            bytes += record.bytes();
-            rows.push(record);
-        }
-        (self.progress)(self.checker.counts());
-        Ok(Some(rows))
-    }
-
-    fn refuse(&self, reason: String) -> TransferError {
-        TransferError::Refused { place: self.source.place(), reason }
-    }
-}
-
 /// Writes everything of a log to `out`. Returns what it was.
 ///
 /// # Errors
@@ -293,7 +204,7 @@ pub async fn import(
     let partitions = export.header().partitions;
     let mut source = CheckedSource::new(export, partitions, verifiers, progress);
     to.take(&mut source).await?;
-    Ok(*source.checker.counts())
+    Ok(*source.counts())
 }
 
 /// Fills an empty store with another's log, without a file in between. Returns what was moved.
@@ -319,7 +230,7 @@ pub async fn copy(
         let mut channel = ChannelSource { receiver, taken: 0, ended: false };
         let mut source = CheckedSource::new(&mut channel, partitions, verifiers, progress);
         to.take(&mut source).await?;
-        Ok(*source.checker.counts())
+        Ok(*source.counts())
     };
     let ((), counts) = tokio::try_join!(giving, taking)?;
     Ok(counts)

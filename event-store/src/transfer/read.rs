@@ -10,11 +10,10 @@ use super::line::{FORMAT, Header, Line, Meaning, VERSION};
 use super::record::{BlobRow, Counts, Record};
 use super::write::check;
 use super::{PIECE_BYTES, Place, Source, TransferError};
+use crate::blobs::MAX_BLOB_BYTES;
 
 /// No line that Everline writes is longer: an event of 4 MiB takes 12 MiB at worst.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
-/// No large value that Everline makes comes near it.
-const MAX_BLOB_BYTES: u64 = 1024 * 1024 * 1024;
 /// `,"check":"0123456789abcdef"}`
 const CHECK_BYTES: usize = 28;
 /// `,"sha256":"…"}`

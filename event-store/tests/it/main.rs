@@ -1,6 +1,7 @@
 //! The promises of the log, kept by every implementation ([`contract`]), and what is SQLite's own ([`sqlite`],
 //! [`damage`], [`full`]) or Postgres' own ([`postgres`], [`postgres_faults`], [`pooled`], [`pgbouncer`]); and moving
-//! it from one to the other ([`transfer`]).
+//! it from one to the other ([`transfer`]). The same with large values in a folder or a bucket, and what is these places'
+//! own, is in [`values`].
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by stopping")]
 
@@ -14,3 +15,4 @@ mod postgres_faults;
 mod sqlite;
 mod support;
 mod transfer;
+mod values;

@@ -92,6 +92,10 @@ impl Store for BouncedStore {
     async fn open(&self) -> PostgresLog {
         self.0.open().await
     }
+
+    async fn damage_value(&self, tenant: &domain::ids::TenantId, sha256: &str) {
+        self.0.damage_value(tenant, sha256).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

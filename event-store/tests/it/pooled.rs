@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 
+use domain::ids::TenantId;
 use event_store::postgres::PostgresLog;
 
 use crate::contract::contract;
@@ -22,6 +23,10 @@ impl Store for PooledStore {
 
     async fn open(&self) -> PostgresLog {
         self.0.try_open(Some(PARTITIONS)).await.unwrap()
+    }
+
+    async fn damage_value(&self, tenant: &TenantId, sha256: &str) {
+        self.0.damage_value(tenant, sha256).await;
     }
 }
 

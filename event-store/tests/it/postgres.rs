@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use std::time::Duration;
 use uuid::Uuid;
 
-use domain::ids::{Partition, birth_bucket};
+use domain::ids::{Partition, TenantId, birth_bucket};
 use domain::time::Timestamp;
 use event_store::log::WakeupCursor;
 use event_store::ownership::{Membership, NodeBeat, PartitionOwner};
@@ -57,6 +57,12 @@ impl Store for PostgresStore {
 
     async fn open(&self) -> PostgresLog {
         self.try_open(Some(PARTITIONS)).await.unwrap()
+    }
+
+    async fn damage_value(&self, tenant: &TenantId, sha256: &str) {
+        let text = "update blobs set content = '\\x7b7d' where tenant = $1 and sha256 = $2";
+        let done = sqlx::query(text).bind(tenant.as_str()).bind(sha256).execute(&mut self.raw().await).await;
+        assert_eq!(done.unwrap().rows_affected(), 1);
     }
 }
 

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 
 use domain::blob::{INLINE_LIMIT, claim_check};
-use domain::ids::Partition;
+use domain::ids::{Partition, TenantId};
 use event_store::log::WakeupCursor;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
 use event_store::{Blobs, Log, LogReader, StoreError};
@@ -56,6 +56,12 @@ impl Store for SqliteStore {
 
     async fn open(&self) -> SqliteLog {
         self.try_open(Some(PARTITIONS)).await.unwrap()
+    }
+
+    async fn damage_value(&self, tenant: &TenantId, sha256: &str) {
+        let text = "update blobs set content = x'7b7d' where tenant = $1 and sha256 = $2";
+        let done = sqlx::query(text).bind(tenant.as_str()).bind(sha256).execute(&mut self.raw().await).await;
+        assert_eq!(done.unwrap().rows_affected(), 1);
     }
 }
 

@@ -31,6 +31,9 @@ pub(crate) trait Store: Sized + Send + Sync {
 
     /// Opens the log, with [`PARTITIONS`].
     async fn open(&self) -> Self::Log;
+
+    /// Puts something else where a large value is, past the log.
+    async fn damage_value(&self, tenant: &TenantId, sha256: &str);
 }
 
 /// Whoever owns the partitions of a log, as command-service does.

@@ -33,7 +33,7 @@ impl<L: Log + Verifiers + Checkpoints + Transfer> Movable for L {}
 const QUIET: transfer::Progress<'static> = &|_| ();
 
 /// The whole export.
-async fn exported(log: &dyn Transfer) -> Vec<u8> {
+pub(crate) async fn exported(log: &dyn Transfer) -> Vec<u8> {
     let mut file = Vec::new();
     transfer::export(log, &mut file, at(9), VerifiersToo::Yes, QUIET).await.unwrap();
     file
@@ -49,7 +49,7 @@ async fn contents(log: &dyn Transfer) -> Vec<Vec<u8>> {
     lines
 }
 
-async fn import(log: &dyn Transfer, file: &[u8]) -> Result<Counts, TransferError> {
+pub(crate) async fn import(log: &dyn Transfer, file: &[u8]) -> Result<Counts, TransferError> {
     let mut source = FileSource::open(file).await?;
     transfer::import(log, &mut source, VerifiersToo::Yes, QUIET).await
 }

@@ -92,6 +92,8 @@ async fn local(data_dir: Option<PathBuf>, work: &Work) -> Result<(), Failure> {
     options.nats = None;
     if temporary {
         options.storage = Storage::Temporary;
+        // Nothing is to stay behind.
+        options.blobs = None;
     }
     let mut signals = Signals::catch()?;
     let mut server = Embedded::start(options).await?;

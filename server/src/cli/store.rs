@@ -134,7 +134,8 @@ async fn open(config: &Config, extent: Extent, missing: Missing) -> Result<Store
     let partitions = config.partitions.map(|partitions| partitions.get());
     let patience = Patience::new(PATIENCE);
     let storage = Storage::from_config(config);
-    Ok(storage.open(extent, partitions, "everline command line", patience, missing).await?)
+    let stores = storage.open(extent, partitions, "everline command line", patience, missing).await?;
+    Ok(stores.with_blobs(config.blobs()?.as_ref(), missing)?)
 }
 
 fn models(stores: &Stores) -> Result<&ReadModels, Failure> {

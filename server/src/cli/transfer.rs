@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use domain::ids::Partition;
 use domain::time::Clock;
+use event_store::blobs::{BlobOptions, Objects};
 use event_store::sqlite::{SqliteLog, SqliteOptions};
 use event_store::transfer::{self, Counts, FileSource, TransferError, VerifiersToo};
 use event_store::{Store, StoreError};
@@ -23,7 +24,7 @@ use tokio::io::BufReader;
 
 use super::store::StoreArgs;
 use crate::clock::SystemClock;
-use crate::config::{Config, DatabaseUrl};
+use crate::config::{BlobUrl, Config, DatabaseUrl};
 use crate::exit::Failure;
 use crate::output::{Column, Output};
 use crate::process::{Extent, create_parent, create_private};
@@ -60,6 +61,10 @@ pub(super) struct CopyArgs {
     /// machine can see what is typed
     #[arg(long, value_name = "URL")]
     to: String,
+    /// Where its large values go: `database`, `file:///<folder>` or `s3://<bucket>/<prefix>`, the latter with the keys of
+    /// this configuration [default: as blob_url says, which then must belong to the other store alone]
+    #[arg(long, value_name = "PLACE")]
+    blobs_to: Option<String>,
     #[command(flatten)]
     verifiers: VerifierArgs,
 }
@@ -135,7 +140,7 @@ pub(super) async fn import(store: StoreArgs, args: ImportArgs, output: Output) -
              leave `partitions` out"
         )));
     }
-    let target = open_target(&config, &config.log_database(), partitions).await?;
+    let target = open_target(&config, &config.log_database(), partitions, config.blobs()?).await?;
     let progress = Progress::new("imported");
     let imported =
         transfer::import(&*target.transfer, &mut source, args.verifiers.too(), &|c| progress.tell(c)).await;
@@ -147,9 +152,10 @@ pub(super) async fn import(store: StoreArgs, args: ImportArgs, output: Output) -
 pub(super) async fn copy(store: StoreArgs, args: CopyArgs, output: Output) -> Result<(), Failure> {
     let url = target_url(&args.to)?;
     let config = store.clone().load()?;
+    let blobs = target_blobs(&config, args.blobs_to.as_deref())?;
     let stores = store.open_existing(Extent::Log).await?;
     let from = &stores.store.transfer;
-    let done = match open_target(&config, &url, from.partition_count()).await {
+    let done = match open_target(&config, &url, from.partition_count(), blobs).await {
         Ok(target) => {
             let too = args.verifiers.too();
             let progress = Progress::new("copied");
@@ -208,8 +214,19 @@ async fn after(
 }
 
 /// Opens the log to be filled, creating it if need be; for the owner alone where it is a file.
-async fn open_target(config: &Config, url: &DatabaseUrl, partitions: u16) -> Result<Store, Failure> {
+async fn open_target(
+    config: &Config,
+    url: &DatabaseUrl,
+    partitions: u16,
+    blobs: Option<BlobOptions>,
+) -> Result<Store, Failure> {
     let partitions = Some(partitions);
+    // Before a store is made that would have no place for its values.
+    let objects = blobs.as_ref().map(Objects::open).transpose();
+    let objects = objects.map_err(|error| match error {
+        StoreError::Unfit { .. } => Failure::Usage(error.to_string()),
+        error => anyhow::Error::new(error).context("large values cannot be kept there").into(),
+    })?;
     let opened = match url {
         DatabaseUrl::Sqlite(path) => {
             create_parent(path)?;
@@ -221,10 +238,27 @@ async fn open_target(config: &Config, url: &DatabaseUrl, partitions: u16) -> Res
             Store::postgres(config.postgres.log(url, partitions, "everline command line")).await
         }
     };
-    opened.map_err(|error| match error {
+    let store = opened.map_err(|error| match error {
         StoreError::Unfit { .. } => Failure::Usage(error.to_string()),
         error => anyhow::Error::new(error).context("the log to be filled cannot be opened").into(),
+    })?;
+    Ok(match objects {
+        None => store,
+        Some(objects) => store.with_objects(objects),
     })
+}
+
+/// Where the large values of a copy go.
+fn target_blobs(config: &Config, typed: Option<&str>) -> Result<Option<BlobOptions>, Failure> {
+    match typed {
+        None => Ok(config.blobs()?),
+        Some("database") => Ok(None),
+        Some(text) => {
+            let refuse = |detail: String| Failure::Usage(format!("--blobs-to: {detail}"));
+            let url = BlobUrl::parse(text).map_err(refuse)?;
+            Ok(Some(config.blobs.options(&url)?))
+        }
+    }
 }
 
 fn target_url(typed: &str) -> Result<DatabaseUrl, Failure> {

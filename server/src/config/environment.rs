@@ -13,8 +13,16 @@ const PREFIX: &str = "EVERLINE_";
 pub const CLIENT_VARIABLES: &[&str] = &["EVERLINE_API_KEY", "EVERLINE_SERVER", "EVERLINE_CONFIG"];
 
 /// Keys whose value may come from a file named by `EVERLINE_<KEY>_FILE`.
-const SECRET_KEYS: &[&str] =
-    &["bootstrap_admin_password", "master_key", "database_url", "read_model_url", "nats_url"];
+const SECRET_KEYS: &[&str] = &[
+    "bootstrap_admin_password",
+    "master_key",
+    "database_url",
+    "read_model_url",
+    "nats_url",
+    "blobs.access_key_id",
+    "blobs.secret_access_key",
+    "blobs.session_token",
+];
 
 /// The most bytes of a file with a secret; a larger one is surely another file.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;

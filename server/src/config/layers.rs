@@ -107,6 +107,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
 /// What no single key can say.
 fn check(config: &Config) -> Result<(), ConfigError> {
     config.command_service.check().map_err(|detail| ConfigError::single("command_service", detail))?;
+    config.blobs()?;
     let refuse = |detail: &str| Err(ConfigError::single("read_model_url", detail));
     match (config.log_database(), config.read_model_database()) {
         (DatabaseUrl::Sqlite(log), DatabaseUrl::Sqlite(models)) if log == models => {

@@ -9,6 +9,7 @@
 //! is never printed. Keys of later releases are known and refused, so that nobody believes that they work.
 //! Deliberately absent: what the settings do; [`crate::embedded`] hands them to the crates.
 
+mod blobs;
 mod cluster;
 mod environment;
 mod error;
@@ -21,11 +22,13 @@ mod values;
 
 use agents::AgentsConfig;
 use command_service::CommandServiceConfig;
+use event_store::blobs::BlobOptions;
 use gateway::GatewayConfig;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+pub use blobs::{BlobUrl, BlobsConfig};
 pub use cluster::{NatsConfig, PostgresConfig, Replicas};
 pub use environment::{CLIENT_VARIABLES, injected_by_kubernetes};
 pub use error::{ConfigError, ConfigProblem};
@@ -52,6 +55,9 @@ pub struct Config {
     pub read_model_url: Option<DatabaseUrl>,
     /// NATS, `nats://…` or `tls://…`, several separated by commas. Absent: nothing leaves this process.
     pub nats_url: Option<NatsUrl>,
+    /// Where large values live, `file:///<folder>` or `s3://<bucket>/<prefix>`. Absent or empty: the log's database.
+    #[serde(deserialize_with = "blobs::optional_url")]
+    pub blob_url: Option<BlobUrl>,
     /// Partitions of the log, fixed when it is created: 16 if absent, or what an existing log has.
     pub partitions: Option<Partitions>,
     /// Where HTTP is served.
@@ -73,6 +79,8 @@ pub struct Config {
     pub postgres: PostgresConfig,
     /// How NATS is used.
     pub nats: NatsConfig,
+    /// How large values are kept where `blob_url` says.
+    pub blobs: BlobsConfig,
     /// What workers may reach.
     pub egress: Egress,
     /// The only writer of the log.
@@ -81,9 +89,6 @@ pub struct Config {
     pub agents: AgentsConfig,
     /// The HTTP surface.
     pub gateway: GatewayConfig,
-    /// Where large values live if not in the log's database; refused until a later release.
-    #[serde(deserialize_with = "values::blob_release")]
-    pub blob_url: Option<Secret>,
     /// Qdrant; refused until the vector release.
     #[serde(deserialize_with = "values::vector_release")]
     pub qdrant_url: Option<Secret>,
@@ -114,6 +119,7 @@ impl Default for Config {
             database_url: None,
             read_model_url: None,
             nats_url: None,
+            blob_url: None,
             partitions: None,
             http_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
             log: "info".to_owned(),
@@ -124,11 +130,11 @@ impl Default for Config {
             startup_timeout_ms: 30_000,
             postgres: PostgresConfig::default(),
             nats: NatsConfig::default(),
+            blobs: BlobsConfig::default(),
             egress: Egress::default(),
             command_service: CommandServiceConfig::default(),
             agents: AgentsConfig::default(),
             gateway: GatewayConfig::default(),
-            blob_url: None,
             qdrant_url: None,
             grpc_addr: None,
             master_key: None,
@@ -150,6 +156,14 @@ impl Config {
             (None, Some(DatabaseUrl::Postgres(url))) => DatabaseUrl::Postgres(url.clone()),
             (None, _) => DatabaseUrl::Sqlite(self.data_dir.join("read-models.db")),
         }
+    }
+
+    /// Where large values are kept, if not in the log's database.
+    ///
+    /// # Errors
+    /// What the place needs is not set; the layers have seen to that.
+    pub fn blobs(&self) -> Result<Option<BlobOptions>, ConfigError> {
+        self.blob_url.as_ref().map(|url| self.blobs.options(url)).transpose()
     }
 
     /// Where the first start saves the admin's API key, and the command line finds it.

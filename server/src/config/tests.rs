@@ -72,7 +72,6 @@ fn what_comes_in_a_later_release_is_refused_in_words() {
     for (name, value) in [
         ("EVERLINE_QDRANT_URL", "http://hunter2"),
         ("EVERLINE_GRPC_ADDR", "hunter2"),
-        ("EVERLINE_BLOB_URL", "s3://hunter2"),
         ("EVERLINE_MASTER_KEY", "hunter2"),
         ("EVERLINE_OTLP_ENDPOINT", "http://hunter2"),
     ] {
@@ -135,6 +134,38 @@ fn settings_of_the_cluster_have_bounds() {
     }
     let lease = [("EVERLINE_COMMAND_SERVICE__LEASE_MS", "600")];
     assert!(refusal(with_environment(&lease)).starts_with("command_service: lease_ms is 600"));
+}
+
+#[test]
+fn large_values_are_in_the_database_unless_a_url_says_otherwise() {
+    let blobs = |pairs: &[(&str, &str)]| with_environment(pairs).unwrap().blobs().unwrap();
+    assert!(blobs(&[]).is_none());
+    assert!(blobs(&[("EVERLINE_BLOB_URL", "")]).is_none());
+    let place = blobs(&[("EVERLINE_BLOB_URL", "file:///var/lib/everline/blobs")]).unwrap().place;
+    assert_eq!(place.to_string(), "file:///var/lib/everline/blobs");
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("everline.toml"), "blob_url = \"\"\n").unwrap();
+    let file = load(&Sources { working_dir: directory.path().to_owned(), ..Sources::default() });
+    assert!(file.unwrap().blobs().unwrap().is_none());
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn the_keys_of_a_bucket_may_come_from_files_and_must_be_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let bucket = ("EVERLINE_BLOB_URL", "s3://values/everline");
+    let id = ("EVERLINE_BLOBS__ACCESS_KEY_ID", "AKIA");
+    let key = ("EVERLINE_BLOBS__SECRET_ACCESS_KEY_FILE", file.to_str().unwrap());
+    let config = with_environment(&[bucket, id, key]).unwrap();
+    assert!(config.blobs().unwrap().is_some() && !format!("{config:?}").contains("hunter2"));
+    let text = refusal(with_environment(&[bucket, id]));
+    assert!(text.starts_with("blobs.secret_access_key: "), "{text}");
+    let text = refusal(with_environment(&[("EVERLINE_BLOB_URL", "s3://id:hunter2@values")]));
+    assert!(text.starts_with("EVERLINE_BLOB_URL: ") && !text.contains("hunter2"), "{text}");
+    let text = refusal(with_environment(&[("EVERLINE_BLOBS__BUCKET", "values")]));
+    assert!(text.contains("unknown key `blobs.bucket`"), "{text}");
 }
 
 #[test]
@@ -235,6 +266,9 @@ fn the_default_file_shows_the_defaults() {
     let mut table = uncommented();
     table.retain(|key, _| !ABSENT.contains(&key));
     table["egress"].as_table_mut().unwrap().remove("allow_private");
+    for key in ["endpoint", "access_key_id", "secret_access_key", "session_token"] {
+        table["blobs"].as_table_mut().unwrap().remove(key);
+    }
     let shown: Config = table.try_into().unwrap();
     assert_eq!(format!("{shown:#?}"), format!("{:#?}", Config::default()));
     assert!(DEFAULT_FILE.parse::<Table>().is_ok());

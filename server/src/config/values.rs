@@ -61,8 +61,6 @@ macro_rules! later_release {
 }
 
 later_release! {
-    /// `blob_url`.
-    blob_release = "a blob store of its own comes in a later release; leave it out, and large values are kept in the log's database";
     /// `qdrant_url`.
     vector_release = "Qdrant comes in a later release; leave it out";
     /// `grpc_addr`.

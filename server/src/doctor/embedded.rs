@@ -35,7 +35,7 @@ fn look_at_file(check: &'static str, path: &Path, findings: &mut Findings) {
 }
 
 /// Makes a file and removes it.
-fn try_to_write(directory: &Path) -> std::io::Result<()> {
+pub(super) fn try_to_write(directory: &Path) -> std::io::Result<()> {
     let path = directory.join(format!(".everline-doctor-{}", Uuid::new_v4()));
     File::create_new(&path)?;
     std::fs::remove_file(path)

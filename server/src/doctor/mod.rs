@@ -1,7 +1,7 @@
 //! `everline doctor`: what a start would find, without changing anything.
 //!
 //! ```text
-//!   configuration ─► disk, log, read models, bus, nodes, clock, the process on this machine ─► findings
+//!   configuration ─► disk, log, read models, large values, bus, nodes, clock, the process on this machine ─► findings
 //! ```
 //!
 //! Invariants: every look is bounded in time; one that fails is a finding and keeps no other from being made; secrets
@@ -11,6 +11,7 @@ mod broker;
 mod embedded;
 mod machine;
 mod shared;
+mod values;
 
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -94,6 +95,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
         // The layers refuse it.
         (DatabaseUrl::Postgres(_), DatabaseUrl::Sqlite(_)) => None,
     };
+    values::look(config, &mut findings).await;
     match &config.nats_url {
         None => findings.ok("nats", "there is no nats_url: everything stays in one process"),
         Some(url) => {

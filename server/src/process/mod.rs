@@ -28,6 +28,7 @@ use agents::{AgentsConfig, EgressConfig};
 use anyhow::Context;
 use command_service::CommandServiceConfig;
 use domain::time::Clock;
+use event_store::blobs::BlobOptions;
 use event_store::sqlite::SqliteLog;
 use gateway::GatewayConfig;
 use projection_service::{ProjectionConfig, ProjectionHandle};
@@ -85,6 +86,8 @@ pub struct ProcessOptions {
     pub roles: Roles,
     /// Where the data is.
     pub storage: Storage,
+    /// Where large values are kept; `None`: in the log's database.
+    pub blobs: Option<BlobOptions>,
     /// The bus between processes; `None`: nothing leaves this one.
     pub nats: Option<NatsTarget>,
     /// Where HTTP is served; port 0 takes any free port.
@@ -119,6 +122,8 @@ impl ProcessOptions {
         Self {
             roles: Roles::All,
             storage: Storage::from_config(config),
+            // What is not usable has been refused with the other defects.
+            blobs: config.blobs().ok().flatten(),
             nats,
             listen: config.http_addr,
             partitions: config.partitions.map(|partitions| partitions.get()),
@@ -232,6 +237,7 @@ impl Process {
         let extent = if options.roles.use_read_models() { Extent::LogAndReadModels } else { Extent::Log };
         let stores =
             options.storage.open(extent, options.partitions, &name, patience, Missing::Create).await?;
+        let stores = stores.with_blobs(options.blobs.as_ref(), Missing::Create)?;
         let connections = connect(&options, &stores, &name, patience).await?;
         let admin = match serves {
             true => Some(

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use event_store::Store;
 use event_store::StoreError;
+use event_store::blobs::{BlobOptions, Objects};
 use event_store::sqlite::{SqliteLog, SqliteOptions};
 use read_models::{ReadModelError, ReadModels};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,24 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
+    /// Keeps large values elsewhere than in the log's database, if a place is given.
+    ///
+    /// # Errors
+    /// It cannot be used, or is a folder that is not there and must be.
+    pub(crate) fn with_blobs(self, blobs: Option<&BlobOptions>, missing: Missing) -> anyhow::Result<Self> {
+        let Some(options) = blobs else { return Ok(self) };
+        let opened = match missing {
+            Missing::Create | Missing::CreateReadModels => Objects::open(options),
+            Missing::Refuse => Objects::open_existing(options),
+        };
+        let objects = opened.map_err(|error| match error {
+            StoreError::Unfit { .. } => ConfigError::single("blob_url", error.to_string()).into(),
+            error => anyhow::Error::new(error).context("large values cannot be kept as blob_url says"),
+        })?;
+        tracing::info!(blobs.place = objects.name(), "large values are kept beside the log's database");
+        Ok(Self { store: self.store.with_objects(objects), ..self })
+    }
+
     /// Closes both. What is under way is finished.
     pub(crate) async fn close(&self) {
         if let Some(models) = &self.read_models {
@@ -171,8 +190,12 @@ async fn open_log(
         | StoreError::Database { .. }
         | StoreError::Contended { .. }
         | StoreError::Migration(_)
+        | StoreError::Objects { .. }
         | StoreError::Io { .. } => Hope::Yes,
-        StoreError::Locked { .. } | StoreError::Unfit { .. } | StoreError::Corrupt(_) => Hope::No,
+        StoreError::Locked { .. }
+        | StoreError::Unfit { .. }
+        | StoreError::DamagedBlob { .. }
+        | StoreError::Corrupt(_) => Hope::No,
     };
     let what = format!("the log's database {}", url.shown());
     let open = async || match missing {

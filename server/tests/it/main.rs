@@ -20,3 +20,4 @@ mod read_models;
 mod roles;
 mod supervision;
 mod transfer;
+mod values;

@@ -4,19 +4,22 @@
 //!   database()      an empty database on the Postgres that this test process shares (not durable: fast)
 //!   PostgresServer  a cluster of one's own, which can crash and come back
 //!   NatsServer      a nats-server with JetStream, of the oldest or a new version
+//!   S3Server        what Everline uses of the protocol of S3, in this process, with faults at will
 //! ```
 //!
-//! The programs are found where `cargo xtask test` puts them, or where Debian does. Every server is a child of a small
-//! shell that ends it and removes its folder when the test process is gone, however that ended. Deliberately absent:
+//! The programs of the others are found where `cargo xtask test` puts them, or where Debian does. Each of these
+//! is a child of a small shell that ends it and removes its folder when the test process is gone, however that ended. Deliberately absent:
 //! any crate of ours, so that the leaves' tests can use it.
 
 mod guard;
 pub mod nats;
 pub mod postgres;
 mod programs;
+pub mod s3;
 
 pub use nats::{NatsServer, NatsVersion};
 pub use postgres::{Durability, PostgresServer, database};
+pub use s3::{S3Fault, S3Server};
 
 use anyhow::Result;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -3,12 +3,12 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use domain::blob::{INLINE_LIMIT, claim_check};
+use domain::blob::{BlobRef, INLINE_LIMIT, claim_check};
 use domain::ids::{Partition, TenantId};
 use domain::time::Timestamp;
 use event_store::log::{COMMAND_RETENTION_MS, WakeupCursor};
 use event_store::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
-use event_store::{Checkpoints, Log, LogReader};
+use event_store::{Checkpoints, Log, LogReader, StoreError};
 
 use crate::support::{Owner, Store, append, at, ending, stream, tenant, wakeup};
 
@@ -132,6 +132,40 @@ pub(crate) async fn a_blob_of_an_append_comes_with_it(store: impl Store) {
     with.blobs = vec![blob.clone(), blob.clone()];
     owner.append(vec![with.clone()]).await.unwrap();
     assert_eq!(owner.log.read_blob(&with.tenant, &blob.reference).await.unwrap(), Some(blob.content));
+}
+
+pub(crate) async fn a_blob_of_some_megabytes_comes_back_after_reopening(store: impl Store) {
+    let mut owner = Owner::of(&store).await;
+    let (_, blob) = claim_check(json!("größ☂".repeat(700_000)));
+    let blob = blob.unwrap();
+    let mut with = append(stream(1), 0, 1);
+    with.blobs = vec![blob.clone()];
+    owner.append(vec![with.clone()]).await.unwrap();
+    drop(owner);
+    let log = store.open().await;
+    assert!(log.read_blob(&with.tenant, &blob.reference).await.unwrap() == Some(blob.content));
+}
+
+pub(crate) async fn a_damaged_blob_is_an_error_and_never_data(store: impl Store) {
+    let owner = Owner::of(&store).await;
+    let [damaged, whole] = ["x", "y"].map(|text| claim_check(json!(text.repeat(INLINE_LIMIT))).1.unwrap());
+    for blob in [&damaged, &whole] {
+        owner.log.write_blob(&tenant("a"), blob).await.unwrap();
+    }
+    store.damage_value(&tenant("a"), &damaged.reference.sha256).await;
+    let error = owner.log.read_blob(&tenant("a"), &damaged.reference).await.unwrap_err();
+    assert!(matches!(error, StoreError::DamagedBlob { .. }), "{error}");
+    assert!(error.to_string().contains(&damaged.reference.sha256), "{error}");
+    assert_eq!(owner.log.read_blob(&tenant("a"), &whole.reference).await.unwrap(), Some(whole.content));
+}
+
+pub(crate) async fn what_only_looks_like_a_reference_is_not_there(store: impl Store) {
+    let owner = Owner::of(&store).await;
+    for sha256 in ["", "00", "../../etc/passwd", "a/b", &"é".repeat(32), &"0".repeat(64)] {
+        let reference =
+            BlobRef { sha256: sha256.to_owned(), bytes: 1, media_type: "application/json".to_owned() };
+        assert_eq!(owner.log.read_blob(&tenant("a"), &reference).await.unwrap(), None, "{sha256}");
+    }
 }
 
 fn token(lookup: &str, expires: Option<i64>) -> Verifier {

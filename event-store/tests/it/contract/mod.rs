@@ -57,6 +57,9 @@ macro_rules! contract {
             past_wakeups_and_old_commands_are_forgotten_in_steps
             a_blob_is_read_by_its_tenant_only
             a_blob_of_an_append_comes_with_it
+            a_blob_of_some_megabytes_comes_back_after_reopening
+            a_damaged_blob_is_an_error_and_never_data
+            what_only_looks_like_a_reference_is_not_there
             a_refresh_token_is_rotated_once_and_its_reuse_ends_the_family
             parallel_rotations_and_a_logout_leave_nothing_of_the_family
             verifiers_are_replaced_listed_and_deleted
