@@ -27,6 +27,7 @@ const TABLE: &[(&str, Imports)] = &[
     ("server", Imports::Any),
     ("testkit", Imports::Any),
     ("test-services", Imports::Only(&[])),
+    ("simulation", Imports::Only(&["domain"])),
     ("bench", Imports::Any),
     ("xtask", Imports::Only(&[])),
 ];
