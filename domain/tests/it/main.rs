@@ -7,6 +7,7 @@ mod children;
 mod compensation;
 mod documents;
 mod engine;
+mod examples;
 mod forks;
 mod golden;
 mod loops;
