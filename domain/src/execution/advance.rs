@@ -105,12 +105,8 @@ impl<'a> Progress<'a> {
             node.node_type == NodeType::Merge
                 && state.is_some_and(|state| matches!(state.status, NodeStatus::Completed { .. }))
         };
-        let paths: Vec<(Arc<str>, &Node)> = graph
-            .order()
-            .iter()
-            .map(|index| &graph.nodes()[*index])
-            .map(|node| (join(scope, &node.id), node))
-            .collect();
+        let paths: Vec<(Arc<str>, &Node)> =
+            graph.order().iter().map(|index| &graph.nodes()[*index]).map(|node| (join(scope, &node.id), node)).collect();
         for (path, node) in &paths {
             if has_fired(self, node, path) {
                 self.look_at(path);
@@ -150,7 +146,7 @@ impl<'a> Progress<'a> {
             NodeType::End => return Ok(()),
             _ => {}
         }
-        // A failure may have begun the end, which goes another way, or have failed what is around the node.
+        // A failure may have ended what is around the node, or begun the end of all.
         while self.state.phase == Phase::Running && !self.has_yielded() && self.is_live(place.scope()) {
             let events = self.outcome.events.len();
             if !self.step_node(&place)? || events == self.outcome.events.len() {

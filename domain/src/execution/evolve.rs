@@ -18,7 +18,7 @@ use super::event::{
 };
 use super::paths::{container_of, is_inside, scope_of};
 use super::state::{
-    ChildAnswer, CompensationState, Completion, ExecutionState, ExecutionStatus, ForkFacts, Iterations,
+    ChildAnswer, Completion, CompensationState, ExecutionState, ExecutionStatus, ForkFacts, Iterations,
     NodeState, NodeStatus, Openness, Phase, Signal, StartedFacts,
 };
 
@@ -153,14 +153,7 @@ pub(super) fn fold(mut state: ExecutionState, event: &ExecutionEvent, at: Timest
         }
         ExecutionEvent::Admitted(_) => state.phase = Phase::Running,
         ExecutionEvent::NodeScheduled(e) => {
-            let node = touch(
-                &mut state,
-                &e.node_id,
-                e.run,
-                e.attempt,
-                NodeStatus::Scheduled { deadline: e.deadline },
-                at,
-            );
+            let node = touch(&mut state, &e.node_id, e.run, e.attempt, NodeStatus::Scheduled { deadline: e.deadline }, at);
             node.since = at;
         }
         ExecutionEvent::NodeStarted(e) => node_started(&mut state, e, at),
@@ -374,9 +367,7 @@ fn node_started(state: &mut ExecutionState, event: &NodeStarted, at: Timestamp) 
         }));
         return;
     }
-    if let Some(NodeStatus::Scheduled { deadline }) =
-        state.nodes.get(&*event.node_id).map(|node| &node.status)
-    {
+    if let Some(NodeStatus::Scheduled { deadline }) = state.nodes.get(&*event.node_id).map(|node| &node.status) {
         let status = NodeStatus::Running { deadline: *deadline };
         set_status(state, &event.node_id, status);
     }
@@ -401,9 +392,9 @@ fn scope_completed(state: &mut ExecutionState, event: &ScopeCompleted) {
 /// Every node of the region is pending again, in its next run; what lay inside containers begins anew too.
 fn run_started(state: &mut ExecutionState, event: &RunStarted, at: Timestamp) {
     for path in &event.nodes {
-        let is_container = state.nodes.get(&**path).is_some_and(|node| node.iterations.is_some());
+        let holds = state.nodes.get(&**path).is_some_and(|node| node.iterations.is_some());
         next_run(state, path, at);
-        if is_container {
+        if holds {
             for inner in inside(state, path) {
                 next_run(state, &inner, at);
             }
