@@ -6,7 +6,7 @@ use domain::execution::command::ExecutionCommand;
 use domain::execution::event::{CompensationStatus, ErrorKind, ParentRef};
 use serde_json::{Value, json};
 
-use crate::documents::{body, condition, end, graph, node, request, transform, with};
+use crate::documents::{body, condition, graph, node, request, transform, with};
 use crate::scenario::{CANCELLED, COMPLETED, FAILED, Scenario, given, id};
 
 /// A request that another node undoes.
