@@ -15,6 +15,7 @@ mod examples;
 mod executing;
 mod harness;
 mod idempotency;
+mod lanes;
 mod live_streams;
 mod read_models;
 mod roles;
