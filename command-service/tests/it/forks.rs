@@ -7,8 +7,8 @@ use bus::CommandError;
 use bus::tasks::Task;
 use domain::command::{Command, CommandEnvelope};
 use domain::event::{Event, ExecutionEvent};
-use domain::execution::command::{ExecutionCommand, ForkExecution};
-use domain::execution::event::Effects;
+use domain::execution::command::{ExecutionCommand, ForkExecution, StartExecution};
+use domain::execution::event::{Effects, ExecutionForked, ParentRef, Trigger};
 use domain::ids::{Actor, TenantId};
 
 use crate::harness::{Service, chain, fresh, request, start};
@@ -160,5 +160,65 @@ async fn nobody_forks_what_is_not_there_or_not_theirs() {
     };
     let refused = service.handler.handle(theirs).await;
     assert!(matches!(refused, Err(CommandError::Rejected(_))), "{refused:?}");
+    service.stop().await;
+}
+
+/// The first event of a fork.
+async fn forked(service: &Service, execution: Uuid) -> ExecutionForked {
+    let first = service.events(execution).await.remove(0);
+    match first.decode().expect("an event") {
+        Event::Execution(ExecutionEvent::Forked(forked)) => forked,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_child_is_forked_at_its_last_event_before_the_parents() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = Service::start(folder.path()).await;
+    let inner = workflow(&service).await;
+    let node = json!({"id": "sub", "type": "sub_workflow", "config": {"workflow": inner.to_string()}});
+    let outer = service.create_workflow(chain("outer", json!([node]))).await;
+    let parent = fresh();
+    service.send(parent, start(outer, json!("x"))).await.expect("accepted");
+    let before_the_child = service.events(parent).await.len() as u64;
+    let asked =
+        service.events(parent).await.into_iter().find_map(|event| match event.decode().expect("an event") {
+            Event::Execution(ExecutionEvent::ChildStarted(asked)) => Some(asked),
+            _ => None,
+        });
+    let asked = asked.expect("a child");
+    // What the reactor sends, which this test does not need.
+    let child = Command::Execution(ExecutionCommand::Start(StartExecution {
+        workflow_id: inner,
+        workflow_version: None,
+        input: asked.input,
+        trigger: Trigger { kind: "parent".to_owned() },
+        priority: None,
+        attributes: Map::new(),
+        parent: Some(ParentRef {
+            execution_id: parent,
+            node_id: asked.node_id,
+            run: asked.run,
+            attempt: asked.attempt,
+            depth: asked.depth,
+        }),
+    }));
+    let _ = service.send(asked.child_id, child).await;
+    let task = task_of(&service, asked.child_id, "a").await;
+    let before_the_signal = service.events(asked.child_id).await.len() as u64;
+    let signal = ExecutionCommand::Signal { name: "s".to_owned(), payload: Value::Null };
+    service.send(parent, Command::Execution(signal)).await.expect("accepted");
+    let at = service.events(parent).await.len() as u64;
+    service.complete(&task, json!(1)).await.expect("accepted");
+    assert!(service.events(asked.child_id).await.len() as u64 > before_the_signal);
+
+    let (late, early) = (fresh(), fresh());
+    service.send(late, fork(parent, at, Effects::Live)).await.expect("a fork");
+    let children = forked(&service, late).await.children;
+    let named: Vec<_> = children.iter().map(|child| (child.origin, child.at_version)).collect();
+    assert_eq!(named, [(asked.child_id, before_the_signal)]);
+    service.send(early, fork(parent, before_the_child, Effects::Live)).await.expect("a fork");
+    assert!(forked(&service, early).await.children.is_empty(), "the child had no event yet");
     service.stop().await;
 }

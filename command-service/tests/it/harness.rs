@@ -79,8 +79,15 @@ impl Service {
 
     /// The process is gone, with all that was only in its memory.
     pub(crate) async fn kill(self) {
-        self.running.abort();
-        assert!(self.running.await.is_err_and(|error| error.is_cancelled()));
+        let Self { log, running, .. } = self;
+        running.abort();
+        assert!(running.await.is_err_and(|error| error.is_cancelled()));
+        // Its tasks are dropped when they are next scheduled, and with the last of them the lock of the store.
+        let held = Arc::downgrade(&log);
+        drop(log);
+        while held.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits for the service to end by itself.

@@ -134,13 +134,13 @@ async fn a_node_says_itself_how_long_its_worker_may_be_silent() {
     let folder = tempfile::tempdir().expect("a folder");
     let service = Service::start(folder.path()).await;
     let mut node = request("a");
-    node["heartbeat_timeout_ms"] = json!(1_000);
+    node["heartbeat_timeout_ms"] = json!(3_000);
     let workflow = service.create_workflow(chain("a", json!([node, request("b")]))).await;
     let patient = service.create_workflow(chain("b", json!([request("a")]))).await;
     let (quick, slow) = (fresh(), fresh());
     service.send(quick, start(workflow, json!("x"))).await.expect("accepted");
     let task = service.task().await;
-    assert_eq!(task.heartbeat_timeout_ms, Some(1_000));
+    assert_eq!(task.heartbeat_timeout_ms, Some(3_000));
     service.send(slow, start(patient, json!("x"))).await.expect("accepted");
     let other = service.task().await;
     assert_eq!(other.heartbeat_timeout_ms, None);
