@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::credentials;
 use crate::failure;
-use crate::nodes::NodeContext;
+use crate::nodes::{ConfigForm, NodeContext};
 use crate::report::Backoff;
 use crate::running::Held;
 use crate::runtime::Shared;
@@ -79,7 +79,11 @@ impl Shared {
                 task.node_type.as_str()
             )));
         };
-        let config = credentials::resolve(self.config_of(task).await?)?;
+        let config = self.config_of(task).await?;
+        let config = match executor.config_form() {
+            ConfigForm::Parts => credentials::resolve(config)?,
+            ConfigForm::Data => config,
+        };
         executor.execute(NodeContext { task, config, deadline }).await
     }
 

@@ -14,9 +14,11 @@ use event_store::{Committed, Log, PartitionHead};
 
 use crate::dispatcher::{Dispatcher, Stop};
 use crate::error::report;
+use crate::event_waits::EventWaits;
 use crate::fact_source::FactSource;
 use crate::owned::Owned;
 use crate::pending::{Pending, Submitted};
+use crate::reactor::ReactorInput;
 use crate::recovery::recover;
 use crate::relay::RelayInput;
 use crate::settled::{Settled, left_open, settled_by};
@@ -30,6 +32,8 @@ pub(crate) struct Aftermath {
     pub(crate) feed: Arc<dyn CommitFeed>,
     pub(crate) owned: Arc<Owned>,
     pub(crate) relay: Option<RelayInput>,
+    pub(crate) reactor: Option<ReactorInput>,
+    pub(crate) event_waits: Arc<EventWaits>,
 }
 
 impl Aftermath {
@@ -45,11 +49,13 @@ impl Aftermath {
         for (pending, position) in batch.into_iter().zip(committed.positions) {
             let Pending { submitted, events, partition, priority, wakeups, answer, .. } = pending;
             let envelope = &submitted.envelope;
+            self.event_waits.take(envelope.stream, &events, &wakeups);
             for event in &events {
                 let Some(stored) = recorded.next() else { break };
                 self.facts.changed(&envelope.tenant, envelope.stream, event);
                 if let Event::Execution(event) = event {
                     self.follow(event, &stored, priority);
+                    self.event_waits.follow(event, &stored);
                 }
                 feed.entry(partition.0).or_default().push(stored);
             }
@@ -64,6 +70,9 @@ impl Aftermath {
             let (partition, first_offset) = (first.position.partition, first.position.offset);
             if let Some(relay) = &self.relay {
                 relay.offer(&events);
+            }
+            if let Some(reactor) = &self.reactor {
+                reactor.offer(&events);
             }
             self.feed.publish(CommittedBatch { partition, first_offset, events });
         }
@@ -81,6 +90,7 @@ impl Aftermath {
     pub(crate) async fn catch_up(&self, log: &Arc<dyn Log>, head: &PartitionHead) {
         self.facts.forget_all();
         self.timers.load_again(head.partition);
+        self.event_waits.adopt(head.partition);
         let PartitionHead { partition, epoch, .. } = *head;
         if let Err(error) = recover(log, &self.timers, &self.dispatcher, partition, epoch).await {
             tracing::error!(partition = %head.partition, error = %report(&error), "what was committed unheard could not be picked up; it waits for its deadlines");

@@ -1,4 +1,4 @@
-//! What can be asked of executions, whichever way it comes in: start, cancel, signal.
+//! Starting executions, whichever way it comes in, and waiting for their end.
 
 use bus::CommandReply;
 use domain::command::Command;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::large_values::{Unpacker, check_in};
-use crate::live::{IDLE_REREAD, News, Waiter, find_final_event};
+use crate::live::{IDLE_REREAD, News, Waiter, find_first_end};
 use crate::request::{Fields, Write};
 use crate::sending::{note, send};
 use crate::status;
@@ -35,7 +35,7 @@ pub(crate) struct StartRequest {
     pub(crate) attributes: serde_json::Map<String, Value>,
 }
 
-/// What a start, cancel or signal is answered with. `output` and `error` are there when it has ended.
+/// What a command to an execution is answered with. `output` and `error` are there when it has ended.
 #[derive(Debug, Serialize)]
 pub(crate) struct ExecutionAnswer {
     pub(crate) execution_id: Uuid,
@@ -90,6 +90,7 @@ pub(crate) async fn start(
         trigger: Trigger { kind: trigger.to_owned() },
         priority: request.priority,
         attributes: request.attributes,
+        parent: None,
     }));
     let reply = send(app, &writing, command).await?;
     let answer = answer(writing.stream, reply);
@@ -99,7 +100,7 @@ pub(crate) async fn start(
         waiter
     } else {
         let waiter = app.hub.wait_for_end(answer.execution_id);
-        if let Some(event) = find_final_event(app.log.as_ref(), answer.execution_id).await? {
+        if let Some(event) = find_first_end(app.log.as_ref(), answer.execution_id, &mut 0).await? {
             return ended(app, &principal, answer, &event).await;
         }
         waiter
@@ -110,13 +111,15 @@ pub(crate) async fn start(
     }
 }
 
-/// The event that ended the execution; `None` if none came before the deadline.
+/// The first event that ended the execution, though it may have been retried since; `None` if none came before the
+/// deadline.
 async fn wait_for_end(
     app: &App,
     mut waiter: Waiter,
     execution: Uuid,
     deadline: Instant,
 ) -> Result<Option<std::sync::Arc<RecordedEvent>>, Failure> {
+    let mut read = 0;
     loop {
         // The feed's silence is trusted for a while only; then the log is asked. A process that stops asks once.
         let until = deadline.min(Instant::now() + IDLE_REREAD);
@@ -131,7 +134,7 @@ async fn wait_for_end(
         }
         // After a lag the old registration is used up; a new one comes before the look into the log.
         waiter = app.hub.wait_for_end(execution);
-        if let Some(event) = find_final_event(app.log.as_ref(), execution).await? {
+        if let Some(event) = find_first_end(app.log.as_ref(), execution, &mut read).await? {
             return Ok(Some(std::sync::Arc::new(event)));
         }
         if Instant::now() >= deadline || app.draining.is_cancelled() {
@@ -158,6 +161,7 @@ async fn ended(
             (ExecutionStatus::Failed, Value::Null, Some(error))
         }
         Event::Execution(ExecutionEvent::Cancelled(_)) => (ExecutionStatus::Cancelled, Value::Null, None),
+        Event::Execution(ExecutionEvent::Terminated(_)) => (ExecutionStatus::Terminated, Value::Null, None),
         _ => return Err(damaged()),
     };
     Unpacker::new(app, &principal.tenant).unpack(&mut output).await?;
@@ -170,34 +174,8 @@ async fn ended(
     })
 }
 
-/// Ends an execution on request.
-pub(crate) async fn cancel(
-    app: &App,
-    write: Write,
-    execution: Uuid,
-    reason: Option<String>,
-) -> Result<ExecutionAnswer, Failure> {
-    let writing = write.to(execution, app.clock.now());
-    let command = Command::Execution(ExecutionCommand::Cancel { reason });
-    Ok(answer(execution, send(app, &writing, command).await?))
-}
-
-/// Sends a signal to an execution.
-pub(crate) async fn signal(
-    app: &App,
-    write: Write,
-    execution: Uuid,
-    name: String,
-    payload: Value,
-) -> Result<ExecutionAnswer, Failure> {
-    let writing = write.to(execution, app.clock.now());
-    let payload = check_in(app, &writing.caller().principal.tenant, payload, "").await?;
-    let command = Command::Execution(ExecutionCommand::Signal { name, payload });
-    Ok(answer(execution, send(app, &writing, command).await?))
-}
-
 /// What the decider answered, in the shape of the API.
-fn answer(execution: Uuid, mut reply: CommandReply) -> ExecutionAnswer {
+pub(crate) fn answer(execution: Uuid, mut reply: CommandReply) -> ExecutionAnswer {
     let mut take = |name: &str| reply.answer.get_mut(name).map(Value::take);
     let id = take("execution_id").and_then(|id| id.as_str()?.parse().ok());
     ExecutionAnswer {

@@ -4,9 +4,13 @@
 //! field. A test holds the important ones against what is really written.
 #![expect(dead_code, reason = "only their derived schemas are used")]
 
+mod reads;
+
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+pub(crate) use reads::*;
 
 /// An error (RFC 9457).
 #[derive(ToSchema)]
@@ -170,10 +174,14 @@ pub(crate) struct Execution {
     workflow_id: Uuid,
     workflow_name: String,
     workflow_version: u64,
+    /// `pending`, `running`, `waiting`, `paused`, `compensating`, `completed`, `failed`, `cancelled` or `terminated`
     status: String,
+    /// Whether nothing new starts.
+    paused: bool,
     input: Value,
     output: Value,
     error: Option<ExecutionError>,
+    /// Why it was cancelled or terminated.
     cancel_reason: Option<String>,
     started_at: String,
     finished_at: Option<String>,
@@ -184,14 +192,22 @@ pub(crate) struct Execution {
     version: u64,
     started_by: String,
     ends: Vec<String>,
+    concurrency: Option<ExecutionConcurrency>,
+    compensation: Option<ExecutionCompensation>,
+    forked_from: Option<ForkedFrom>,
+    parent: Option<ExecutionParent>,
+    open_nodes: Option<OpenNodes>,
+    /// The top level; `GET /executions/{id}/nodes?parent=` has the others.
     nodes: Vec<ExecutionNode>,
 }
 
 #[derive(ToSchema)]
 pub(crate) struct ExecutionNode {
+    /// Its path.
     id: String,
     #[schema(rename = "type")]
     r#type: String,
+    /// `pending`, `scheduled`, `running`, `waiting`, `completed`, `failed`, `skipped`, `compensated` or `cancelled`
     status: String,
     run: u32,
     attempt: u32,
@@ -200,6 +216,10 @@ pub(crate) struct ExecutionNode {
     duration_ms: Option<u64>,
     output: Value,
     error: Option<Value>,
+    /// How far a `loop` or `parallel` is.
+    iterations: Option<NodeIterations>,
+    /// The child of a `sub_workflow`.
+    child: Option<NodeChild>,
 }
 
 #[derive(ToSchema)]
@@ -209,7 +229,12 @@ pub(crate) struct ExecutionSummary {
     workflow_name: String,
     workflow_version: u64,
     status: String,
+    paused: bool,
     error: Option<ExecutionError>,
+    concurrency: Option<ExecutionConcurrency>,
+    compensation: Option<ExecutionCompensation>,
+    forked_from: Option<ForkedFrom>,
+    parent: Option<ExecutionParent>,
     started_at: String,
     finished_at: Option<String>,
     duration_ms: Option<u64>,
@@ -225,6 +250,53 @@ pub(crate) struct ExecutionList {
 #[derive(ToSchema)]
 pub(crate) struct Reason {
     reason: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Retry {
+    reason: Option<String>,
+    /// Configurations that replace what the failed nodes would render, by path. Worker nodes only.
+    node_inputs: Option<Value>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Redrive {
+    /// `workflow_id`, `execution_id`, `node_id`, `error_kind`, `before`, `after` (RFC 3339); everything given must hold.
+    filter: Value,
+    /// 1 to 1000; 100 if absent.
+    limit: Option<u64>,
+    reason: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Redriven {
+    redriven: u64,
+    failed: Vec<RefusedRedrive>,
+    /// Whether the filter finds more than this request looked at.
+    more: bool,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct RefusedRedrive {
+    id: Uuid,
+    execution_id: Uuid,
+    code: String,
+    detail: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Fork {
+    /// The last event of the origin that belongs to the fork, from 1.
+    at_version: u64,
+    /// Another input.
+    input: Option<Value>,
+    /// Other outputs of nodes that had completed, by path.
+    node_outputs: Option<Value>,
+    /// Another version of the workflow.
+    workflow_version: Option<u64>,
+    /// `live` (the default) runs; `replay` takes recorded outcomes where the configuration is equal; `mute` dispatches
+    /// nothing.
+    effects: Option<String>,
 }
 
 /// Any JSON.
@@ -268,11 +340,11 @@ pub(crate) struct EventPage {
 
 #[derive(ToSchema)]
 pub(crate) struct Evaluate {
-    /// CEL; this or `template`.
+    /// CEL, or JavaScript by `language`; this or `template`.
     expression: Option<String>,
-    /// Any JSON with `{{ … }}`.
+    /// Any JSON with `{{ … }}`, inside which is CEL.
     template: Option<Value>,
-    /// `cel`
+    /// Of `expression`: `cel`, which is the default, or `js`
     language: Option<String>,
     /// Its fields are the names that expressions see.
     context: Option<Value>,

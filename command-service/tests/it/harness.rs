@@ -1,6 +1,8 @@
 //! A running command-service on a log in a folder, and the commands that tests send to it.
 
-use command_service::{CommandService, CommandServiceConfig, CommandServiceError, CommandServicePorts};
+use command_service::{
+    CommandService, CommandServiceConfig, CommandServiceError, CommandServicePorts, ReactorPorts,
+};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use bus::in_process::{InProcessFeed, InProcessTasks};
+use bus::in_process::{InProcessCommands, InProcessFeed, InProcessTasks};
 use bus::tasks::{Task, TaskQueue};
 use bus::{CommandError, CommandHandler, CommandReply, CommitFeed, FeedMessage, FeedSubscription};
 use domain::command::{Command, CommandEnvelope};
@@ -21,7 +23,7 @@ use domain::node_type::NodeType;
 use domain::time::{Clock, Timestamp};
 use domain::workflow::command::WorkflowCommand;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
-use event_store::{Log, LogReader};
+use event_store::{Log, LogReader, StoreError};
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,14 +59,14 @@ impl Service {
     }
 
     pub(crate) async fn start_with(folder: &Path, config: CommandServiceConfig) -> Self {
-        let log = SqliteLog::open(&folder.join("log.db"), SqliteOptions::default()).await.expect("a log");
-        let log = Arc::new(log);
+        let log = Arc::new(open(folder).await);
         let (feed, tasks) = (Arc::new(InProcessFeed::new()), Arc::new(InProcessTasks::new()));
-        let service = CommandService::new(
-            config,
-            CommandServicePorts::alone(log.clone(), feed.clone(), tasks.clone(), Arc::new(WallClock)),
-        );
+        let commands = InProcessCommands::new();
+        let reactor = ReactorPorts { commands: Arc::new(commands.clone()), checkpoints: log.clone() };
+        let ports = CommandServicePorts::alone(log.clone(), feed.clone(), tasks.clone(), Arc::new(WallClock));
+        let service = CommandService::new(config, CommandServicePorts { reactor: Some(reactor), ..ports });
         let handler = service.handler();
+        commands.serve(handler.clone());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(service.run(shutdown.clone()));
         Self { log, handler, tasks, feed, shutdown, running }
@@ -203,6 +205,20 @@ impl Service {
             .await
             .expect("a new epoch");
     }
+}
+
+/// The log in a folder. Tasks of a service that was killed before may hold it for a moment.
+async fn open(folder: &Path) -> SqliteLog {
+    let opening = async {
+        loop {
+            match SqliteLog::open(&folder.join("log.db"), SqliteOptions::default()).await {
+                Ok(log) => return log,
+                Err(StoreError::Locked { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, opening).await.expect("a log that nobody holds")
 }
 
 async fn next(feed: &mut dyn FeedSubscription) -> FeedMessage {

@@ -1,13 +1,17 @@
 //! The routes, one file per area, mirroring the URL tree.
 
 mod auth;
+mod dead_letter_list;
 mod docs;
 mod events;
 mod execute;
+mod execution_commands;
 mod executions;
 mod expressions;
 pub(crate) mod health;
+mod history;
 mod node_types;
+mod nodes;
 mod sse;
 mod variables;
 mod workflows;
@@ -47,9 +51,19 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(executions::list))
         .routes(routes!(executions::get))
         .routes(routes!(executions::events))
-        .routes(routes!(executions::state))
-        .routes(routes!(executions::cancel))
-        .routes(routes!(executions::signal))
+        .routes(routes!(history::state))
+        .routes(routes!(history::versions))
+        .routes(routes!(history::executions))
+        .routes(routes!(nodes::list))
+        .routes(routes!(dead_letter_list::list))
+        .routes(routes!(dead_letter_list::get))
+        .routes(routes!(execution_commands::cancel))
+        .routes(routes!(execution_commands::terminate))
+        .routes(routes!(execution_commands::pause))
+        .routes(routes!(execution_commands::resume))
+        .routes(routes!(execution_commands::retry))
+        .routes(routes!(execution_commands::signal))
+        .routes(routes!(execution_commands::fork))
         .routes(routes!(executions::stream))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))

@@ -6,8 +6,9 @@ use domain::aggregate::{Aggregate, AggregateState};
 use domain::blob::BlobRef;
 use domain::command::CommandEnvelope;
 use domain::decision::{Decision, Need, Outcome};
-use domain::event::{Codec, RecordedEvent};
-use domain::facts::{Fact, Facts};
+use domain::event::{Codec, Event, RecordedEvent};
+use domain::execution::Recording;
+use domain::facts::{Fact, Facts, Origin};
 use domain::ids::{Partition, Position, Slot, new_id};
 use domain::time::Clock;
 use domain::workflow::claim_taken;
@@ -89,6 +90,29 @@ impl Owner {
                 let content = self.blob(command, &reference).await;
                 facts.blobs.insert(reference.sha256.clone(), Arc::new(content));
             }
+            Need::Origin { execution, at_version } => {
+                let latest_version = self.fold(execution, u64::MAX).await.version;
+                facts.origin = match self.fold(execution, at_version).await.state {
+                    AggregateState::Execution(state) if at_version <= latest_version => Fact::Is(Arc::new(Origin {
+                        state: *state,
+                        latest_version,
+                        depth: 0,
+                        children: HashMap::new(),
+                    })),
+                    _ => Fact::Absent,
+                };
+            }
+            Need::Recording { execution, until } => {
+                let mut recording = Recording::default();
+                for recorded in self.log.read_stream(execution, 0, 100_000).await.expect("read") {
+                    if recorded.version <= until
+                        && let Event::Execution(event) = recorded.decode().expect("decodes")
+                    {
+                        recording.fold(&event);
+                    }
+                }
+                facts.recording = Fact::Is(Arc::new(recording));
+            }
         }
     }
 
@@ -145,7 +169,7 @@ impl Commands for Owner {
             return Ok(CommandReply { answer, position: Some(first.position), repeated: true });
         }
         let aggregate = self.fold(command.stream, u64::MAX).await;
-        let mut facts = Facts::new(self.clock.now(), command.id, command.stream);
+        let mut facts = Facts::new(self.clock.now(), command.id, command.stream, command.tenant.clone());
         let outcome = loop {
             match aggregate.decide(&command, &facts).map_err(CommandError::Rejected)? {
                 Decision::Events(outcome) => break outcome,
