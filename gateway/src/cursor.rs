@@ -76,7 +76,8 @@ impl Cursor {
     }
 }
 
-fn refuse() -> Failure {
+/// A cursor that this list did not give.
+pub(crate) fn refuse() -> Failure {
     Failure::new(
         status::INVALID_CURSOR,
         "the cursor is not one that this list gave; leave it out to begin anew",

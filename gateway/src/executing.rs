@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::large_values::{Unpacker, check_in};
-use crate::live::{IDLE_REREAD, News, Waiter, find_final_event};
+use crate::live::{IDLE_REREAD, News, Waiter, find_first_end};
 use crate::request::{Fields, Write};
 use crate::sending::{note, send};
 use crate::status;
@@ -100,7 +100,7 @@ pub(crate) async fn start(
         waiter
     } else {
         let waiter = app.hub.wait_for_end(answer.execution_id);
-        if let Some(event) = find_final_event(app.log.as_ref(), answer.execution_id).await? {
+        if let Some(event) = find_first_end(app.log.as_ref(), answer.execution_id, &mut 0).await? {
             return ended(app, &principal, answer, &event).await;
         }
         waiter
@@ -111,13 +111,15 @@ pub(crate) async fn start(
     }
 }
 
-/// The event that ended the execution; `None` if none came before the deadline.
+/// The first event that ended the execution, though it may have been retried since; `None` if none came before the
+/// deadline.
 async fn wait_for_end(
     app: &App,
     mut waiter: Waiter,
     execution: Uuid,
     deadline: Instant,
 ) -> Result<Option<std::sync::Arc<RecordedEvent>>, Failure> {
+    let mut read = 0;
     loop {
         // The feed's silence is trusted for a while only; then the log is asked. A process that stops asks once.
         let until = deadline.min(Instant::now() + IDLE_REREAD);
@@ -132,7 +134,7 @@ async fn wait_for_end(
         }
         // After a lag the old registration is used up; a new one comes before the look into the log.
         waiter = app.hub.wait_for_end(execution);
-        if let Some(event) = find_final_event(app.log.as_ref(), execution).await? {
+        if let Some(event) = find_first_end(app.log.as_ref(), execution, &mut read).await? {
             return Ok(Some(std::sync::Arc::new(event)));
         }
         if Instant::now() >= deadline || app.draining.is_cancelled() {

@@ -25,6 +25,7 @@ mod failure;
 mod gate;
 pub mod gateway;
 mod health_server;
+mod histories;
 mod large_values;
 mod listener;
 mod live;

@@ -4,9 +4,13 @@
 //! field. A test holds the important ones against what is really written.
 #![expect(dead_code, reason = "only their derived schemas are used")]
 
+mod reads;
+
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+pub(crate) use reads::*;
 
 /// An error (RFC 9457).
 #[derive(ToSchema)]
@@ -170,10 +174,14 @@ pub(crate) struct Execution {
     workflow_id: Uuid,
     workflow_name: String,
     workflow_version: u64,
+    /// `pending`, `running`, `waiting`, `paused`, `compensating`, `completed`, `failed`, `cancelled` or `terminated`
     status: String,
+    /// Whether nothing new starts.
+    paused: bool,
     input: Value,
     output: Value,
     error: Option<ExecutionError>,
+    /// Why it was cancelled or terminated.
     cancel_reason: Option<String>,
     started_at: String,
     finished_at: Option<String>,
@@ -184,14 +192,22 @@ pub(crate) struct Execution {
     version: u64,
     started_by: String,
     ends: Vec<String>,
+    concurrency: Option<ExecutionConcurrency>,
+    compensation: Option<ExecutionCompensation>,
+    forked_from: Option<ForkedFrom>,
+    parent: Option<ExecutionParent>,
+    open_nodes: Option<OpenNodes>,
+    /// The top level; `GET /executions/{id}/nodes?parent=` has the others.
     nodes: Vec<ExecutionNode>,
 }
 
 #[derive(ToSchema)]
 pub(crate) struct ExecutionNode {
+    /// Its path.
     id: String,
     #[schema(rename = "type")]
     r#type: String,
+    /// `pending`, `scheduled`, `running`, `waiting`, `completed`, `failed`, `skipped`, `compensated` or `cancelled`
     status: String,
     run: u32,
     attempt: u32,
@@ -200,6 +216,10 @@ pub(crate) struct ExecutionNode {
     duration_ms: Option<u64>,
     output: Value,
     error: Option<Value>,
+    /// How far a `loop` or `parallel` is.
+    iterations: Option<NodeIterations>,
+    /// The child of a `sub_workflow`.
+    child: Option<NodeChild>,
 }
 
 #[derive(ToSchema)]
@@ -209,7 +229,12 @@ pub(crate) struct ExecutionSummary {
     workflow_name: String,
     workflow_version: u64,
     status: String,
+    paused: bool,
     error: Option<ExecutionError>,
+    concurrency: Option<ExecutionConcurrency>,
+    compensation: Option<ExecutionCompensation>,
+    forked_from: Option<ForkedFrom>,
+    parent: Option<ExecutionParent>,
     started_at: String,
     finished_at: Option<String>,
     duration_ms: Option<u64>,

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use bus::in_process::InProcessFeed;
 use bus::{CommitFeed, CommittedBatch};
 use domain::event::{Codec, Event, ExecutionEvent, RecordedEvent};
-use domain::execution::event::{ExecutionCompleted, ExecutionStarted, NodeCompleted, Trigger};
+use domain::execution::event::{EndNotice, ExecutionCompleted, ExecutionStarted, NodeCompleted, Trigger};
 use domain::ids::{Actor, Partition, Position, Slot, TenantId, new_id};
 use domain::node_type::NodeType;
 use domain::time::Timestamp;
@@ -232,6 +232,7 @@ fn execution(number: u64) -> Vec<RecordedEvent> {
         priority: 5,
         attributes: Map::new(),
         deadline: None,
+        parent: None,
     };
     let mut events = vec![recorded(stream, 1, at, ExecutionEvent::from(started))];
     for node in 0..3 {
@@ -247,7 +248,8 @@ fn execution(number: u64) -> Vec<RecordedEvent> {
         events.push(recorded(stream, node + 2, at, ExecutionEvent::from(completed)));
     }
     let output = json!({"total": 42});
-    let completed = ExecutionCompleted { output, ends: vec!["end".to_owned()], duration_ms: 3 };
+    let notice = EndNotice::default();
+    let completed = ExecutionCompleted { output, ends: vec!["end".to_owned()], duration_ms: 3, notice };
     events.push(recorded(stream, 5, at, ExecutionEvent::from(completed)));
     events
 }

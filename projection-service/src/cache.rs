@@ -32,10 +32,6 @@ impl ViewCache {
         Some(weighed.view)
     }
 
-    pub(crate) fn contains(&self, id: Uuid) -> bool {
-        self.views.contains(&id)
-    }
-
     /// Keeps a view whose JSON has `bytes` bytes.
     pub(crate) fn put(&mut self, view: ExecutionView, bytes: usize) {
         self.bytes += bytes;

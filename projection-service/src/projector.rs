@@ -1,5 +1,6 @@
 //! One batch, one transaction: rows, parked streams and checkpoints.
 
+use event_store::LogReader;
 use read_models::{MAIN_PROJECTION, ReadModels, WriteTx};
 
 use crate::batch::Batch;
@@ -33,14 +34,19 @@ impl Projector {
         Ok(self.models.checkpoints(MAIN_PROJECTION).await?)
     }
 
-    /// Projects a batch into the tables that readers see. After an error, [`Projector::restart`].
-    pub(crate) async fn project(&mut self, batch: &Batch) -> Result<Trouble, ProjectionError> {
+    /// Projects a batch into the tables that readers see. After an error, [`Projector::restart`]. The log is asked for
+    /// the origins of forks.
+    pub(crate) async fn project(
+        &mut self,
+        log: &dyn LogReader,
+        batch: &Batch,
+    ) -> Result<Trouble, ProjectionError> {
         let mut tx = self.models.begin().await?;
         let found = tx.generation(MAIN_PROJECTION).await?;
         if found != self.generation {
             return Err(ProjectionError::Exchanged { expected: self.generation, found });
         }
-        let trouble = self.project_in(&mut tx, batch).await?;
+        let trouble = self.project_in(log, &mut tx, batch).await?;
         tx.commit().await?;
         Ok(trouble)
     }
@@ -48,13 +54,14 @@ impl Projector {
     /// Projects a batch within a transaction that the caller commits.
     pub(crate) async fn project_in(
         &mut self,
+        log: &dyn LogReader,
         tx: &mut WriteTx,
         batch: &Batch,
     ) -> Result<Trouble, ProjectionError> {
         // First of all, so that a writer that has lost the race does no work.
         tx.advance_checkpoints(MAIN_PROJECTION, &batch.advances()).await?;
         let mut trouble = workflows::project(tx, batch.workflows.list()).await?;
-        trouble += executions::project(tx, &mut self.cache, batch.executions.list()).await?;
+        trouble += executions::project(log, tx, &mut self.cache, batch.executions.list()).await?;
         Ok(trouble)
     }
 }

@@ -139,7 +139,7 @@ impl<'a> Rebuild<'a> {
                 continue;
             }
             let mut tx = self.begin_at(&written).await?;
-            let trouble = self.projector.project_in(&mut tx, &batch).await?;
+            let trouble = self.projector.project_in(self.log, &mut tx, &batch).await?;
             tx.commit().await?;
             events += batch.events();
             rebuilt.add(batch.events(), trouble);
@@ -164,7 +164,7 @@ impl<'a> Rebuild<'a> {
                     let expected = position_of(&self.intake, partition) + 1;
                     return Err(ProjectionError::Damaged { partition, expected, found: until });
                 }
-                last.add(batch.events(), self.projector.project_in(&mut tx, &batch).await?);
+                last.add(batch.events(), self.projector.project_in(self.log, &mut tx, &batch).await?);
             }
         }
         tx.swap_in().await?;

@@ -229,7 +229,7 @@ impl Follower {
         }
         self.last_commit = Some(Instant::now());
         let batch = self.intake.take_batch();
-        let trouble = self.projector.project(&batch).await?;
+        let trouble = self.projector.project(&*self.log, &batch).await?;
         let progress = &self.progress;
         for advance in batch.advances() {
             progress.raise_head(advance.partition, advance.to);

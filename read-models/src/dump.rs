@@ -14,6 +14,10 @@ pub enum Table {
     WorkflowVersions,
     /// Executions.
     Executions,
+    /// Nodes inside loops and branches.
+    ExecutionNodes,
+    /// Nodes that ran out of attempts.
+    DeadLetters,
     /// How far projections are.
     Checkpoints,
     /// Streams that are passed over.
@@ -22,17 +26,35 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 5] =
-        [Self::Workflows, Self::WorkflowVersions, Self::Executions, Self::Checkpoints, Self::ParkedStreams];
+    pub const ALL: [Self; 7] = [
+        Self::Workflows,
+        Self::WorkflowVersions,
+        Self::Executions,
+        Self::ExecutionNodes,
+        Self::DeadLetters,
+        Self::Checkpoints,
+        Self::ParkedStreams,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Workflows => "workflows",
             Self::WorkflowVersions => "workflow_versions",
             Self::Executions => "executions",
+            Self::ExecutionNodes => "execution_nodes",
+            Self::DeadLetters => "dead_letters",
             Self::Checkpoints => "checkpoints",
             Self::ParkedStreams => "parked_streams",
         }
+    }
+}
+
+/// The columns to order a dump by: no table's key has more than the first five.
+pub(crate) fn key_order(columns: usize) -> &'static str {
+    match columns {
+        0..=3 => "1, 2, 3",
+        4 => "1, 2, 3, 4",
+        _ => "1, 2, 3, 4, 5",
     }
 }
 

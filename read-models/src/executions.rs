@@ -30,6 +30,10 @@ pub const MAX_SEARCH_BYTES: usize = 200;
 pub struct ExecutionFilter {
     /// Of this workflow.
     pub workflow_id: Option<Uuid>,
+    /// Children of this execution.
+    pub parent: Option<Uuid>,
+    /// Forks of this execution.
+    pub origin: Option<Uuid>,
     /// In this status.
     pub status: Option<ExecutionStatus>,
     /// Started later than this.
@@ -73,6 +77,12 @@ impl ExecutionFilter {
         query.push(" and id < ").push_bind(below);
         if let Some(workflow) = self.workflow_id {
             query.push(" and workflow_id = ").push_bind(workflow);
+        }
+        if let Some(parent) = self.parent {
+            query.push(" and parent_id = ").push_bind(parent);
+        }
+        if let Some(origin) = self.origin {
+            query.push(" and origin_id = ").push_bind(origin);
         }
     }
 

@@ -12,13 +12,16 @@
 //! any truth: everything here can be derived again.
 //!
 //! Read in this order: [`rows`] (what is kept), [`store`] (opening), [`write`] (the transaction), [`rebuild`]
-//! (shadow tables), [`executions`] and [`workflows`] (queries), [`positions`] (waiting), [`dump`]; inside:
+//! (shadow tables), [`executions`], [`nodes`], [`dead_letters`] and [`workflows`] (queries), [`positions`] (waiting),
+//! [`dump`]; inside:
 //! `backend` and `sql` (one text for both databases), `sqlite`, `postgres`.
 
 mod backend;
+pub mod dead_letters;
 pub mod dump;
 mod error;
 pub mod executions;
+pub mod nodes;
 pub mod positions;
 mod postgres;
 pub mod rebuild;
@@ -29,11 +32,13 @@ pub mod store;
 pub mod workflows;
 pub mod write;
 
+pub use dead_letters::DeadLetterFilter;
 pub use dump::Table;
 pub use error::{ReadModelError, is_outage};
 pub use executions::ExecutionFilter;
+pub use nodes::WantedNode;
 pub use positions::{Advance, MAIN_PROJECTION};
 pub use postgres::{PostgresFacts, inspect_postgres};
-pub use rows::{ExecutionRow, Page, ParkedStream, WorkflowRow, WorkflowVersionRow};
+pub use rows::{DeadLetter, ExecutionRow, NodeRow, Page, ParkedStream, WorkflowRow, WorkflowVersionRow};
 pub use store::{PostgresOptions, ReadModels};
 pub use write::WriteTx;

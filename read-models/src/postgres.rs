@@ -24,6 +24,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::ReadModelError;
+use crate::dump::key_order;
 use crate::rebuild::Side;
 use crate::sql::{Row, Statement, Value};
 use crate::store::PostgresOptions;
@@ -154,7 +155,7 @@ impl PgPools {
     pub(crate) async fn dump(&self, table: &str) -> Result<(usize, Vec<Row>), sqlx::Error> {
         let mut tx = self.begin_read().await?;
         let quoted: Vec<String> = tx.columns_of(table).await?.into_iter().map(quoted).collect();
-        let sql = format!("select {} from {table} order by 1, 2, 3", quoted.join(", "));
+        let sql = format!("select {} from {table} order by {}", quoted.join(", "), key_order(quoted.len()));
         let rows = tx.fetch_all(Statement::new(sql)).await?;
         tx.commit().await?;
         Ok((quoted.len(), rows))

@@ -15,7 +15,8 @@ use crate::store::ReadModels;
 use crate::write::WriteTx;
 
 /// The tables of the main projection.
-pub(crate) const TABLES: [&str; 3] = ["workflows", "workflow_versions", "executions"];
+pub(crate) const TABLES: [&str; 5] =
+    ["workflows", "workflow_versions", "executions", "execution_nodes", "dead_letters"];
 /// What tells a shadow from its table.
 pub(crate) const SHADOW: &str = "_next";
 

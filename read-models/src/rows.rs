@@ -1,8 +1,11 @@
 //! The rows: what a projection writes and a query returns.
 
-use domain::execution::view::ExecutionView;
+use domain::execution::event::NodeError;
+use domain::execution::view::{ExecutionView, NodePlace, NodeView};
 use domain::ids::{Partition, Position, TenantId};
+use domain::node_type::NodeType;
 use domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ReadModelError;
@@ -73,6 +76,8 @@ pub struct ExecutionRow {
     pub(crate) error: Option<String>,
     pub(crate) attributes: String,
     pub(crate) view: String,
+    pub(crate) parent_id: Option<Uuid>,
+    pub(crate) origin_id: Option<Uuid>,
 }
 
 impl ExecutionRow {
@@ -97,6 +102,8 @@ impl ExecutionRow {
             error: view.error.as_ref().map(|failure| failure.error.message.clone()),
             attributes: serde_json::to_string(&view.attributes).map_err(encode)?,
             view: serde_json::to_string(view).map_err(encode)?,
+            parent_id: view.parent.as_ref().map(|parent| parent.execution_id),
+            origin_id: view.forked_from.as_ref().map(|fork| fork.execution_id),
         })
     }
 
@@ -104,6 +111,57 @@ impl ExecutionRow {
     pub fn view_bytes(&self) -> usize {
         self.view.len()
     }
+}
+
+/// A node inside a loop or a branch, ready to be written.
+#[derive(Debug, Clone)]
+pub struct NodeRow {
+    pub(crate) tenant: TenantId,
+    pub(crate) execution_id: Uuid,
+    pub(crate) place: NodePlace,
+    pub(crate) view: String,
+}
+
+impl NodeRow {
+    /// The row of a node in a body; `None` for one of the top level, which is in its execution's row.
+    pub fn new(
+        tenant: &TenantId,
+        execution_id: Uuid,
+        node: &NodeView,
+    ) -> Result<Option<Self>, ReadModelError> {
+        let Some(place) = NodePlace::of(&node.id) else { return Ok(None) };
+        let encode = |source| ReadModelError::Encode { id: execution_id, source };
+        let view = serde_json::to_string(node).map_err(encode)?;
+        Ok(Some(Self { tenant: tenant.clone(), execution_id, place, view }))
+    }
+}
+
+/// A dead letter: a node that ran out of attempts. The JSON of the row is that of the API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The id of the event that says so.
+    pub id: Uuid,
+    /// The execution that failed with it.
+    pub execution_id: Uuid,
+    /// Its workflow.
+    pub workflow_id: Uuid,
+    /// The workflow's name when it started.
+    pub workflow_name: String,
+    /// Path of the node.
+    pub node_id: String,
+    /// Its run.
+    pub run: u32,
+    /// Its last attempt.
+    pub attempt: u32,
+    /// Its type.
+    pub node_type: NodeType,
+    /// The last error.
+    pub error: NodeError,
+    /// When.
+    pub dead_lettered_at: Timestamp,
+    /// When it was tried again.
+    #[serde(default)]
+    pub redriven_at: Option<Timestamp>,
 }
 
 /// A stream that a projection passes over since one of its events could not be folded.

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::ReadModelError;
+use crate::dump::key_order;
 use crate::sql::{Row, Statement, Value};
 
 /// Connections that queries share.
@@ -29,8 +30,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const WAL_PAGES: &str = "4000";
 
 /// Schema versions, forward only.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "read models", include_str!("../migrations/sqlite/0001_read_models.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "read models", include_str!("../migrations/sqlite/0001_read_models.sql")),
+    (2, "nodes and dead letters", include_str!("../migrations/sqlite/0002_nodes_and_dead_letters.sql")),
+];
 
 /// The connections.
 pub(crate) struct SqlitePools {
@@ -78,7 +81,7 @@ impl SqlitePools {
         let columns = columns.fetch_all(&self.readers).await?;
         let quoted = columns.iter().map(|row| row.try_get(0).map(|name: &str| format!("quote({name})")));
         let quoted: Vec<String> = quoted.collect::<Result<_, _>>()?;
-        let sql = format!("select {} from {table} order by 1, 2, 3", quoted.join(", "));
+        let sql = format!("select {} from {table} order by {}", quoted.join(", "), key_order(quoted.len()));
         Ok((quoted.len(), self.fetch_all(Statement::new(sql)).await?))
     }
 

@@ -21,6 +21,7 @@ pub mod command;
 mod compensate;
 mod control;
 mod decide;
+pub mod diff;
 pub mod event;
 mod evolve;
 mod failure;

@@ -5,4 +5,5 @@ mod engine;
 mod golden;
 mod properties;
 mod scenario;
+mod views;
 mod workflows;

@@ -1,6 +1,6 @@
 //! Reading the log for feeds: all partitions of a tenant, merged by time, a page at a time.
 
-use domain::event::RecordedEvent;
+use domain::event::{Event, ExecutionEvent, RecordedEvent};
 use domain::execution::FINAL_EVENT_TYPES;
 use domain::ids::{Position, TenantId};
 use event_store::log::{LogReader, StoreError};
@@ -81,20 +81,69 @@ impl FeedReader {
     }
 }
 
-/// The event that ended an execution, if it has ended.
-pub(crate) async fn find_final_event(
+/// Whether an execution is over with this event, unless something follows: an execution that has ended may be retried,
+/// or undo its work because its parent does.
+pub(crate) fn is_end(event: &RecordedEvent) -> bool {
+    if FINAL_EVENT_TYPES.contains(&event.event_type.as_ref()) {
+        return true;
+    }
+    // It had completed before; with its work undone it is over again.
+    event.event_type == COMPENSATION_FINISHED
+        && matches!(
+            event.decode(),
+            Ok(Event::Execution(ExecutionEvent::CompensationFinished(end))) if end.parent.is_some()
+        )
+}
+
+/// The type of the one event that is an end only sometimes.
+const COMPENSATION_FINISHED: &str = "execution.compensation.finished";
+
+/// The first event after a version with which an execution ended, whatever came later. Without one, `after` is where the
+/// next look begins.
+pub(crate) async fn find_first_end(
     log: &dyn LogReader,
     execution: Uuid,
+    after: &mut u64,
 ) -> Result<Option<RecordedEvent>, StoreError> {
-    let mut after = 0;
     loop {
+        let page = log.read_stream(execution, *after, 1_000).await?;
+        let is_last = page.len() < 1_000;
+        for event in page {
+            *after = event.version;
+            if FINAL_EVENT_TYPES.contains(&event.event_type.as_ref()) {
+                return Ok(Some(event));
+            }
+        }
+        if is_last {
+            return Ok(None);
+        }
+    }
+}
+
+/// Whether an execution is over for a reader that has seen it up to a version.
+pub(crate) async fn is_over_after(
+    log: &dyn LogReader,
+    execution: Uuid,
+    version: u64,
+) -> Result<bool, StoreError> {
+    let Some(before) = version.checked_sub(1) else { return Ok(false) };
+    match log.read_stream(execution, before, 2).await?.as_slice() {
+        [last] => Ok(is_end(last)),
+        [_, ..] => Ok(false),
+        // The reader claims to have seen what is not there yet.
+        [] => Ok(last_event(log, execution).await?.is_some_and(|last| is_end(&last))),
+    }
+}
+
+async fn last_event(log: &dyn LogReader, execution: Uuid) -> Result<Option<RecordedEvent>, StoreError> {
+    let mut last: Option<RecordedEvent> = None;
+    loop {
+        let after = last.as_ref().map_or(0, |last| last.version);
         let page = log.read_stream(execution, after, 1_000).await?;
-        let full = page.len() == 1_000;
-        let Some(last) = page.into_iter().next_back() else { return Ok(None) };
-        after = last.version;
-        // Nothing follows the end, so it is the last event or there is none.
-        if !full {
-            return Ok(Some(last).filter(|last| FINAL_EVENT_TYPES.contains(&last.event_type.as_ref())));
+        let is_last = page.len() < 1_000;
+        last = page.into_iter().next_back().or(last);
+        if is_last {
+            return Ok(last);
         }
     }
 }

@@ -1,4 +1,7 @@
 //! One stream from a version on: history, then live, by version.
+//!
+//! A tail ends with an end of its execution after which nothing is known to follow. Should the execution be retried
+//! later, whoever subscribes again after the version of that end is told the rest.
 
 use event_store::log::{LogReader, StoreError};
 use std::collections::VecDeque;
@@ -7,11 +10,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::event::LiveEvent;
-use super::history::find_final_event;
+use super::history::{is_end, is_over_after};
 use super::hub::{Hub, Subscribed};
 use super::mailbox::Mail;
 use super::{PAGE, Resume, Tail};
-use domain::execution::FINAL_EVENT_TYPES;
 
 /// Follows an execution.
 pub(crate) struct StreamTail {
@@ -89,14 +91,10 @@ impl StreamTail {
 
     /// Whether the end is at or before the version from which a reader that was told nothing resumes.
     async fn has_ended_before(&self) -> Result<bool, StoreError> {
-        if self.ended || self.told || self.after == 0 {
+        if self.ended || self.told {
             return Ok(false);
         }
-        match self.log.read_stream(self.stream, self.after - 1, 1).await?.first() {
-            Some(last) => Ok(FINAL_EVENT_TYPES.contains(&last.event_type.as_ref())),
-            // The reader claims to have seen what is not there yet.
-            None => Ok(find_final_event(self.log.as_ref(), self.stream).await?.is_some()),
-        }
+        is_over_after(self.log.as_ref(), self.stream, self.after).await
     }
 
     /// The event, if it is the next one.
@@ -113,7 +111,8 @@ impl StreamTail {
         }
         self.after = version;
         self.told = true;
-        self.ended = FINAL_EVENT_TYPES.contains(&event.event().event_type.as_ref());
+        // A retry that follows takes it back.
+        self.ended = is_end(event.event());
         Some(Tail::Event { event, resume: Resume::Version(version) })
     }
 }

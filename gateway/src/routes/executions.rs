@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use domain::event::{Event, RecordedEvent};
 use domain::execution::ExecutionStatus;
 use domain::execution::view::ExecutionView;
 use http::StatusCode;
@@ -15,21 +14,21 @@ use crate::answer::{List, json};
 use crate::app::App;
 use crate::cursor::Cursor;
 use crate::failure::Failure;
+use crate::histories;
 use crate::large_values::Unpacker;
-use crate::live::{StreamTail, find_final_event};
+use crate::live::{StreamTail, is_over_after};
 use crate::reading::{read_error, wait_until_fresh};
 use crate::request::{Caller, PathParams, Query};
 use crate::{schemas, status};
 
 use super::sse;
 
-/// Statuses of the API that no execution of this release has.
-const LATER_STATUSES: [&str; 3] = ["paused", "compensating", "terminated"];
-
 /// The tenant's executions, the newest first, without their nodes and data. A page may be short, even empty, and
 /// still have a successor.
 #[utoipa::path(get, path = "/executions", tag = "executions",
     params(("workflow_id" = Option<Uuid>, Query), ("status" = Option<String>, Query),
+        ("parent" = Option<Uuid>, Query, description = "Children of this execution."),
+        ("origin" = Option<Uuid>, Query, description = "Forks of this execution."),
         ("started_after" = Option<String>, Query, description = "RFC 3339"),
         ("started_before" = Option<String>, Query, description = "RFC 3339"),
         ("q" = Option<String>, Query, description = "Part of the workflow's name or the error's message."),
@@ -43,6 +42,8 @@ pub(crate) async fn list(
 ) -> Result<Response, Failure> {
     query.only(&[
         "workflow_id",
+        "parent",
+        "origin",
         "status",
         "started_after",
         "started_before",
@@ -55,13 +56,12 @@ pub(crate) async fn list(
     let cursor = query.text("cursor").map(Cursor::id).transpose()?;
     let status = match query.text("status") {
         None => None,
-        Some(text) if LATER_STATUSES.contains(&text) => {
-            return List::<Value> { items: Vec::new(), next_cursor: None }.answer(&query.uri);
-        }
         Some(text) => Some(parse_status(text)?),
     };
     let filter = ExecutionFilter {
         workflow_id: query.id("workflow_id")?,
+        parent: query.id("parent")?,
+        origin: query.id("origin")?,
         status,
         started_after: query.time("started_after")?,
         started_before: query.time("started_before")?,
@@ -88,7 +88,7 @@ fn parse_status(text: &str) -> Result<ExecutionStatus, Failure> {
 fn summary(view: ExecutionView) -> Result<Value, serde_json::Error> {
     let mut value = serde_json::to_value(ExecutionView { nodes: Vec::new(), ..view })?;
     if let Some(fields) = value.as_object_mut() {
-        for name in ["nodes", "input", "output"] {
+        for name in ["nodes", "input", "output", "open_nodes"] {
             fields.remove(name);
         }
     }
@@ -108,25 +108,26 @@ pub(crate) async fn get(
     let id = params.id("id")?;
     query.only(&[])?;
     wait_until_fresh(&app, &caller.principal, &query, Some(app.partition_of(id))).await?;
-    let view = match app.models.execution(&caller.principal.tenant, id).await.map_err(read_error)? {
-        Some(view) => view,
-        // Another caller's start may not have reached the read model yet; the log has it.
-        None => {
-            check_visible(&app, &caller, id).await?;
-            as_of(&app, id, u64::MAX).await?.ok_or_else(|| not_found(id))?
-        }
-    };
+    let view = find(&app, &caller, id).await?;
     show(&app, &caller, view).await
 }
 
+/// An execution of the caller's tenant.
+pub(super) async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<ExecutionView, Failure> {
+    match app.models.execution(&caller.principal.tenant, id).await.map_err(read_error)? {
+        Some(view) => Ok(view),
+        // Another caller's start may not have reached the read model yet; the log has it.
+        None => {
+            check_visible(app, caller, id).await?;
+            Ok(histories::read(app, id, None).await?.view)
+        }
+    }
+}
+
 /// The whole view: nodes without events too, and large values in place.
-async fn show(app: &App, caller: &Caller, view: ExecutionView) -> Result<Response, Failure> {
+pub(super) async fn show(app: &App, caller: &Caller, view: ExecutionView) -> Result<Response, Failure> {
     let tenant = &caller.principal.tenant;
-    let definition = app.definitions.get(app, tenant, view.workflow_id, view.workflow_version).await?;
-    let mut view = match definition {
-        Some(definition) => view.with_all_nodes(&definition),
-        None => view,
-    };
+    let mut view = histories::with_all_nodes(app, tenant, view).await?;
     let mut unpacker = Unpacker::new(app, tenant);
     unpacker.unpack(&mut view.output).await?;
     unpacker.unpack(&mut view.input).await?;
@@ -162,63 +163,6 @@ pub(crate) async fn events(
     List { items, next_cursor: next }.answer(&query.uri)
 }
 
-/// The execution as of one of its events.
-#[utoipa::path(get, path = "/executions/{id}/state", tag = "executions",
-    params(("id" = Uuid, Path), ("at_version" = u64, Query, description = "From 1.")),
-    responses((status = 200, description = "As it then was.", body = schemas::Execution)))]
-pub(crate) async fn state(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    params: PathParams,
-    query: Query,
-) -> Result<Response, Failure> {
-    let id = params.id("id")?;
-    query.only(&["at_version"])?;
-    check_visible(&app, &caller, id).await?;
-    let until = query.number("at_version")?.unwrap_or(u64::MAX);
-    if until == 0 {
-        return Err(Failure::parameter(
-            "at_version",
-            "`at_version` must be 1 or more: the first event starts it",
-        ));
-    }
-    let view = as_of(&app, id, until).await?.ok_or_else(|| not_found(id))?;
-    if view.version < until && until != u64::MAX {
-        let detail = format!("execution {id} has {} events; use 1 to that", view.version);
-        return Err(Failure::parameter("at_version", detail));
-    }
-    show(&app, &caller, view).await
-}
-
-/// The fold of the execution's events up to a version.
-async fn as_of(app: &App, id: Uuid, until: u64) -> Result<Option<ExecutionView>, Failure> {
-    let mut view = None;
-    let mut version = 0;
-    while version < until {
-        let wanted = usize::try_from(until - version).unwrap_or(usize::MAX).min(1_000);
-        let page = app.log.read_stream(id, version, wanted).await?;
-        for recorded in &page {
-            version = recorded.version;
-            view = fold(view, recorded)?;
-        }
-        if page.len() < wanted {
-            break;
-        }
-    }
-    Ok(view)
-}
-
-fn fold(view: Option<ExecutionView>, recorded: &RecordedEvent) -> Result<Option<ExecutionView>, Failure> {
-    match recorded.decode() {
-        Ok(Event::Execution(event)) => Ok(ExecutionView::fold(view, recorded, event)),
-        Ok(_) => Ok(view),
-        Err(error) => {
-            tracing::error!(%error, position = %recorded.position, "an event of an execution does not decode");
-            Err(Failure::new(status::INTERNAL, "an event of the execution does not decode"))
-        }
-    }
-}
-
 /// The execution's events as they come (SSE): those after a version, then live, until its end.
 #[utoipa::path(get, path = "/executions/{id}/stream", tag = "executions",
     params(("id" = Uuid, Path), ("after_version" = Option<u64>, Query),
@@ -241,8 +185,8 @@ pub(crate) async fn stream(
             let version = text.parse().map_err(|_| {
                 Failure::new(status::INVALID_HEADER, "Last-Event-ID must be a version: a whole number")
             })?;
-            // A browser reconnects after every end; 204 tells it that there is nothing more to come.
-            if find_final_event(app.log.as_ref(), id).await?.is_some_and(|last| last.version <= version) {
+            // A browser reconnects after every end; 204 tells it that there is nothing more to come for now.
+            if is_over_after(app.log.as_ref(), id, version).await? {
                 return Ok(StatusCode::NO_CONTENT.into_response());
             }
             version
@@ -258,9 +202,5 @@ pub(crate) async fn check_visible(app: &App, caller: &Caller, id: Uuid) -> Resul
     let visible = first
         .first()
         .is_some_and(|event| event.tenant == caller.principal.tenant && event.category() == "execution");
-    if visible { Ok(()) } else { Err(not_found(id)) }
-}
-
-fn not_found(id: Uuid) -> Failure {
-    Failure::new(status::EXECUTION_NOT_FOUND, format!("there is no execution {id}"))
+    if visible { Ok(()) } else { Err(histories::not_found(id)) }
 }

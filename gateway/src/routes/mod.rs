@@ -1,6 +1,7 @@
 //! The routes, one file per area, mirroring the URL tree.
 
 mod auth;
+mod dead_letter_list;
 mod docs;
 mod events;
 mod execute;
@@ -8,7 +9,10 @@ mod execution_commands;
 mod executions;
 mod expressions;
 pub(crate) mod health;
+mod history;
 mod node_types;
+mod nodes;
+mod redrive;
 mod sse;
 mod variables;
 mod workflows;
@@ -48,7 +52,12 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(executions::list))
         .routes(routes!(executions::get))
         .routes(routes!(executions::events))
-        .routes(routes!(executions::state))
+        .routes(routes!(history::state))
+        .routes(routes!(history::versions))
+        .routes(routes!(history::executions))
+        .routes(routes!(nodes::list))
+        .routes(routes!(dead_letter_list::list))
+        .routes(routes!(dead_letter_list::get))
         .routes(routes!(execution_commands::cancel))
         .routes(routes!(execution_commands::terminate))
         .routes(routes!(execution_commands::pause))
@@ -56,6 +65,8 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(execution_commands::retry))
         .routes(routes!(execution_commands::signal))
         .routes(routes!(execution_commands::fork))
+        .routes(routes!(redrive::several))
+        .routes(routes!(redrive::one))
         .routes(routes!(executions::stream))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))

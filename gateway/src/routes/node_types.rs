@@ -26,6 +26,26 @@ fn describe(node_type: NodeType) -> Value {
         NodeType::Switch => ("Leaves by the name of the first case that is true.", &["default"]),
         NodeType::Delay => ("Waits for `duration_ms`, or until `until`.", &[]),
         NodeType::HttpRequest => ("Calls an HTTP server and gives its answer.", &[]),
+        NodeType::Parallel => {
+            ("Runs each graph of `branches` at the same time; gives their outputs in order.", &[])
+        }
+        NodeType::Loop => (
+            "Runs the graph `body` for each item of `over`, or `while` a condition holds; gives their outputs in order.",
+            &[],
+        ),
+        NodeType::Merge => {
+            ("Goes on after `all` or `any` of its inputs, or a `count` of them; gives what they gave.", &[])
+        }
+        NodeType::Wait => (
+            "Waits for a signal, an approval or an event, or `any` or `all` of several; gives the payload.",
+            &[],
+        ),
+        NodeType::SubWorkflow => ("Runs another workflow and gives its output.", &[]),
+        NodeType::Fail => ("Stops with `message` as the error.", &[]),
+        NodeType::Respond => ("Answers the webhook that started the execution.", &[]),
+        NodeType::EmitEvent => {
+            ("Writes an event of the author's `type`, which others can wait for; gives its id.", &[])
+        }
     };
     let runs_in = match node_type.runs_in() {
         RunsIn::Engine => "engine",

@@ -36,12 +36,19 @@ const MATRIX: &[(&str, &str, bool)] = &[
     ("get", "/api/v1/executions/{id}", true),
     ("get", "/api/v1/executions/{id}/events", true),
     ("get", "/api/v1/executions/{id}/state", true),
+    ("get", "/api/v1/executions/{id}/diff", true),
+    ("get", "/api/v1/executions/{id}/diff/{other}", true),
+    ("get", "/api/v1/executions/{id}/nodes", true),
+    ("get", "/api/v1/dead-letters", true),
+    ("get", "/api/v1/dead-letters/{id}", true),
     ("post", "/api/v1/executions/{id}/cancel", true),
     ("post", "/api/v1/executions/{id}/terminate", true),
     ("post", "/api/v1/executions/{id}/pause", true),
     ("post", "/api/v1/executions/{id}/resume", true),
     ("post", "/api/v1/executions/{id}/retry", true),
     ("post", "/api/v1/executions/{id}/fork", true),
+    ("post", "/api/v1/dead-letters/{id}/redrive", true),
+    ("post", "/api/v1/dead-letters/redrive", true),
     ("post", "/api/v1/executions/{id}/signals/{name}", true),
     ("get", "/api/v1/executions/{id}/stream", true),
     ("get", "/api/v1/events", true),
@@ -82,6 +89,7 @@ async fn every_route_but_the_public_ones_refuses_a_missing_or_wrong_key() {
     for (method, template, closed) in MATRIX {
         let path = template
             .replace("{id}", "0190b2c4-7d5e-7abc-8def-0123456789ab")
+            .replace("{other}", "0190b2c4-7d5e-7abc-8def-0123456789ac")
             .replace("{code}", "internal")
             .replace("{name}", "x")
             .replace("{v}", "1");

@@ -1,5 +1,6 @@
 //! The projections: one file for each kind of row. What cannot be folded is parked here.
 
+mod dead_letters;
 pub(crate) mod executions;
 pub(crate) mod workflows;
 

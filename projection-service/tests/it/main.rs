@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails to set up has failed")]
 
 mod ahead;
+mod bodies;
 mod following;
+mod histories;
 mod outage;
 mod rebuilding;
 mod support;

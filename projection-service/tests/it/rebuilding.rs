@@ -15,6 +15,7 @@ use event_store::{AppendAnswer, LogReader, PartitionHead, StoreError};
 use projection_service::{ProjectionConfig, ProjectionError, rebuild};
 use read_models::{ExecutionFilter, ExecutionRow, MAIN_PROJECTION, ReadModels};
 
+use crate::histories::eventful;
 use crate::support::{
     Backend, PARTITIONS, World, deaf_to_time, execution, fresh_id, on_every_backend, tenant, workflow,
 };
@@ -33,9 +34,10 @@ async fn live_rows_equal_rebuilt_rows_row_by_row(backend: Backend) {
     let running = world.start(deaf_to_time());
     let mut streams: Vec<_> = (0..24).map(|number| execution(fresh_id(number % 4), 7)).collect();
     streams.extend((0..4).map(|number| workflow(fresh_id(number))));
+    streams.extend((0..4).map(|number| eventful(fresh_id(number)).events));
     streams[5][4].data = Bytes::from_static(b"[]");
     // Streams advance at different speeds, some end in the middle.
-    for round in 0..9 {
+    for round in 0..24 {
         let mut events = Vec::new();
         for (index, stream) in streams.iter().enumerate() {
             let step = 1 + index % 3;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use bus::{CommitFeed, CommittedBatch, FeedMessage, FeedSubscription};
 use domain::blob::BlobRef;
 use domain::event::{Codec, Event, ExecutionEvent, RecordedEvent, WorkflowEvent};
-use domain::execution::event::{ExecutionCompleted, ExecutionStarted, NodeCompleted, Trigger};
+use domain::execution::event::{EndNotice, ExecutionCompleted, ExecutionStarted, NodeCompleted, Trigger};
 use domain::ids::{Actor, Partition, Position, Slot, TenantId, new_id};
 use domain::node_type::NodeType;
 use domain::time::Timestamp;
@@ -358,6 +358,7 @@ pub(crate) fn execution(stream: Uuid, nodes: u64) -> Vec<RecordedEvent> {
         priority: 5,
         attributes: Map::from_iter([("customer".to_owned(), Value::from("c-1"))]),
         deadline: None,
+        parent: None,
     };
     let mut events = vec![recorded(stream, 1, ExecutionEvent::from(started))];
     for node in 0..nodes {
@@ -373,7 +374,8 @@ pub(crate) fn execution(stream: Uuid, nodes: u64) -> Vec<RecordedEvent> {
         events.push(recorded(stream, node + 2, ExecutionEvent::from(completed)));
     }
     let output = json!({"total": 42});
-    let completed = ExecutionCompleted { output, ends: vec!["end".to_owned()], duration_ms: 3 };
+    let notice = EndNotice::default();
+    let completed = ExecutionCompleted { output, ends: vec!["end".to_owned()], duration_ms: 3, notice };
     events.push(recorded(stream, nodes + 2, ExecutionEvent::from(completed)));
     events
 }

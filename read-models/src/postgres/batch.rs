@@ -3,9 +3,12 @@
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
+use domain::ids::TenantId;
+
 use super::{PgTx, answer, rows, without_nul};
+use crate::nodes::{NODE_COLUMNS, NODE_UPDATE, WantedNode};
 use crate::positions::Advance;
-use crate::rows::ExecutionRow;
+use crate::rows::{ExecutionRow, NodeRow};
 use crate::sql::{Row, signed};
 use crate::write::{EXECUTION_COLUMNS, EXECUTION_UPDATE};
 
@@ -30,6 +33,8 @@ struct ExecutionColumns {
     error: Vec<Option<String>>,
     attributes: Vec<String>,
     view: Vec<String>,
+    parent_id: Vec<Option<Uuid>>,
+    origin_id: Vec<Option<Uuid>>,
     bytes: usize,
 }
 
@@ -48,6 +53,36 @@ impl ExecutionColumns {
         self.version.push(signed(row.version));
         self.error.push(row.error.map(without_nul));
         self.attributes.push(without_escaped_nul(row.attributes));
+        self.view.push(row.view);
+        self.parent_id.push(row.parent_id);
+        self.origin_id.push(row.origin_id);
+    }
+
+    fn is_full(&self) -> bool {
+        self.id.len() >= MAX_ROWS || self.bytes >= MAX_BYTES
+    }
+}
+
+/// Nodes by column.
+#[derive(Default)]
+struct NodeColumns {
+    tenant: Vec<String>,
+    execution_id: Vec<Uuid>,
+    parent: Vec<String>,
+    iteration: Vec<i64>,
+    id: Vec<String>,
+    view: Vec<String>,
+    bytes: usize,
+}
+
+impl NodeColumns {
+    fn push(&mut self, row: NodeRow) {
+        self.bytes += row.view.len();
+        self.tenant.push(row.tenant.into());
+        self.execution_id.push(row.execution_id);
+        self.parent.push(row.place.parent);
+        self.iteration.push(i64::from(row.place.iteration));
+        self.id.push(row.place.id);
         self.view.push(row.view);
     }
 
@@ -88,7 +123,7 @@ impl PgTx {
         let sql = format!(
             "insert into {table} ({EXECUTION_COLUMNS}) select * from unnest($1::text[], $2::uuid[], \
              $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], \
-             $10::bigint[], $11::text[], $12::text[], $13::text[]) {EXECUTION_UPDATE}"
+             $10::bigint[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::uuid[]) {EXECUTION_UPDATE}"
         );
         let query = sqlx::query(AssertSqlSafe(sql))
             .bind(columns.tenant)
@@ -103,6 +138,58 @@ impl PgTx {
             .bind(columns.version)
             .bind(columns.error)
             .bind(columns.attributes)
+            .bind(columns.view)
+            .bind(columns.parent_id)
+            .bind(columns.origin_id);
+        self.run(query).await
+    }
+
+    /// The nodes of bodies that are wanted and there: their execution and view.
+    pub(crate) async fn fetch_nodes(
+        &mut self,
+        table: &str,
+        tenant: &TenantId,
+        wanted: &[WantedNode],
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        let executions: Vec<Uuid> = wanted.iter().map(|(execution, _)| *execution).collect();
+        let parents: Vec<String> = wanted.iter().map(|(_, place)| place.parent.clone()).collect();
+        let iterations: Vec<i64> = wanted.iter().map(|(_, place)| i64::from(place.iteration)).collect();
+        let ids: Vec<String> = wanted.iter().map(|(_, place)| place.id.clone()).collect();
+        // Not a join: a planner that misjudges the table would read it whole.
+        let sql = format!(
+            "select n.execution_id, n.view from unnest($2::uuid[], $3::text[], $4::bigint[], $5::text[]) \
+             as w (execution_id, parent, iteration, node_id) cross join lateral \
+             (select execution_id, view from {table} t where t.tenant = $1 and t.execution_id = w.execution_id \
+             and t.parent = w.parent and t.iteration = w.iteration and t.node_id = w.node_id offset 0) n"
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant.as_str());
+        let query = query.bind(executions).bind(parents).bind(iterations).bind(ids);
+        let query = query.persistent(!self.pooled);
+        answer(async { Ok(rows(query.fetch_all(&mut *self.tx).await?)) }).await
+    }
+
+    pub(crate) async fn put_nodes(&mut self, table: &str, rows: Vec<NodeRow>) -> Result<(), sqlx::Error> {
+        let mut columns = NodeColumns::default();
+        for row in rows {
+            columns.push(row);
+            if columns.is_full() {
+                self.put_node_columns(table, std::mem::take(&mut columns)).await?;
+            }
+        }
+        if columns.id.is_empty() { Ok(()) } else { self.put_node_columns(table, columns).await }
+    }
+
+    async fn put_node_columns(&mut self, table: &str, columns: NodeColumns) -> Result<(), sqlx::Error> {
+        let sql = format!(
+            "insert into {table} ({NODE_COLUMNS}) select * from unnest($1::text[], $2::uuid[], $3::text[], \
+             $4::bigint[], $5::text[], $6::text[]) {NODE_UPDATE}"
+        );
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(columns.tenant)
+            .bind(columns.execution_id)
+            .bind(columns.parent)
+            .bind(columns.iteration)
+            .bind(columns.id)
             .bind(columns.view);
         self.run(query).await
     }

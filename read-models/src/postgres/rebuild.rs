@@ -37,7 +37,10 @@ impl PgTx {
         self.lock_live().await?;
         let failed = || ReadModelError::database("swap tables");
         // The planner knows nothing of new tables until autovacuum comes by. The wide columns are in no condition.
-        let analyze = format!("analyze executions{SHADOW} (tenant, id, workflow_id, status, started_at)");
+        let analyze = format!(
+            "analyze executions{SHADOW} (tenant, id, workflow_id, status, started_at, parent_id, origin_id); \
+             analyze execution_nodes{SHADOW} (tenant, execution_id, parent, iteration, node_id)"
+        );
         self.run_raw(analyze).await.map_err(failed())?;
         self.lock_tables().await?;
         for table in TABLES {

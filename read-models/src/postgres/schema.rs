@@ -9,7 +9,10 @@ use crate::store::PostgresOptions;
 use sqlx::migrate::MigrateError;
 
 /// Schema versions, forward only.
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../../migrations/postgres/0001_read_models.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("../../migrations/postgres/0001_read_models.sql")),
+    (2, include_str!("../../migrations/postgres/0002_nodes_and_dead_letters.sql")),
+];
 
 /// What a doctor wants to know of read models on Postgres that can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,14 +5,18 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Sqlite};
 use uuid::Uuid;
 
+use domain::execution::view::NodePlace;
+use domain::ids::TenantId;
+
 use super::{SqliteTx, rows};
+use crate::nodes::{NODE_COLUMNS, NODE_UPDATE, WantedNode};
 use crate::positions::Advance;
-use crate::rows::ExecutionRow;
+use crate::rows::{ExecutionRow, NodeRow};
 use crate::sql::{Row, signed};
 use crate::write::{EXECUTION_COLUMNS, EXECUTION_UPDATE};
 
 /// Rows of one statement. A batch is cut into these sizes, largest first, so that a handful of prepared
-/// statements serves batches of every size; 256 rows of 13 columns are far below SQLite's 32,766 parameters.
+/// statements serves batches of every size; 256 rows of 15 columns are far below SQLite's 32,766 parameters.
 const CHUNKS: [usize; 5] = [256, 64, 16, 4, 1];
 
 type SqliteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
@@ -44,9 +48,53 @@ impl SqliteTx {
         let mut rows = rows.into_iter();
         for size in sizes {
             // Plain `?`: SQLite looks numbered parameters up by name, in a list, for each of thousands.
-            let values = vec![format!("({})", marks(13)); size].join(", ");
+            let values = vec![format!("({})", marks(15)); size].join(", ");
             let sql = format!("insert into {table} ({EXECUTION_COLUMNS}) values {values} {EXECUTION_UPDATE}");
             let query = rows.by_ref().take(size).fold(sqlx::query(AssertSqlSafe(sql)), bind_execution);
+            query.execute(&mut *self.tx).await?;
+        }
+        Ok(())
+    }
+
+    /// The nodes of bodies that are wanted and there: their execution and view.
+    pub(crate) async fn fetch_nodes(
+        &mut self,
+        table: &str,
+        tenant: &TenantId,
+        wanted: &[WantedNode],
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        let mut found = Vec::with_capacity(wanted.len());
+        for chunk in chunks(wanted) {
+            let values = vec!["(?, ?, ?, ?)"; chunk.len()].join(", ");
+            let sql = format!(
+                "select execution_id, view from {table} where tenant = ? \
+                 and (execution_id, parent, iteration, node_id) in (values {values})"
+            );
+            let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant.as_str());
+            let query = chunk.iter().fold(query, |query, (execution, place)| {
+                let NodePlace { parent, iteration, id } = place;
+                query.bind(*execution).bind(parent).bind(i64::from(*iteration)).bind(id)
+            });
+            found.extend(rows(query.fetch_all(&mut *self.tx).await?));
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn put_nodes(&mut self, table: &str, rows: Vec<NodeRow>) -> Result<(), sqlx::Error> {
+        let sizes: Vec<usize> = chunks(&rows).map(<[_]>::len).collect();
+        let mut rows = rows.into_iter();
+        for size in sizes {
+            let values = vec![format!("({})", marks(6)); size].join(", ");
+            let sql = format!("insert into {table} ({NODE_COLUMNS}) values {values} {NODE_UPDATE}");
+            let query = rows.by_ref().take(size).fold(sqlx::query(AssertSqlSafe(sql)), |query, row| {
+                query
+                    .bind(String::from(row.tenant))
+                    .bind(row.execution_id)
+                    .bind(row.place.parent)
+                    .bind(i64::from(row.place.iteration))
+                    .bind(row.place.id)
+                    .bind(row.view)
+            });
             query.execute(&mut *self.tx).await?;
         }
         Ok(())
@@ -83,6 +131,8 @@ fn bind_execution(query: SqliteQuery<'_>, row: ExecutionRow) -> SqliteQuery<'_> 
         .bind(row.error)
         .bind(row.attributes)
         .bind(row.view)
+        .bind(row.parent_id)
+        .bind(row.origin_id)
 }
 
 /// `?, ?, …`
