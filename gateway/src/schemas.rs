@@ -340,11 +340,11 @@ pub(crate) struct EventPage {
 
 #[derive(ToSchema)]
 pub(crate) struct Evaluate {
-    /// CEL; this or `template`.
+    /// CEL, or JavaScript by `language`; this or `template`.
     expression: Option<String>,
-    /// Any JSON with `{{ … }}`.
+    /// Any JSON with `{{ … }}`, inside which is CEL.
     template: Option<Value>,
-    /// `cel`
+    /// Of `expression`: `cel`, which is the default, or `js`
     language: Option<String>,
     /// Its fields are the names that expressions see.
     context: Option<Value>,

@@ -47,8 +47,8 @@ codes! {
     EXECUTION_NOT_FOUND = "execution_not_found", NOT_FOUND, "There is no such execution";
     EXECUTION_VERSION_NOT_FOUND = "execution_version_not_found", NOT_FOUND, "The execution has no such version";
     NODE_NOT_FOUND = "node_not_found", NOT_FOUND, "There is no such node";
-    DEAD_LETTER_NOT_FOUND = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter";
     VARIABLE_NOT_FOUND = "variable_not_found", NOT_FOUND, "There is no such variable";
+    DEAD_LETTER_NOT_FOUND = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
     REQUEST_TIMEOUT = "request_timeout", REQUEST_TIMEOUT, "The body did not arrive in time";
     SUBSCRIPTION_EXISTS = "subscription_exists", CONFLICT, "There is a subscription with this id";
@@ -67,6 +67,7 @@ codes! {
     TOO_MANY_ATTEMPTS = "too_many_attempts", TOO_MANY_REQUESTS, "Too many attempts";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here";
     OVERLOADED = "overloaded", SERVICE_UNAVAILABLE, "Too much to do";
+    SCRIPTS_UNAVAILABLE = "scripts_unavailable", SERVICE_UNAVAILABLE, "Scripts cannot be run at the moment";
     READ_MODEL_BEHIND = "read_model_behind", SERVICE_UNAVAILABLE, "The read model is behind";
     COMMAND_UNDECIDED = "command_undecided", SERVICE_UNAVAILABLE, "The command was not answered in time";
     STORE_UNAVAILABLE = "store_unavailable", SERVICE_UNAVAILABLE, "The store does not answer";

@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::workspace;
 
 /// The folders whose sources are scanned.
-const SOURCES: &[&str] = &["domain/src", "bus/src", "gateway/src", "command-service/src"];
+const SOURCES: &[&str] = &["domain/src", "bus/src", "gateway/src", "command-service/src", "agents/src"];
 /// Calls that make an error with a code, and which argument the code is, from 0.
 const CALLS: &[(&str, usize)] = &[
     ("Rejection::new", 1),

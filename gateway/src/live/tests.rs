@@ -7,6 +7,7 @@ use domain::ids::{Actor, Partition, Position, Slot, TenantId, new_id};
 use domain::time::Timestamp;
 use event_store::log::{Append, Batch, Log, LogReader, PartitionHead, StreamAppend};
 use event_store::sqlite::{SqliteLog, SqliteOptions};
+use serde_json::json;
 use std::borrow::Cow;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use crate::position::Offsets;
 
+use super::history::{find_first_end, is_over_after};
 use super::{FeedFilter, FeedReader, FeedTail, Hub, IDLE_REREAD, MAILBOX, Resume, StreamTail, Tail};
 
 struct Bench {
@@ -37,6 +39,15 @@ impl Bench {
 
     /// Appends so many events of one stream and gives the batch that the feed would bring.
     async fn append(&mut self, count: u64, event_type: &'static str) -> CommittedBatch {
+        self.append_with(count, event_type, "{}".to_owned()).await
+    }
+
+    async fn append_with(
+        &mut self,
+        count: u64,
+        event_type: &'static str,
+        data: String,
+    ) -> CommittedBatch {
         let tenant = TenantId::default_tenant();
         let at = Timestamp::from_unix_ms(1);
         let events = (1..=count).map(|number| RecordedEvent {
@@ -54,7 +65,7 @@ impl Bench {
             traceparent: None,
             codec: Codec::Json,
             key_id: None,
-            data: "{}".into(),
+            data: data.clone().into(),
         });
         let streams = vec![StreamAppend {
             stream: self.stream,
@@ -187,6 +198,50 @@ async fn a_resumed_tail_begins_after_its_version_and_ends_with_the_execution() {
         assert!(matches!(late.next().await, Tail::CaughtUp));
         assert!(matches!(late.next().await, Tail::End));
     }
+}
+
+#[tokio::test]
+async fn an_execution_that_goes_on_after_its_end_is_told_to_whoever_subscribes_again() {
+    let mut bench = Bench::new().await;
+    bench.append(2, "test.happened").await;
+    bench.append(1, "execution.failed").await;
+    let mut first = bench.stream_tail(0);
+    assert_eq!(versions(&mut first, 3).await, [1, 2, 3]);
+    assert!(matches!(first.next().await, Tail::CaughtUp | Tail::End));
+    assert!(matches!(first.next().await, Tail::End));
+    assert!(is_over_after(bench.log.as_ref(), bench.stream, 3).await.expect("read"));
+
+    bench.append(1, "execution.retried").await;
+    assert!(!is_over_after(bench.log.as_ref(), bench.stream, 3).await.expect("read"));
+    let mut whole = bench.stream_tail(0);
+    assert_eq!(versions(&mut whole, 4).await, [1, 2, 3, 4], "an end in the history does not end the tail");
+    let mut again = bench.stream_tail(3);
+    assert_eq!(versions(&mut again, 4).await, [4]);
+    let end = bench.append(1, "execution.terminated").await;
+    bench.hub.route(&end);
+    for tail in [&mut whole, &mut again] {
+        assert_eq!(versions(tail, 5).await, [5]);
+        assert!(matches!(tail.next().await, Tail::CaughtUp | Tail::End));
+        assert!(matches!(tail.next().await, Tail::End));
+    }
+    let mut read = 0;
+    let first_end = find_first_end(bench.log.as_ref(), bench.stream, &mut read).await.expect("read");
+    assert_eq!(first_end.map(|event| event.version), Some(3), "whoever waits is told of the first end");
+}
+
+#[tokio::test]
+async fn an_execution_whose_work_was_undone_for_its_parent_is_over_again() {
+    let mut bench = Bench::new().await;
+    bench.append(1, "execution.completed").await;
+    bench.append(1, "execution.compensation.started").await;
+    assert!(!is_over_after(bench.log.as_ref(), bench.stream, 2).await.expect("read"));
+    let parent = json!({"execution_id": bench.stream, "node_id": "child", "run": 1, "attempt": 1, "depth": 1});
+    let data = json!({"status": "completed", "parent": parent}).to_string();
+    bench.append_with(1, "execution.compensation.finished", data).await;
+    let mut tail = bench.stream_tail(0);
+    assert_eq!(versions(&mut tail, 3).await, [1, 2, 3]);
+    assert!(matches!(tail.next().await, Tail::CaughtUp | Tail::End));
+    assert!(matches!(tail.next().await, Tail::End));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@
 //!   health     health: what a running process says of itself
 //!   test       test: definitions against recorded outputs, in this process  (workflow_tests)
 //!   settings   config default
+//!   sandbox_worker  a process that runs foreign code, before anything else of ours is started
 //! ```
 //!
 //! Invariants: results go to standard output and everything else to standard error; the exit code follows
@@ -24,6 +25,7 @@ mod follow;
 mod health;
 mod input;
 mod run;
+mod sandbox_worker;
 mod serve;
 mod settings;
 mod store;
@@ -33,6 +35,7 @@ mod variable;
 mod workflow;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 use crate::exit::{EXIT_CODES, Failure};
 use crate::output::{Format, Output};
@@ -95,9 +98,21 @@ enum Command {
     Health(health::HealthArgs),
     /// The configuration: print a file with every key.
     Config(settings::ConfigArgs),
+    /// Run foreign code for another process of this program.
+    #[command(hide = true)]
+    SandboxWorker(sandbox_worker::SandboxWorkerArgs),
 }
 
 impl Cli {
+    /// Works as a sandbox's worker until there is no more work, if that is what was typed. Called before anything is
+    /// started that a worker must not have.
+    pub fn sandbox_worker(&self) -> Option<ExitCode> {
+        match &self.command {
+            Command::SandboxWorker(args) => Some(sandbox_worker::run(args)),
+            _ => None,
+        }
+    }
+
     /// Does what was typed.
     ///
     /// # Errors
@@ -120,6 +135,8 @@ impl Cli {
             Command::Doctor(args) => doctor::run(args, output).await,
             Command::Health(args) => health::run(args, output).await,
             Command::Config(args) => settings::run(args, output),
+            // See `sandbox_worker`, which comes first.
+            Command::SandboxWorker(_) => Ok(()),
         }
     }
 }
