@@ -18,7 +18,7 @@ use super::event::{
 };
 use super::paths::{container_of, is_inside, scope_of};
 use super::state::{
-    ChildAnswer, Completion, CompensationState, ExecutionState, ExecutionStatus, ForkFacts, Iterations,
+    ChildAnswer, CompensationState, Completion, ExecutionState, ExecutionStatus, ForkFacts, Iterations,
     NodeState, NodeStatus, Openness, Phase, Signal, StartedFacts,
 };
 
@@ -153,7 +153,14 @@ pub(super) fn fold(mut state: ExecutionState, event: &ExecutionEvent, at: Timest
         }
         ExecutionEvent::Admitted(_) => state.phase = Phase::Running,
         ExecutionEvent::NodeScheduled(e) => {
-            let node = touch(&mut state, &e.node_id, e.run, e.attempt, NodeStatus::Scheduled { deadline: e.deadline }, at);
+            let node = touch(
+                &mut state,
+                &e.node_id,
+                e.run,
+                e.attempt,
+                NodeStatus::Scheduled { deadline: e.deadline },
+                at,
+            );
             node.since = at;
         }
         ExecutionEvent::NodeStarted(e) => node_started(&mut state, e, at),
@@ -367,7 +374,9 @@ fn node_started(state: &mut ExecutionState, event: &NodeStarted, at: Timestamp) 
         }));
         return;
     }
-    if let Some(NodeStatus::Scheduled { deadline }) = state.nodes.get(&*event.node_id).map(|node| &node.status) {
+    if let Some(NodeStatus::Scheduled { deadline }) =
+        state.nodes.get(&*event.node_id).map(|node| &node.status)
+    {
         let status = NodeStatus::Running { deadline: *deadline };
         set_status(state, &event.node_id, status);
     }
