@@ -22,6 +22,8 @@ pub(super) struct Course<'a> {
     pub(super) scopes: BTreeMap<String, Scope<'a>>,
     /// The highest run of each path.
     runs: BTreeMap<String, u32>,
+    /// The latest output of each path: a container that runs again has the same paths inside.
+    pub(super) latest: BTreeMap<String, Value>,
     pub(super) signals: Vec<Signal>,
     /// How many of the signals have come.
     pub(super) received: usize,
@@ -111,6 +113,7 @@ impl<'a> Course<'a> {
             queued: 0,
             scopes: BTreeMap::new(),
             runs: BTreeMap::new(),
+            latest: BTreeMap::new(),
             signals: signals.to_vec(),
             received: 0,
             consumed: BTreeMap::new(),
@@ -147,9 +150,11 @@ impl<'a> Course<'a> {
     /// Looks at every graph until nothing changes.
     fn look_around(&mut self) {
         while self.over.is_none() {
-            let paths: Vec<String> = self.scopes.iter().filter(|(_, scope)| !scope.done).map(|(path, _)| path.clone()).collect();
+            let mut paths: Vec<String> =
+                self.scopes.iter().filter(|(_, scope)| !scope.done).map(|(path, _)| path.clone()).collect();
             // The deepest first, so that what is done inside is told before the outside is asked whether it is done.
-            let changed = paths.iter().rev().any(|path| self.begin_one(path) || self.close(path));
+            paths.sort_by_key(|path| std::cmp::Reverse(path.matches('/').count()));
+            let changed = paths.iter().any(|path| self.begin_one(path) || self.close(path));
             if !changed {
                 return;
             }
@@ -222,7 +227,8 @@ impl<'a> Course<'a> {
         for id in graph.nodes.keys() {
             let highest = self.runs.entry(join(path, id)).or_default();
             *highest += 1;
-            nodes.insert(*id, Node { run: *highest, ..Node::default() });
+            let latest = self.latest.get(&join(path, id)).cloned();
+            nodes.insert(*id, Node { run: *highest, latest, ..Node::default() });
         }
         self.scopes.insert(path.to_owned(), Scope { graph, names, nodes, done: false });
     }

@@ -204,6 +204,7 @@ impl<'a> Course<'a> {
 
     /// A node has its output.
     pub(super) fn complete(&mut self, path: &str, output: Value, handle: Option<String>) {
+        self.latest.insert(path.to_owned(), output.clone());
         let Some(node) = self.node(path) else { return };
         node.state = State::Done(handle.clone());
         node.latest = Some(output);
