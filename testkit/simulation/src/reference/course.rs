@@ -136,7 +136,10 @@ impl<'a> Course<'a> {
                 return self.ending(status, output, failed_node, fault);
             }
             let Some(((at, number), happening)) = self.queue.pop_first() else {
-                unreachable!("the reference is stuck: a node runs and nothing will happen (seed {})", self.case.seed)
+                unreachable!(
+                    "the reference is stuck: a node runs and nothing will happen (seed {})",
+                    self.case.seed
+                )
             };
             let tied = self.queue.range((at, number)..).next().is_some_and(|((next, _), _)| *next == at);
             if tied && !matches!(happening.what, What::Signal) {
@@ -180,8 +183,13 @@ impl<'a> Course<'a> {
         if scope.nodes.values().any(|node| node.state == State::Running) {
             return false;
         }
-        let reached: Vec<&'a str> =
-            scope.graph.nodes.iter().filter(|(id, node)| kind(node) == "end" && scope.is_ready(id)).map(|(id, _)| *id).collect();
+        let reached: Vec<&'a str> = scope
+            .graph
+            .nodes
+            .iter()
+            .filter(|(id, node)| kind(node) == "end" && scope.is_ready(id))
+            .map(|(id, _)| *id)
+            .collect();
         let mut outputs = Map::new();
         for id in &reached {
             let template = &self.scopes[path].graph.nodes[id]["config"]["output"];
@@ -270,7 +278,13 @@ impl<'a> Course<'a> {
         self.scopes.get(scope)?.graph.nodes.get(id).copied()
     }
 
-    fn ending(self, status: Status, output: Value, failed_node: Option<String>, fault: Option<Fault>) -> Ending {
+    fn ending(
+        self,
+        status: Status,
+        output: Value,
+        failed_node: Option<String>,
+        fault: Option<Fault>,
+    ) -> Ending {
         let mut nodes = BTreeMap::new();
         for (path, scope) in &self.scopes {
             for (id, node) in &scope.nodes {
@@ -279,7 +293,11 @@ impl<'a> Course<'a> {
                 if matches!(kind(definition), "start" | "end") || undoes {
                     continue;
                 }
-                let end = if matches!(node.state, State::Done(_)) { NodeEnd::Completed } else { NodeEnd::NotCompleted };
+                let end = if matches!(node.state, State::Done(_)) {
+                    NodeEnd::Completed
+                } else {
+                    NodeEnd::NotCompleted
+                };
                 let run = path.is_empty().then_some(node.run);
                 nodes.insert(join(path, id), NodeEnding { end, output: node.latest.clone(), run });
             }

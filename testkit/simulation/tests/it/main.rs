@@ -15,7 +15,9 @@ fn with_faults(seed: u64) -> World {
 
 fn assert_sound(seed: u64, kind: &str, report: Report) {
     if let Some(violation) = report.violation {
-        panic!("seed {seed} ({kind}): {violation}\nreplay it: cargo run -p simulation --bin simulate -- --seed {seed}");
+        panic!(
+            "seed {seed} ({kind}): {violation}\nreplay it: cargo run -p simulation --bin simulate -- --seed {seed}"
+        );
     }
 }
 
