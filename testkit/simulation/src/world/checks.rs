@@ -62,10 +62,10 @@ impl World {
             return Err(format!("{} after its end", event.event_type()));
         }
         match event {
-            ExecutionEvent::NodeCompleted(node) => {
-                if !checks.completed.insert((stream, node.node_id.clone(), node.run)) {
-                    return Err(format!("run {} of {} completed twice", node.run, node.node_id));
-                }
+            ExecutionEvent::NodeCompleted(node)
+                if !checks.completed.insert((stream, node.node_id.clone(), node.run)) =>
+            {
+                return Err(format!("run {} of {} completed twice", node.run, node.node_id));
             }
             ExecutionEvent::NodeFailed(node) => {
                 if !checks.failed.insert((stream, node.node_id.clone(), node.run, node.attempt)) {

@@ -123,7 +123,7 @@ enum Sender {
 /// What a message carries.
 #[derive(Debug, Clone)]
 enum Load {
-    Command(CommandEnvelope),
+    Command(Box<CommandEnvelope>),
     Task,
 }
 

@@ -68,7 +68,7 @@ impl World {
         outstanding.sent = true;
         if let Some(reaction) = outstanding.commands.front() {
             let command = reaction.command.clone();
-            self.send(self.now, Sender::Reactor(stream), Load::Command(command));
+            self.send(self.now, Sender::Reactor(stream), Load::Command(Box::new(command)));
         }
     }
 

@@ -93,7 +93,7 @@ impl World {
         if was == TaskState::Lost {
             let lost = ExecutionCommand::LoseWorker { node };
             let command = envelope(self.fresh(), stream, "dispatcher", lost);
-            self.send(self.now, sender, Load::Command(command));
+            self.send(self.now, sender, Load::Command(Box::new(command)));
         } else {
             self.send(self.now, sender, Load::Task);
         }
@@ -123,7 +123,7 @@ impl World {
         if self.chaos && self.random.chance(5) {
             let started = ExecutionCommand::StartNode { node: node.clone(), worker: "sim".into() };
             let command = envelope(self.fresh(), *stream, "worker", started);
-            self.send(self.now, Sender::Nobody, Load::Command(command));
+            self.send(self.now, Sender::Nobody, Load::Command(Box::new(command)));
         }
         let label = self.labels.get(stream).cloned().unwrap_or_default();
         let ordinal = node.attempt.saturating_sub(lost_workers);
@@ -142,7 +142,7 @@ impl World {
         let due = self.now.plus_ms(answers::duration_ms(self.case.seed, attempt));
         let done = ExecutionCommand::CompleteNode { node: node.clone(), result };
         let command = envelope(self.fresh(), *stream, "worker", done);
-        self.send(due, sender.clone(), Load::Command(command));
+        self.send(due, sender.clone(), Load::Command(Box::new(command)));
     }
 
     /// How many workers a run of a node has lost.
