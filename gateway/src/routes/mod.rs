@@ -12,6 +12,7 @@ pub(crate) mod health;
 mod history;
 mod node_types;
 mod nodes;
+mod redrive;
 mod sse;
 mod variables;
 mod workflows;
@@ -64,6 +65,8 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(execution_commands::retry))
         .routes(routes!(execution_commands::signal))
         .routes(routes!(execution_commands::fork))
+        .routes(routes!(redrive::several))
+        .routes(routes!(redrive::one))
         .routes(routes!(executions::stream))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))

@@ -47,6 +47,8 @@ const MATRIX: &[(&str, &str, bool)] = &[
     ("post", "/api/v1/executions/{id}/resume", true),
     ("post", "/api/v1/executions/{id}/retry", true),
     ("post", "/api/v1/executions/{id}/fork", true),
+    ("post", "/api/v1/dead-letters/{id}/redrive", true),
+    ("post", "/api/v1/dead-letters/redrive", true),
     ("post", "/api/v1/executions/{id}/signals/{name}", true),
     ("get", "/api/v1/executions/{id}/stream", true),
     ("get", "/api/v1/events", true),
