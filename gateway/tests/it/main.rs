@@ -8,6 +8,7 @@ mod harness;
 mod idempotency;
 mod owner;
 mod problems;
+mod reads;
 mod sessions;
 mod streams;
 mod websocket;
