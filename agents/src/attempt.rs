@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::credentials;
 use crate::failure;
-use crate::nodes::NodeContext;
+use crate::nodes::{ConfigForm, NodeContext};
 use crate::report::Backoff;
 use crate::running::Held;
 use crate::runtime::Shared;
@@ -79,7 +79,11 @@ impl Shared {
                 task.node_type.as_str()
             )));
         };
-        let config = credentials::resolve(self.config_of(task).await?)?;
+        let config = self.config_of(task).await?;
+        let config = match executor.config_form() {
+            ConfigForm::Parts => credentials::resolve(config)?,
+            ConfigForm::Data => config,
+        };
         executor.execute(NodeContext { task, config, deadline }).await
     }
 
@@ -110,6 +114,11 @@ impl Shared {
     /// Signs of life, for ever.
     async fn beat(&self, task: &Task) {
         let every = self.config.beat_interval();
+        // A node may be less patient than the owners' setting, by which the interval was chosen.
+        let every = match task.heartbeat_timeout_ms {
+            Some(ms) => every.min(Duration::from_millis((ms / 3).max(1))),
+            None => every,
+        };
         let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -1,5 +1,6 @@
 //! What can be set about a worker. Absent: where the values come from, which is the binary's.
 
+use sandbox::SandboxConfig;
 use serde::Deserialize;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -26,9 +27,19 @@ pub struct AgentsConfig {
     pub shutdown_grace_ms: u64,
     /// Milliseconds beyond an attempt's deadline for which its result is still sent again.
     pub report_grace_ms: u64,
+    /// Failed calls in a row to one target (a tenant's scheme, host and port) after which it is not called for a while:
+    /// no connection, no answer in time, or a status of 500 or more. 0: it is always called.
+    pub circuit_breaker_failures: u32,
+    /// Milliseconds for which such a target is not called; then one call finds out, and the time doubles if it fails.
+    pub circuit_breaker_cool_down_ms: u64,
+    /// The most that those milliseconds grow to.
+    pub circuit_breaker_max_cool_down_ms: u64,
     /// Where requests may go. A section of its own, `egress`, because more than workers will need it.
     #[serde(skip)]
     pub egress: EgressConfig,
+    /// How conditions in JavaScript are evaluated. A section of its own, `sandbox`, because the gateway needs it too.
+    #[serde(skip)]
+    pub sandbox: SandboxConfig,
 }
 
 impl Default for AgentsConfig {
@@ -40,7 +51,11 @@ impl Default for AgentsConfig {
             started_after_ms: 1_000,
             shutdown_grace_ms: 10_000,
             report_grace_ms: 10_000,
+            circuit_breaker_failures: 10,
+            circuit_breaker_cool_down_ms: 10_000,
+            circuit_breaker_max_cool_down_ms: 120_000,
             egress: EgressConfig::default(),
+            sandbox: SandboxConfig::default(),
         }
     }
 }

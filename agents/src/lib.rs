@@ -9,13 +9,14 @@
 //!
 //! Owns: how an attempt runs, its deadline, its signs of life, its report, and where its requests may go.
 //! Invariants: a worker decides nothing; losing one loses no fact, since tasks are delivered again and the first
-//! result of an attempt wins. Deliberately absent: the rules of retries (the engine's), state of any kind, and
+//! result of an attempt wins. Deliberately absent: the rules of retries (the engine's), state that outlives the process, and
 //! credentials, which this release refuses by name.
 //!
 //! Read in this order: [`config`], [`runtime`] (the slots), then [`nodes`] (one file per node type), with
-//! [`egress`] as the guard of every request.
+//! [`egress`] as the guard of every request and `circuit` as the memory of targets that fail.
 
 mod attempt;
+mod circuit;
 pub mod config;
 mod credentials;
 pub mod egress;
@@ -26,8 +27,9 @@ mod report;
 mod running;
 pub mod runtime;
 
+pub use circuit::CircuitCounts;
 pub use config::AgentsConfig;
 pub use egress::EgressConfig;
 pub use error::Error;
-pub use nodes::{Executors, NodeContext, NodeExecutor};
+pub use nodes::{ConfigForm, Executors, NodeContext, NodeExecutor};
 pub use runtime::WorkerRuntime;

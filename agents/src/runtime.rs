@@ -15,6 +15,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::circuit::CircuitCounts;
 use crate::config::AgentsConfig;
 use crate::error::Error;
 use crate::nodes::Executors;
@@ -72,6 +73,11 @@ impl WorkerRuntime {
             clock,
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// What the circuit breakers of this worker's calls have done.
+    pub fn circuits(&self) -> CircuitCounts {
+        self.shared.executors.circuits()
     }
 
     /// Carries out tasks until `shutdown`, or until the bus is shut down.

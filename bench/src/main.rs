@@ -3,6 +3,7 @@
 //! ```text
 //!   append       the log against a bare insert of the same rows, in this process
 //!   executions   a load generator ──HTTP──► `everline dev`, a process of its own ──► a local target
+//!   for_each     one loop of very many iterations ──HTTP──► `everline dev` ◄──HTTP── small executions beside it
 //!   live         signals ──HTTP──► `everline dev` ──WebSocket──► many subscribers
 //!   relay        executions ──HTTP──► `everline serve all` ──relay──► EVERLINE_EVENTS ──► a subscriber on NATS
 //! ```
@@ -13,6 +14,7 @@
 mod append;
 mod bare;
 mod executions;
+mod for_each;
 mod http;
 mod live;
 mod process;
@@ -48,6 +50,9 @@ enum Scenario {
     Append(append::Options),
     /// Executions per second through HTTP.
     Executions(executions::Options),
+    /// A loop of very many iterations, and what other executions notice of it.
+    #[command(name = "for_each")]
+    ForEach(for_each::Options),
     /// Time from a commit to WebSocket clients.
     Live(live::Options),
     /// Time from an event to a subscriber on NATS.
@@ -87,6 +92,7 @@ async fn run(arguments: Arguments) -> Result<u64> {
     let report: Report = match arguments.scenario {
         Scenario::Append(options) => append::run(&options, dir.path()).await?,
         Scenario::Executions(options) => executions::run(&options, dir.path()).await?,
+        Scenario::ForEach(options) => for_each::run(&options, dir.path()).await?,
         Scenario::Live(options) => live::run(&options, dir.path()).await?,
         Scenario::Relay(options) => relay::run(&options, dir.path()).await?,
     };

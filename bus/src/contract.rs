@@ -353,6 +353,7 @@ pub fn task(number: u32) -> Task {
         node_type: NodeType::HttpRequest,
         config: Value::Null,
         deadline: Timestamp::MAX,
+        heartbeat_timeout_ms: None,
         correlation_id: id(1),
         causation_id: id(1),
         traceparent: None,

@@ -32,6 +32,8 @@ pub struct Task {
     pub config: Value,
     /// When the attempt must be done.
     pub deadline: Timestamp,
+    /// How long its worker may be silent before it is lost, in milliseconds; the owner's own setting where there is none.
+    pub heartbeat_timeout_ms: Option<u64>,
     /// The execution's correlation id, for the result command.
     pub correlation_id: Uuid,
     /// The event that scheduled it, for the result command.

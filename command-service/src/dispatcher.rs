@@ -6,36 +6,39 @@
 //!
 //! The queue may lose tasks. One that was published, that no worker has given a sign of life for, and that the queue
 //! does not know for some seconds is published again. Silence counts only while the queue can be heard. No lock is held across a call of the queue.
+//!
+//! An execution that begins to undo its work has its attempts asked to stop, and waits for them for a while. They are
+//! not resolved by that: a result that comes in time counts, and one that stops reports that it was cancelled. What
+//! nobody had begun is reported from here.
 
+mod silence;
 mod tasks;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use bus::tasks::{Beat, Task, TaskQueue, TaskRef, Waiting};
-use bus::{CommandError, CommandHandler};
-use domain::command::{Command, CommandEnvelope};
-use domain::execution::command::ExecutionCommand;
-use domain::ids::{Actor, Partition, Slot, derived_id};
-use domain::time::Timestamp;
+use bus::CommandHandler;
+use bus::tasks::{Task, TaskQueue, TaskRef};
+use domain::ids::Partition;
 
 use crate::config::CommandServiceConfig;
 use crate::owned::Owned;
 
-use tasks::{Lease, Listening, Ready, Recovering, Tasks};
+use silence::Word;
+use tasks::{History, Lease, Ready, Recovering, Tasks};
+
+pub(crate) use tasks::Standing;
 
 /// How often leases are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A look that comes later than this by so much means that the process stood still.
 const LATE: Duration = Duration::from_secs(2);
-/// Questions to the queue at the same time.
-const MAX_ASKING: usize = 16;
 
 /// The tasks of all partitions that this process owns.
 pub(crate) struct Dispatcher {
@@ -43,6 +46,8 @@ pub(crate) struct Dispatcher {
     queue: Arc<dyn TaskQueue>,
     owned: Arc<Owned>,
     tasks: Mutex<Tasks>,
+    /// There are attempts that were asked to stop before anybody had them.
+    untouched: Notify,
 }
 
 /// Whether the worker that may still hold the task is asked to stop.
@@ -56,7 +61,7 @@ pub(crate) enum Stop {
 
 impl Dispatcher {
     pub(crate) fn new(config: CommandServiceConfig, queue: Arc<dyn TaskQueue>, owned: Arc<Owned>) -> Self {
-        Self { config, queue, owned, tasks: Mutex::default() }
+        Self { config, queue, owned, tasks: Mutex::default(), untouched: Notify::new() }
     }
 
     /// Attempts in flight of a partition are being looked for. Workers that may hold one are listened for before it is
@@ -64,7 +69,7 @@ impl Dispatcher {
     pub(crate) fn adopt(&self, partition: Partition, epoch: u64, listen: Duration) {
         let mut tasks = self.tasks();
         if self.owned.epoch(partition) == Some(epoch) {
-            tasks.recovering.insert(partition.0, Recovering { epoch, listen, resolved: HashSet::new() });
+            tasks.recovering.insert(partition.0, Recovering::new(epoch, listen));
         }
     }
 
@@ -86,38 +91,55 @@ impl Dispatcher {
     /// Takes in an attempt that is ready. One that is known already is left as it is.
     pub(crate) fn ready(&self, task: Task, priority: u8) {
         let mut tasks = self.tasks();
-        if tasks.out.contains_key(&task.task) {
-            return;
+        match tasks.out.get(&task.task) {
+            // Taken for one that had been asked to stop, by a recovery that knew less.
+            Some(lease) if lease.stopping => {
+                tasks.remove(&task.task);
+            }
+            Some(_) => return,
+            None => {}
         }
         // Found by a recovery before we were told: nobody can have it yet.
-        tasks.listening.remove(&task.task);
-        tasks.wait(task, priority, false);
+        tasks.stop_listening_for(&task.task);
+        tasks.wait(task, priority, History::None);
     }
 
     /// Takes in an attempt that was in flight according to the log, as read in a tenure.
-    pub(crate) fn recovered(&self, task: Task, priority: u8, epoch: u64) {
-        let partition = self.owned.partition_of(task.task.execution);
+    pub(crate) fn recovered(&self, task: Task, priority: u8, standing: Standing, epoch: u64) {
+        let execution = task.task.execution;
+        let partition = self.owned.partition_of(execution);
         let mut tasks = self.tasks();
         if self.owned.epoch(partition) != Some(epoch) {
             return;
         }
-        let Tasks { recovering, listening, .. } = &mut *tasks;
-        let listen = match recovering.get(&partition.0) {
-            Some(recovering) if recovering.resolved.contains(&task.task) => return,
-            Some(recovering) => recovering.listen,
-            None => Duration::ZERO,
+        let (listen, stopped) = match tasks.recovering.get(&partition.0) {
+            Some(recovering)
+                if recovering.resolved.contains(&task.task) || recovering.ended.contains(&execution) =>
+            {
+                return;
+            }
+            Some(recovering) => (recovering.listen, recovering.stopped.contains(&execution)),
+            None => (Duration::ZERO, false),
         };
-        if listening.contains_key(&task.task)
-            || tasks.out.contains_key(&task.task)
-            || tasks.waiting.contains(&task.task)
-        {
+        if tasks.knows(&task.task) {
             return;
         }
-        if listen.is_zero() {
-            return tasks.wait(task, priority, false);
+        let stopping = match standing {
+            Standing::Wanted => stopped,
+            Standing::Stopping => true,
+            Standing::Compensates => false,
+        };
+        if stopping {
+            let asked = task.task.clone();
+            tasks.hold_stopping(task);
+            drop(tasks);
+            // The owner before may not have come to it.
+            self.queue.cancel(asked);
+        } else if listen.is_zero() {
+            tasks.wait(task, priority, History::Begun);
+        } else {
+            tasks.listen(task, priority, Instant::now() + listen);
         }
-        let until = Instant::now() + listen;
-        tasks.listening.insert(task.task.clone(), Listening { task, priority, until });
     }
 
     /// Forgets an attempt that has its outcome.
@@ -127,9 +149,7 @@ impl Dispatcher {
             Some(recovering) => recovering.resolved.insert(task.clone()),
             None => false,
         };
-        tasks.waiting.remove(task);
-        let found = tasks.listening.remove(task).is_some();
-        let lease = tasks.out.remove(task);
+        let (found, lease) = tasks.remove(task);
         drop(tasks);
         // One that was handed out twice may still wait in the queue, though its result is here.
         let cancel = match lease {
@@ -138,6 +158,35 @@ impl Dispatcher {
         };
         if cancel {
             self.queue.cancel(task.clone());
+        }
+    }
+
+    /// An execution undoes its work: its attempts are asked to stop, and what they bring still counts.
+    pub(crate) fn stop(&self, execution: Uuid) {
+        let mut tasks = self.tasks();
+        if let Some(recovering) = tasks.recovering.get_mut(&self.owned.partition_of(execution).0) {
+            recovering.stopped.insert(execution);
+        }
+        let asked = tasks.stop(execution);
+        let untouched = !tasks.untouched.is_empty();
+        drop(tasks);
+        asked.into_iter().for_each(|task| self.queue.cancel(task));
+        if untouched {
+            self.untouched.notify_one();
+        }
+    }
+
+    /// An execution has ended: nothing that its attempts bring is wanted any more.
+    pub(crate) fn end(&self, execution: Uuid) {
+        let left = {
+            let mut tasks = self.tasks();
+            if let Some(recovering) = tasks.recovering.get_mut(&self.owned.partition_of(execution).0) {
+                recovering.ended.insert(execution);
+            }
+            tasks.of_execution(execution)
+        };
+        for task in left {
+            self.resolved(&task, Stop::Yes);
         }
     }
 
@@ -153,8 +202,8 @@ impl Dispatcher {
         if tasks.out.len() >= self.config.release_window {
             return None;
         }
-        let Ready { task, again } = tasks.next()?;
-        let lease = Lease::published(task.clone(), again, self.ask_at());
+        let Ready { task, history } = tasks.next()?;
+        let lease = Lease::published(task.clone(), history == History::Out, self.ask_at());
         tasks.out.insert(task.task.clone(), lease);
         Some(task)
     }
@@ -186,6 +235,10 @@ impl Dispatcher {
                 },
                 Some(()) = losing.next(), if !losing.is_empty() => {}
                 Some(()) = asking.next(), if !asking.is_empty() => {}
+                () = self.untouched.notified() => {
+                    let untouched = std::mem::take(&mut self.tasks().untouched);
+                    losing.extend(untouched.into_iter().map(|task| self.tell(&*handler, task, Word::NeverBegun)));
+                }
                 due = look.tick() => {
                     if !self.queue.hears() {
                         // Workers have as long as ever to be heard when they can be again.
@@ -209,144 +262,14 @@ impl Dispatcher {
                         );
                         self.queue.publish(task).await;
                     }
-                    losing.extend(lost.into_iter().map(|task| self.lose(&*handler, task)));
-                    self.listened();
+                    losing.extend(lost.into_iter().map(|task| self.tell(&*handler, task, Word::Lost)));
+                    self.tasks().stop_listening(Instant::now());
                     self.release().await;
                     if asking.is_empty() {
                         asking.push(self.ask_for_missing());
                     }
                 }
             }
-        }
-    }
-
-    /// Has attempts that were listened for in vain wait for room.
-    fn listened(&self) {
-        let now = Instant::now();
-        let mut tasks = self.tasks();
-        let silent: Vec<Listening> = tasks
-            .listening
-            .extract_if(|_, listening| listening.until <= now)
-            .map(|(_, found)| found)
-            .collect();
-        for Listening { task, priority, .. } in silent {
-            tasks.wait(task, priority, true);
-        }
-    }
-
-    /// Asks the queue for tasks that no worker has, and publishes those anew that it has lost.
-    async fn ask_for_missing(&self) {
-        let now = Instant::now();
-        let unheard: Vec<TaskRef> = {
-            let tasks = self.tasks();
-            let due = tasks.out.values().filter(|lease| lease.beat_at.is_none() && lease.ask_at <= now);
-            due.map(|lease| lease.task.task.clone()).collect()
-        };
-        futures::stream::iter(unheard)
-            .for_each_concurrent(MAX_ASKING, |task| async move {
-                let waiting = self.queue.is_waiting(&task).await;
-                if let Some(lost) = self.lost_from_queue(&task, waiting) {
-                    tracing::warn!(
-                        execution.id = %lost.task.execution, node.id = lost.task.node.node_id,
-                        node.attempt = lost.task.node.attempt, "the queue has lost a task; it is handed out again"
-                    );
-                    self.queue.publish(lost).await;
-                }
-            })
-            .await;
-    }
-
-    /// What the queue says of a task. Returns the task if it must be published again.
-    fn lost_from_queue(&self, task: &TaskRef, waiting: Waiting) -> Option<Task> {
-        let (now, ask_at, lost_after) = (Instant::now(), self.ask_at(), self.lost_after());
-        let mut tasks = self.tasks();
-        let lease = tasks.out.get_mut(task).filter(|lease| lease.beat_at.is_none())?;
-        lease.ask_at = ask_at;
-        match waiting {
-            Waiting::Yes => lease.missing_since = None,
-            Waiting::Unknown => {}
-            Waiting::No => {
-                let since = *lease.missing_since.get_or_insert(now);
-                if now.duration_since(since) >= lost_after {
-                    // Perhaps it was only its sign of life that was lost.
-                    *lease = Lease::published(lease.task.clone(), true, ask_at);
-                    return Some(lease.task.clone());
-                }
-            }
-        }
-        None
-    }
-
-    /// Gives every leased task a fresh start.
-    fn hear_all(&self) {
-        let now = Instant::now();
-        let mut tasks = self.tasks();
-        for lease in tasks.out.values_mut() {
-            lease.missing_since = None;
-            lease.beat_at = lease.beat_at.map(|_| now);
-        }
-        for listening in tasks.listening.values_mut() {
-            listening.until = listening.until.max(now + self.config.redeliver_after());
-        }
-    }
-
-    fn beat(&self, beat: &Beat) {
-        let now = Instant::now();
-        let mut tasks = self.tasks();
-        match tasks.out.get_mut(&beat.task) {
-            Some(lease) => lease.heard(now),
-            None => tasks.heard_elsewhere(&beat.task, now),
-        }
-    }
-
-    /// Tasks to hand out again, and tasks whose worker is lost.
-    fn silent(&self) -> (Vec<Task>, Vec<Task>) {
-        let (mut again, mut lost) = (Vec::new(), Vec::new());
-        for lease in self.tasks().out.values_mut() {
-            // A task without a beat waits in the queue, which is asked for it.
-            let Some(beat_at) = lease.beat_at else { continue };
-            let silent_ms = beat_at.elapsed().as_millis() as u64;
-            if silent_ms >= self.config.worker_lost_after_ms {
-                // If this is not answered, it is silent again after as long.
-                lease.beat_at = Some(Instant::now());
-                lost.push(lease.task.clone());
-            } else if silent_ms >= self.config.redeliver_after_ms && !lease.redelivered {
-                (lease.redelivered, lease.copies) = (true, true);
-                again.push(lease.task.clone());
-            }
-        }
-        (again, lost)
-    }
-
-    async fn lose(&self, handler: &dyn CommandHandler, task: Task) {
-        let node = &task.task.node;
-        let parts: [&[u8]; 5] = [
-            b"worker_lost",
-            task.task.execution.as_bytes(),
-            node.node_id.as_bytes(),
-            &node.run.to_be_bytes(),
-            &node.attempt.to_be_bytes(),
-        ];
-        let id: Uuid = derived_id(Timestamp::default(), Slot::of(task.task.execution), &parts);
-        let command = CommandEnvelope {
-            id,
-            tenant: task.tenant.clone(),
-            actor: Actor::system("dispatcher"),
-            stream: task.task.execution,
-            correlation_id: task.correlation_id,
-            causation_id: task.causation_id,
-            traceparent: task.traceparent.clone(),
-            digest: None,
-            command: Command::Execution(ExecutionCommand::LoseWorker { node: node.clone() }),
-        };
-        match handler.handle(command).await {
-            // The commit's aftermath has resolved it.
-            Ok(_) => {}
-            Err(CommandError::Rejected(_) | CommandError::DigestMismatch) => {
-                self.resolved(&task.task, Stop::Yes)
-            }
-            // Still silent at the next look, and then tried again.
-            Err(CommandError::Overloaded | CommandError::NotOwner | CommandError::Unknown(_)) => {}
         }
     }
 

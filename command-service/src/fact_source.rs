@@ -4,7 +4,9 @@
 //! workflow and the latest variables do change: the committer calls [`FactSource::changed`] before it replies,
 //! so whoever has seen the reply to a publish also starts executions with it. That holds for streams whose partition
 //! this process owns under a fresh lease. Of any other stream, what is cached counts only if the log has no later
-//! version of it, which is one small read.
+//! version of it, which is one small read. The past of executions, for forks, is in [`histories`].
+
+mod histories;
 
 use lru::LruCache;
 use serde_json::Value;
@@ -16,7 +18,8 @@ use domain::aggregate::{Aggregate, AggregateState};
 use domain::blob::BlobRef;
 use domain::decision::Need;
 use domain::event::Event;
-use domain::facts::{Fact, Facts, Variables, WorkflowHead};
+use domain::execution::Recording;
+use domain::facts::{Fact, Facts, Origin, Variables, WorkflowHead};
 use domain::ids::TenantId;
 use domain::variables::{VariablesState, stream_of};
 use domain::workflow::WorkflowState;
@@ -25,6 +28,8 @@ use event_store::{Log, StoreError};
 
 use crate::folding::{LoadError, load};
 use crate::owned::Owned;
+
+use histories::Recordings;
 
 const CACHED_WORKFLOWS: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 const CACHED_DEFINITIONS: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
@@ -41,6 +46,17 @@ pub(crate) enum FactError {
     Unusable(String),
 }
 
+impl From<LoadError> for FactError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(error) => Self::Store(error),
+            LoadError::Event(_) | LoadError::Origin { .. } | LoadError::Depth(_) => {
+                Self::Unusable(error.to_string())
+            }
+        }
+    }
+}
+
 /// The caches, shared by all partitions.
 pub(crate) struct FactSource {
     log: Arc<dyn Log>,
@@ -55,6 +71,7 @@ struct Caches {
     definitions: LruCache<(Uuid, u64), (TenantId, Arc<Definition>)>,
     latest_variables: LruCache<TenantId, (u64, Arc<Variables>)>,
     variables: LruCache<(TenantId, u64), Arc<Variables>>,
+    recordings: Recordings,
 }
 
 /// A workflow's head as of a version of its stream.
@@ -73,6 +90,7 @@ impl FactSource {
             definitions: LruCache::new(CACHED_DEFINITIONS),
             latest_variables: LruCache::new(CACHED_VARIABLES),
             variables: LruCache::new(CACHED_VARIABLES),
+            recordings: Recordings::default(),
         };
         Self { log, owned, caches: Mutex::new(caches) }
     }
@@ -90,7 +108,7 @@ impl FactSource {
                 caches.changes += 1;
                 caches.latest_variables.pop(tenant);
             }
-            Event::Execution(_) => {}
+            Event::Execution(_) | Event::Lane(_) => {}
         }
     }
 
@@ -118,6 +136,12 @@ impl FactSource {
             Need::Blob(reference) => {
                 let content = self.blob(tenant, &reference).await?;
                 facts.blobs.insert(reference.sha256, Arc::new(content));
+            }
+            Need::Origin { execution, at_version } => {
+                facts.origin = self.origin(tenant, execution, at_version).await?;
+            }
+            Need::Recording { execution, until } => {
+                facts.recording = self.recording(tenant, execution, until).await?;
             }
         }
         Ok(())
@@ -218,6 +242,31 @@ impl FactSource {
         })
     }
 
+    async fn origin(
+        &self,
+        tenant: &TenantId,
+        execution: Uuid,
+        at_version: u64,
+    ) -> Result<Fact<Origin>, FactError> {
+        Ok(histories::origin(&*self.log, tenant, execution, at_version).await?)
+    }
+
+    async fn recording(
+        &self,
+        tenant: &TenantId,
+        execution: Uuid,
+        until: u64,
+    ) -> Result<Fact<Recording>, FactError> {
+        if let Some(known) = self.caches().recordings.get(tenant, execution, until) {
+            return Ok(known);
+        }
+        let folded = histories::record(&*self.log, tenant, execution, until).await?;
+        let Some(folded) = folded else { return Ok(Fact::Absent) };
+        let recording = folded.recording.clone();
+        self.caches().recordings.put(execution, until, folded);
+        Ok(Fact::Is(recording))
+    }
+
     /// A workflow of the tenant and the version of its stream.
     async fn workflow(&self, tenant: &TenantId, id: Uuid) -> Result<Option<(u64, WorkflowState)>, FactError> {
         let aggregate = self.load(id, None).await?;
@@ -230,10 +279,7 @@ impl FactSource {
     }
 
     async fn load(&self, stream: Uuid, until: Option<u64>) -> Result<Aggregate, FactError> {
-        load(&*self.log, stream, until).await.map_err(|error| match error {
-            LoadError::Store(error) => FactError::Store(error),
-            LoadError::Event(error) => FactError::Unusable(error.to_string()),
-        })
+        Ok(load(&*self.log, stream, until).await?)
     }
 
     fn caches(&self) -> std::sync::MutexGuard<'_, Caches> {

@@ -55,6 +55,6 @@ fn attempt_reported(envelope: &CommandEnvelope) -> Option<TaskRef> {
         Command::Execution(ExecutionCommand::CompleteNode { node, .. }) => {
             Some(TaskRef { execution: envelope.stream, node: node.clone() })
         }
-        Command::Execution(_) | Command::Workflow(_) | Command::Variables(_) => None,
+        Command::Execution(_) | Command::Workflow(_) | Command::Variables(_) | Command::Lane(_) => None,
     }
 }

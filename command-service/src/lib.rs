@@ -19,7 +19,8 @@
 //! that one alone. Safety is the store's (epochs); what is here serves availability and speed.
 //!
 //! Read in this order: [`service`] (the component), `wiring`, `pending` (what travels), `partition`, `committer`,
-//! `aftermath`, `timers`, `dispatcher`, `recovery`, `tenancy`, `ownership`, `relay`.
+//! `aftermath`, `settled`, `timers`, `dispatcher`, `recovery`, `tenancy`, `ownership`, `relay`, `reactor` (what follows
+//! for other streams), `event_waits`.
 
 mod aftermath;
 mod assignment;
@@ -27,6 +28,7 @@ mod committer;
 mod config;
 mod dispatcher;
 mod error;
+mod event_waits;
 mod fact_source;
 mod folding;
 mod handle;
@@ -35,9 +37,11 @@ mod owned;
 mod ownership;
 mod partition;
 mod pending;
+mod reactor;
 mod recovery;
 mod relay;
 pub mod service;
+mod settled;
 mod tenancy;
 mod timers;
 mod wiring;
@@ -45,4 +49,4 @@ mod wiring;
 pub use config::CommandServiceConfig;
 pub use error::CommandServiceError;
 pub use handle::{CommandServiceHandle, OwnedPartition};
-pub use service::{ClusterPorts, CommandService, CommandServicePorts, RelayPorts};
+pub use service::{ClusterPorts, CommandService, CommandServicePorts, ReactorPorts, RelayPorts};

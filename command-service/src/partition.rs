@@ -3,23 +3,21 @@
 //! Decisions run ahead of the disk: the next command is decided on events that are still being flushed. If the
 //! store refuses one of them, the committer raises the partition's *generation*, sends everything decided on the
 //! old one back in its order, and the partition forgets what it had folded ahead. If the log has grown unheard, the
-//! partition forgets everything it had folded.
+//! partition forgets everything it had folded. A refusal that rests on what is being flushed is given when that is
+//! durable: until then nobody is told of it.
+
+mod memory;
 
 use bytes::Bytes;
-use lru::LruCache;
-use std::collections::{HashMap, HashSet};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use bus::CommandError;
-use domain::aggregate::{Aggregate, AggregateState};
+use domain::aggregate::AggregateState;
 use domain::command::{Command, CommandEnvelope};
 use domain::decision::{Decision, Outcome};
 use domain::event::{Codec, Event, RecordedEvent};
-use domain::execution::Phase;
 use domain::execution::command::ExecutionCommand;
 use domain::facts::Facts;
 use domain::ids::{Partition, Position, event_id};
@@ -29,11 +27,11 @@ use event_store::{Append, Log, StreamAppend};
 
 use crate::error::report;
 use crate::fact_source::FactSource;
-use crate::folding::load;
+use crate::folding::{follow, load};
 use crate::pending::{Notice, Pending, Submitted, Work, first_answer};
 
-/// Commands that may wait for an append on its way.
-const MAX_HELD: usize = 1_024;
+pub(crate) use memory::Memory;
+
 /// How often a decider may ask for facts before the command is given up.
 const MAX_ROUNDS: usize = 64;
 
@@ -51,125 +49,6 @@ pub(crate) struct PartitionTask {
     /// How many partitions are deciding now: the committer lingers while it is not zero.
     pub(crate) deciding: Arc<AtomicUsize>,
     pub(crate) memory: Memory,
-}
-
-/// What a partition has folded and what of it is not durable yet.
-pub(crate) struct Memory {
-    /// Streams as the log has them; any of them can be folded again.
-    streams: LruCache<Uuid, Aggregate>,
-    /// Streams that are ahead of the log. They are few: the committer's queue bounds them.
-    ahead: HashMap<Uuid, Ahead>,
-    /// Command ids on their way.
-    commands: HashSet<Uuid>,
-    /// Commands that came again while the first was on its way, by id.
-    repeated: Held,
-    /// Commands that failed on what is not durable yet, by stream.
-    doubtful: Held,
-    generation: u64,
-    last_decided_at: Timestamp,
-}
-
-/// A stream with appends on their way.
-struct Ahead {
-    aggregate: Aggregate,
-    appends: usize,
-}
-
-/// Commands that wait for an append, by what they wait for.
-#[derive(Default)]
-struct Held {
-    commands: HashMap<Uuid, Vec<Submitted>>,
-    count: usize,
-}
-
-impl Held {
-    /// Keeps a command, or gives it back if too many wait already.
-    fn keep(&mut self, key: Uuid, submitted: Submitted) -> Option<Submitted> {
-        if self.count >= MAX_HELD {
-            return Some(submitted);
-        }
-        self.count += 1;
-        self.commands.entry(key).or_default().push(submitted);
-        None
-    }
-
-    fn take(&mut self, key: Uuid) -> Vec<Submitted> {
-        let taken = self.commands.remove(&key).unwrap_or_default();
-        self.count -= taken.len();
-        taken
-    }
-
-    fn take_all(&mut self) -> Vec<Submitted> {
-        self.count = 0;
-        self.commands.drain().flat_map(|(_, waiting)| waiting).collect()
-    }
-}
-
-impl Memory {
-    /// Nothing folded; `last_recorded_at` is the time of the partition's last event.
-    pub(crate) fn new(capacity: usize, last_recorded_at: Timestamp) -> Self {
-        Self {
-            streams: LruCache::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN)),
-            ahead: HashMap::new(),
-            commands: HashSet::new(),
-            repeated: Held::default(),
-            doubtful: Held::default(),
-            generation: 0,
-            last_decided_at: last_recorded_at,
-        }
-    }
-
-    /// A folded stream.
-    fn stream(&mut self, stream: Uuid) -> Option<&Aggregate> {
-        match self.ahead.get(&stream) {
-            Some(ahead) => Some(&ahead.aggregate),
-            None => self.streams.get(&stream),
-        }
-    }
-
-    /// A folded stream that an append is being made for.
-    fn move_ahead(&mut self, stream: Uuid) -> Option<&mut Aggregate> {
-        if !self.ahead.contains_key(&stream) {
-            let aggregate = self.streams.pop(&stream)?;
-            self.ahead.insert(stream, Ahead { aggregate, appends: 0 });
-        }
-        let ahead = self.ahead.get_mut(&stream)?;
-        ahead.appends += 1;
-        Some(&mut ahead.aggregate)
-    }
-
-    /// An append is durable. Returns the commands that waited for it.
-    fn committed(&mut self, command: Uuid, stream: Uuid) -> Vec<Submitted> {
-        self.commands.remove(&command);
-        let mut waiting = self.repeated.take(command);
-        if let Some(ahead) = self.ahead.get_mut(&stream) {
-            ahead.appends -= 1;
-            if ahead.appends == 0 {
-                waiting.extend(self.doubtful.take(stream));
-                if let Some(ahead) = self.ahead.remove(&stream)
-                    && !is_finished(&ahead.aggregate)
-                {
-                    self.streams.put(stream, ahead.aggregate);
-                }
-            }
-        }
-        waiting
-    }
-
-    /// Forgets everything that is not durable. Returns the commands that waited for some of it.
-    fn reset(&mut self, generation: u64) -> Vec<Submitted> {
-        self.generation = generation;
-        self.ahead.clear();
-        self.commands.clear();
-        let mut waiting = self.repeated.take_all();
-        waiting.extend(self.doubtful.take_all());
-        waiting
-    }
-}
-
-/// A finished execution is rarely asked for again; its state is not worth the memory.
-fn is_finished(aggregate: &Aggregate) -> bool {
-    matches!(&aggregate.state, AggregateState::Execution(state) if matches!(state.phase, Phase::Finished(_)))
 }
 
 impl PartitionTask {
@@ -197,8 +76,12 @@ impl PartitionTask {
         match notice {
             Notice::Committed(done) => {
                 for (command, stream) in done {
-                    for waiting in self.memory.committed(command, stream) {
-                        self.decide(waiting).await;
+                    let released = self.memory.committed(command, stream);
+                    for (submitted, error) in released.failed {
+                        self.refuse(submitted, error).await;
+                    }
+                    for submitted in released.repeated {
+                        self.decide(submitted).await;
                     }
                 }
             }
@@ -231,11 +114,14 @@ impl PartitionTask {
         self.deciding.fetch_add(1, Ordering::Relaxed);
         match self.outcome(&submitted.envelope).await {
             Ok((outcome, now)) => self.submit(submitted, outcome, now).await,
-            // What it failed on may never become durable: it is decided again when that is known.
-            Err(_) if self.memory.ahead.contains_key(&stream) => {
-                overloaded(self.memory.doubtful.keep(stream, submitted));
-            }
-            Err(error) => self.refuse(submitted, error).await,
+            Err(error) => match self.memory.ahead.get(&stream).map(|ahead| ahead.last) {
+                // What it failed on may never become durable.
+                Some(last) => {
+                    let given_back = self.memory.doubtful.keep(last, (submitted, error));
+                    overloaded(given_back.map(|(submitted, _)| submitted));
+                }
+                None => self.refuse(submitted, error).await,
+            },
         }
         self.deciding.fetch_sub(1, Ordering::Relaxed);
     }
@@ -255,8 +141,9 @@ impl PartitionTask {
         let now = self.clock.now().max(self.memory.last_decided_at);
         let mut facts = Facts::new(now, envelope.id, stream, envelope.tenant.clone());
         for _ in 0..MAX_ROUNDS {
+            // Ahead of the log, if it is: whoever comes next builds on what is on its way.
             let aggregate =
-                self.memory.streams.get(&stream).ok_or_else(|| unknown(&"the folded stream was dropped"))?;
+                self.memory.stream(stream).ok_or_else(|| unknown(&"the folded stream was dropped"))?;
             match aggregate.decide(envelope, &facts).map_err(CommandError::Rejected)? {
                 Decision::Events(outcome) => return Ok((outcome, now)),
                 Decision::Needs(needs) => {
@@ -278,14 +165,12 @@ impl PartitionTask {
         let answer = outcome.answer.to_string();
         debug_assert!(answer.len() <= MAX_ANSWER_BYTES, "an answer names things, it does not carry them");
         let stream = envelope.stream;
-        let Some(aggregate) = self.memory.move_ahead(stream) else { return };
+        let Some(aggregate) = self.memory.move_ahead(stream, envelope.id) else { return };
         let expected_version = aggregate.version;
-        let mut recorded = Vec::with_capacity(outcome.events.len());
-        for event in &outcome.events {
-            let version = aggregate.version + 1;
-            recorded.push(record(envelope, event, version, now, self.partition));
-            aggregate.apply(&envelope.tenant, event, now);
-        }
+        let versions = outcome.events.iter().zip(expected_version + 1..);
+        let recorded: Vec<RecordedEvent> =
+            versions.map(|(event, version)| record(envelope, event, version, now, self.partition)).collect();
+        follow(aggregate, &envelope.tenant, &outcome.events, outcome.after, now);
         let priority = match &aggregate.state {
             AggregateState::Execution(state) => state.started.as_ref().map_or(0, |started| started.priority),
             _ => 0,
@@ -305,7 +190,6 @@ impl PartitionTask {
             blobs: outcome.blobs,
         };
         self.memory.last_decided_at = now;
-        self.memory.commands.insert(envelope.id);
         let pending = Pending {
             append: Some(append),
             events: outcome.events,

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use bus::tasks::TaskQueue;
-use bus::{CommandDoors, CommandHandler, CommitFeed, EventPublisher};
+use bus::{CommandDoors, CommandHandler, Commands, CommitFeed, EventPublisher};
 use domain::ids::Partition;
 use domain::time::Clock;
 use event_store::{Checkpoints, Log, Ownership};
@@ -36,17 +36,20 @@ pub struct CommandServicePorts {
     pub cluster: Option<ClusterPorts>,
     /// Where events are published for subscribers outside; `None`: nowhere.
     pub relay: Option<RelayPorts>,
+    /// How other streams hear of what concerns them; `None`: they do not, so lanes give no slots, children do not begin
+    /// and parents do not hear of their ends.
+    pub reactor: Option<ReactorPorts>,
 }
 
 impl CommandServicePorts {
-    /// For a process that shares nothing.
+    /// For a process that shares nothing, without a relay and a reactor.
     pub fn alone(
         log: Arc<dyn Log>,
         feed: Arc<dyn CommitFeed>,
         tasks: Arc<dyn TaskQueue>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { log, feed, tasks, clock, cluster: None, relay: None }
+        Self { log, feed, tasks, clock, cluster: None, relay: None, reactor: None }
     }
 }
 
@@ -64,6 +67,14 @@ pub struct ClusterPorts {
 pub struct RelayPorts {
     /// Where to.
     pub events: Arc<dyn EventPublisher>,
+    /// How far it is.
+    pub checkpoints: Arc<dyn Checkpoints>,
+}
+
+/// Carrying out what events mean for other streams.
+pub struct ReactorPorts {
+    /// The way to the owners of all streams, this process among them.
+    pub commands: Arc<dyn Commands>,
     /// How far it is.
     pub checkpoints: Arc<dyn Checkpoints>,
 }
@@ -115,9 +126,9 @@ impl CommandService {
     /// A partition could not be taken over or was lost, in a process that shares nothing; or a task of it panicked.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), CommandServiceError> {
         let Self { config, ports, owned, dispatcher, handler, inboxes } = self;
-        let CommandServicePorts { log, feed, clock, cluster, relay, .. } = ports;
+        let CommandServicePorts { log, feed, clock, cluster, relay, reactor, .. } = ports;
         let parts = Parts { config, log, feed, clock, owned, dispatcher, handler: handler.clone() };
-        let (mut running, household, lost) = start(parts, relay, cluster.is_some());
+        let (mut running, household, lost) = start(parts, relay, reactor, cluster.is_some());
         let owning = async {
             match cluster {
                 Some(ports) => ownership::share(household, ports, handler, lost, shutdown).await,

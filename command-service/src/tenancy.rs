@@ -1,7 +1,7 @@
 //! Taking a partition on and giving it up: who is told what, and in which order.
 //!
 //! Taking on: the takeover fences the owner before; then caches are forgotten, the committer, the timers, the
-//! dispatcher and the relay learn of the partition, and its door opens. What was in flight is looked for beside that.
+//! dispatcher, the relay, the reactor and the event waits learn of the partition, and its door opens. What was in flight is looked for beside that.
 //! Giving up: the door closes, what was accepted is finished and answered, then all of them forget the partition.
 
 use std::sync::Arc;
@@ -18,10 +18,12 @@ use event_store::{Log, LogReader, PartitionHead, StoreError};
 use crate::config::CommandServiceConfig;
 use crate::dispatcher::Dispatcher;
 use crate::error::report;
+use crate::event_waits::EventWaits;
 use crate::fact_source::FactSource;
 use crate::owned::Owned;
 use crate::partition::{Memory, PartitionTask};
 use crate::pending::{Submitted, Work};
+use crate::reactor::ReactorControl;
 use crate::recovery::recover;
 use crate::relay::RelayControl;
 use crate::timers::Timers;
@@ -32,7 +34,7 @@ pub(crate) const RECOVERIES: usize = 2;
 const RECOVERY_PAUSE: Duration = Duration::from_millis(200);
 /// The longest such pause.
 const LONGEST_RECOVERY_PAUSE: Duration = Duration::from_secs(10);
-/// How long the relay may take to store how far it is; what it has not stored is published again.
+/// How long the relay, or the reactor, may take to store how far it is; what it has not stored is done again.
 const RELAY_LIMIT: Duration = Duration::from_secs(2);
 
 /// A partition's commands on their way in.
@@ -51,6 +53,8 @@ pub(crate) struct Household {
     pub(crate) committer: mpsc::Sender<Work>,
     pub(crate) deciding: Arc<AtomicUsize>,
     pub(crate) relay: Option<RelayControl>,
+    pub(crate) reactor: Option<ReactorControl>,
+    pub(crate) event_waits: Arc<EventWaits>,
     /// Partitions whose attempts in flight are looked for at the same time: commands come first.
     pub(crate) recoveries: Arc<Semaphore>,
     /// How long workers that may hold a task are listened for before it is handed out again.
@@ -104,6 +108,10 @@ impl Household {
         if let Some(relay) = &self.relay {
             relay.adopt(partition, epoch);
         }
+        if let Some(reactor) = &self.reactor {
+            reactor.adopt(partition, epoch);
+        }
+        self.event_waits.adopt(partition);
         let (notices_sender, notices) = mpsc::unbounded_channel();
         let task = PartitionTask {
             partition,
@@ -177,6 +185,12 @@ impl Household {
             && tokio::time::timeout(RELAY_LIMIT, relay.drop_partition(partition)).await.is_err()
         {
             tracing::debug!(partition = %partition, "the relay's checkpoint was not stored in time");
+        }
+        self.event_waits.drop_partition(partition);
+        if let Some(reactor) = &self.reactor
+            && tokio::time::timeout(RELAY_LIMIT, reactor.drop_partition(partition)).await.is_err()
+        {
+            tracing::debug!(partition = %partition, "the reactor's checkpoint was not stored in time");
         }
     }
 }

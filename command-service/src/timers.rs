@@ -59,6 +59,8 @@ pub(crate) struct Timers {
 struct Held {
     /// What is committed and due up to here goes straight into memory.
     until: Timestamp,
+    /// When the queue is looked at next, unless somebody says that it has changed.
+    looks_at: Timestamp,
     /// By number of each partition that is owned.
     loaded: BTreeMap<u16, Loaded>,
     queue: BTreeMap<Key, Entry>,
@@ -112,7 +114,7 @@ impl Held {
 impl Timers {
     pub(crate) fn new(horizon_ms: u64, partitions: u16, clock: Arc<dyn Clock>, owned: Arc<Owned>) -> Self {
         let until = clock.now().plus_ms(horizon_ms);
-        let held = Held { until, ..Held::default() };
+        let held = Held { until, looks_at: Timestamp::MAX, ..Held::default() };
         Self { horizon_ms, partitions, clock, owned, held: Mutex::new(held), changed: Notify::new() }
     }
 
@@ -136,13 +138,15 @@ impl Timers {
             return;
         }
         let mut held = self.held();
-        let first = held.queue.first_key_value().map(|(key, _)| key.0);
+        let mut sooner = false;
         for wakeup in wakeups {
             if wakeup.due_at <= held.until {
+                // Not only if it is the first: those before it may be waiting after a failure.
+                sooner |= wakeup.due_at < held.looks_at;
                 held.insert(tenant, stream, wakeup);
             }
         }
-        if held.queue.first_key_value().map(|(key, _)| key.0) != first {
+        if sooner {
             self.changed.notify_one();
         }
     }
@@ -247,6 +251,7 @@ impl Timers {
     fn next_due(&self) -> Due {
         let now = self.clock.now();
         let mut held = self.held();
+        held.looks_at = Timestamp::MAX;
         let mut soonest = self.horizon_ms;
         for (key, entry) in &mut held.queue {
             if key.0 > now {
@@ -263,7 +268,9 @@ impl Timers {
             entry.firing = true;
             return Due::Now(key.clone(), entry.tenant.clone());
         }
-        Due::InMs(soonest.max(1))
+        let pause = soonest.max(1);
+        held.looks_at = now.plus_ms(pause);
+        Due::InMs(pause)
     }
 
     fn fired(&self, key: &Key, result: Result<(), CommandError>) {

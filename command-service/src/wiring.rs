@@ -19,10 +19,12 @@ use crate::committer::{Committer, Lost};
 use crate::config::CommandServiceConfig;
 use crate::dispatcher::Dispatcher;
 use crate::error::CommandServiceError;
+use crate::event_waits::{EventWaits, Matcher};
 use crate::fact_source::FactSource;
 use crate::owned::Owned;
+use crate::reactor::{Reactor, ReactorControl, ReactorInput};
 use crate::relay::{Relay, RelayControl, RelayInput};
-use crate::service::RelayPorts;
+use crate::service::{ReactorPorts, RelayPorts};
 use crate::tenancy::{Household, RECOVERIES};
 use crate::timers::Timers;
 
@@ -46,7 +48,7 @@ pub(crate) struct Parts {
 pub(crate) struct Running {
     committer: Fuse<AbortOnDropHandle<Result<(), CommandServiceError>>>,
     committer_abort: AbortHandle,
-    /// Timers, dispatcher, announcements: they only end when told.
+    /// Timers, dispatcher, reactor, event waits, announcements: they only end when told.
     helpers: JoinSet<()>,
     relay: Option<AbortOnDropHandle<()>>,
     stop: CancellationToken,
@@ -105,12 +107,16 @@ impl Running {
 pub(crate) fn start(
     parts: Parts,
     relay: Option<RelayPorts>,
+    reactor: Option<ReactorPorts>,
     shared: bool,
 ) -> (Running, Household, mpsc::UnboundedReceiver<Lost>) {
     let Parts { config, log, feed, clock, owned, dispatcher, handler } = parts;
     // Cancelled only when the partitions are gone: what is accepted is finished with their help.
     let stop = CancellationToken::new();
     let (relay, relay_input, relay_control) = start_relay(relay, &log, &clock, &owned, &stop);
+    let mut helpers = JoinSet::new();
+    let (reactor_input, reactor_control) = start_reactor(reactor, &log, &owned, &stop, &mut helpers);
+    let event_waits = EventWaits::new(log.partitions());
     let timers =
         Arc::new(Timers::new(config.timer_horizon_ms, log.partitions(), clock.clone(), owned.clone()));
     let facts = Arc::new(FactSource::new(log.clone(), owned.clone()));
@@ -124,13 +130,19 @@ pub(crate) fn start(
         feed: feed.clone(),
         owned: owned.clone(),
         relay: relay_input,
+        reactor: reactor_input,
+        event_waits: event_waits.clone(),
     };
     let lost_sender = shared.then_some(lost_sender);
     let committer =
         Committer::new(log.clone(), config.clone(), work, deciding.clone(), aftermath, lost_sender);
     let committer = AbortOnDropHandle::new(tokio::spawn(committer.run()));
     let (committer_abort, committer) = (committer.abort_handle(), committer.fuse());
-    let mut helpers = JoinSet::new();
+    {
+        let (log, feed, owned) = (log.clone(), feed.clone(), owned.clone());
+        let matcher = Matcher::new(log, feed, owned, event_waits.clone(), handler.clone());
+        helpers.spawn(matcher.run(stop.clone()));
+    }
     {
         let (timers, log, handler, stop) = (timers.clone(), log.clone(), handler.clone(), stop.clone());
         helpers.spawn(async move { timers.run(log, handler, stop).await });
@@ -156,6 +168,8 @@ pub(crate) fn start(
         committer: committer_sender,
         deciding,
         relay: relay_sender,
+        reactor: reactor_control,
+        event_waits,
         recoveries: Arc::new(Semaphore::new(RECOVERIES)),
         listen,
     };
@@ -173,6 +187,19 @@ fn start_relay(
     let (relay, input, control) = Relay::new(log.clone(), ports, clock.clone(), owned.clone());
     let running = AbortOnDropHandle::new(tokio::spawn(relay.run(stop.clone())));
     (Some(running), Some(input), Some(control))
+}
+
+fn start_reactor(
+    ports: Option<ReactorPorts>,
+    log: &Arc<dyn Log>,
+    owned: &Arc<Owned>,
+    stop: &CancellationToken,
+    helpers: &mut JoinSet<()>,
+) -> (Option<ReactorInput>, Option<ReactorControl>) {
+    let Some(ports) = ports else { return (None, None) };
+    let (reactor, input, control) = Reactor::new(log.clone(), ports, owned.clone());
+    helpers.spawn(reactor.run(stop.clone()));
+    (Some(input), Some(control))
 }
 
 /// Tells readers of the feed every second where the partitions of this process end.

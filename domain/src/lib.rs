@@ -9,7 +9,8 @@
 //! alone, so replaying a log always gives the same state. Deliberately absent: storage, transport, users.
 //!
 //! Read in this order: [`ids`], [`event`], [`decision`], [`facts`], [`aggregate`], then [`workflow`] (the format)
-//! and [`execution`] (the engine), with [`nodes`] and [`expression`] as their parts.
+//! and [`execution`] (the engine), with [`nodes`] and [`expression`] as their parts, [`lane`], and [`reactor`]
+//! (what follows for other streams).
 
 pub mod aggregate;
 pub mod blob;
@@ -23,6 +24,7 @@ pub mod ids;
 pub mod lane;
 pub mod node_type;
 pub mod nodes;
+pub mod reactor;
 pub mod rejection;
 pub mod time;
 mod upcast;

@@ -1,4 +1,7 @@
-//! Old event shapes, lifted to today's. One function per type and version; never removed.
+//! Old event shapes, lifted to today's. One step per type and version; never removed.
+//!
+//! A version that only added fields which may be left out needs no change of its data, and has its step all the same:
+//! the table says of every version how it becomes the next.
 
 use serde_json::{Value, json};
 
@@ -9,11 +12,35 @@ pub(crate) fn upcast(
     data: &[u8],
 ) -> Result<Vec<u8>, serde_json::Error> {
     let mut value: Value = serde_json::from_slice(data)?;
-    if event_type == "execution.started" && schema_version == 1 {
-        execution_started_1_to_2(&mut value);
+    let mut version = schema_version;
+    while let Some(step) = step_from(event_type, version) {
+        step(&mut value);
+        version += 1;
     }
     serde_json::to_vec(&value)
 }
+
+/// How the data of a version becomes that of the next; `None` for today's.
+fn step_from(event_type: &str, version: u16) -> Option<fn(&mut Value)> {
+    Some(match (event_type, version) {
+        ("execution.started", 1) => execution_started_1_to_2,
+        // Version 2 came before sub-workflows: it has no parent.
+        ("execution.started", 2) => as_it_is,
+        // Version 1 came before heartbeat timeouts.
+        ("execution.node.scheduled", 1) => as_it_is,
+        // Version 1 was for workers alone, which always gave their name.
+        ("execution.node.started", 1) => as_it_is,
+        // Version 1 came before `wait`: there were delays alone, which have no conditions.
+        ("execution.node.waiting", 1) => as_it_is,
+        // Version 1 came before sub-workflows: no child ended with its node.
+        ("execution.node.cancelled", 1) => as_it_is,
+        // Version 1 came before lanes and parents: nobody else had to hear of an end.
+        ("execution.completed" | "execution.failed" | "execution.cancelled", 1) => as_it_is,
+        _ => return None,
+    })
+}
+
+fn as_it_is(_data: &mut Value) {}
 
 /// Version 1 came before priorities and attributes, and named the trigger by a plain text.
 fn execution_started_1_to_2(data: &mut Value) {
@@ -24,4 +51,20 @@ fn execution_started_1_to_2(data: &mut Value) {
     }
     fields.entry("priority").or_insert(json!(5));
     fields.entry("attributes").or_insert(json!({}));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::CATALOGUE;
+
+    #[test]
+    fn every_old_version_has_a_step_to_the_next_and_todays_has_none() {
+        for entry in CATALOGUE {
+            for version in 1..entry.schema_version {
+                assert!(step_from(entry.event_type, version).is_some(), "{} {version}", entry.event_type);
+            }
+            assert!(step_from(entry.event_type, entry.schema_version).is_none(), "{}", entry.event_type);
+        }
+    }
 }

@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::gateway::{GatewayPorts, Readiness};
 use crate::live::Hub;
 use crate::metrics::Metrics;
+use crate::scripts::ScriptEvaluator;
 use crate::status;
 use crate::variables::VariablesReader;
 
@@ -34,6 +35,7 @@ pub(crate) struct App {
     pub(crate) models: ReadModels,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) readiness: Arc<dyn Readiness>,
+    pub(crate) scripts: Arc<dyn ScriptEvaluator>,
     pub(crate) auth: Authenticator,
     pub(crate) sessions: Sessions,
     pub(crate) hub: Arc<Hub>,
@@ -82,6 +84,7 @@ impl App {
             models: ports.models,
             clock: ports.clock,
             readiness: ports.readiness,
+            scripts: ports.scripts,
             config,
         }
     }

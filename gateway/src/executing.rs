@@ -1,4 +1,4 @@
-//! What can be asked of executions, whichever way it comes in: start, cancel, signal.
+//! Starting executions, whichever way it comes in, and waiting for their end.
 
 use bus::CommandReply;
 use domain::command::Command;
@@ -35,7 +35,7 @@ pub(crate) struct StartRequest {
     pub(crate) attributes: serde_json::Map<String, Value>,
 }
 
-/// What a start, cancel or signal is answered with. `output` and `error` are there when it has ended.
+/// What a command to an execution is answered with. `output` and `error` are there when it has ended.
 #[derive(Debug, Serialize)]
 pub(crate) struct ExecutionAnswer {
     pub(crate) execution_id: Uuid,
@@ -174,34 +174,8 @@ async fn ended(
     })
 }
 
-/// Ends an execution on request.
-pub(crate) async fn cancel(
-    app: &App,
-    write: Write,
-    execution: Uuid,
-    reason: Option<String>,
-) -> Result<ExecutionAnswer, Failure> {
-    let writing = write.to(execution, app.clock.now());
-    let command = Command::Execution(ExecutionCommand::Cancel { reason });
-    Ok(answer(execution, send(app, &writing, command).await?))
-}
-
-/// Sends a signal to an execution.
-pub(crate) async fn signal(
-    app: &App,
-    write: Write,
-    execution: Uuid,
-    name: String,
-    payload: Value,
-) -> Result<ExecutionAnswer, Failure> {
-    let writing = write.to(execution, app.clock.now());
-    let payload = check_in(app, &writing.caller().principal.tenant, payload, "").await?;
-    let command = Command::Execution(ExecutionCommand::Signal { name, payload });
-    Ok(answer(execution, send(app, &writing, command).await?))
-}
-
 /// What the decider answered, in the shape of the API.
-fn answer(execution: Uuid, mut reply: CommandReply) -> ExecutionAnswer {
+pub(crate) fn answer(execution: Uuid, mut reply: CommandReply) -> ExecutionAnswer {
     let mut take = |name: &str| reply.answer.get_mut(name).map(Value::take);
     let id = take("execution_id").and_then(|id| id.as_str()?.parse().ok());
     ExecutionAnswer {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::config::{GatewayConfig, ms};
 use crate::listener::BoundedListener;
+use crate::scripts::ScriptEvaluator;
 use crate::{gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
@@ -37,6 +38,8 @@ pub struct GatewayPorts {
     pub clock: Arc<dyn Clock>,
     /// What the process depends on.
     pub readiness: Arc<dyn Readiness>,
+    /// Who evaluates expressions that are not CEL.
+    pub scripts: Arc<dyn ScriptEvaluator>,
 }
 
 /// Whether the process can serve, and what else it counts.

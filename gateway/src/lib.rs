@@ -13,6 +13,7 @@
 //! Read in this order: [`gateway`] (ports and life), `gate` (the outermost layer), `request` (what routes take
 //! in), `routes`, `sending` and `reading`, `executing`, `live` and `ws`, [`auth`].
 
+mod acting;
 mod answer;
 mod app;
 pub mod auth;
@@ -37,6 +38,7 @@ mod reading;
 mod request;
 mod routes;
 mod schemas;
+mod scripts;
 mod sending;
 mod serving;
 pub mod status;
@@ -50,3 +52,4 @@ pub use config::GatewayConfig;
 pub use gate::PUBLIC;
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};
 pub use health_server::HealthServer;
+pub use scripts::{ScriptError, ScriptEvaluator};

@@ -34,6 +34,20 @@ pub(crate) async fn wait_until_fresh(
     ))
 }
 
+/// Waits until the read models show the caller's own writes, before a write that looks something up in them.
+pub(crate) async fn wait_for_own_writes(
+    app: &App,
+    principal: &Principal,
+    only: Option<Partition>,
+) -> Result<(), Failure> {
+    let needed = principal.watermarks.needed(only);
+    if needed.is_empty() || app.models.wait_for(&needed, ms(app.config.read_wait_ms)).await {
+        return Ok(());
+    }
+    let detail = "the read model does not show your latest writes yet; try again shortly";
+    Err(Failure::new(status::READ_MODEL_BEHIND, detail))
+}
+
 /// A read model that did not answer.
 pub(crate) fn read_error(error: ReadModelError) -> Failure {
     if let ReadModelError::Filter(_) = error {

@@ -252,6 +252,53 @@ pub(crate) struct Reason {
     reason: Option<String>,
 }
 
+#[derive(ToSchema)]
+pub(crate) struct Retry {
+    reason: Option<String>,
+    /// Configurations that replace what the failed nodes would render, by path. Worker nodes only.
+    node_inputs: Option<Value>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Redrive {
+    /// `workflow_id`, `execution_id`, `node_id`, `error_kind`, `before`, `after` (RFC 3339); everything given must hold.
+    filter: Value,
+    /// 1 to 1000; 100 if absent.
+    limit: Option<u64>,
+    reason: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Redriven {
+    redriven: u64,
+    failed: Vec<RefusedRedrive>,
+    /// Whether the filter finds more than this request looked at.
+    more: bool,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct RefusedRedrive {
+    id: Uuid,
+    execution_id: Uuid,
+    code: String,
+    detail: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Fork {
+    /// The last event of the origin that belongs to the fork, from 1.
+    at_version: u64,
+    /// Another input.
+    input: Option<Value>,
+    /// Other outputs of nodes that had completed, by path.
+    node_outputs: Option<Value>,
+    /// Another version of the workflow.
+    workflow_version: Option<u64>,
+    /// `live` (the default) runs; `replay` takes recorded outcomes where the configuration is equal; `mute` dispatches
+    /// nothing.
+    effects: Option<String>,
+}
+
 /// Any JSON.
 #[derive(ToSchema)]
 pub(crate) struct AnyJson(Value);
@@ -293,11 +340,11 @@ pub(crate) struct EventPage {
 
 #[derive(ToSchema)]
 pub(crate) struct Evaluate {
-    /// CEL; this or `template`.
+    /// CEL, or JavaScript by `language`; this or `template`.
     expression: Option<String>,
-    /// Any JSON with `{{ … }}`.
+    /// Any JSON with `{{ … }}`, inside which is CEL.
     template: Option<Value>,
-    /// `cel`
+    /// Of `expression`: `cel`, which is the default, or `js`
     language: Option<String>,
     /// Its fields are the names that expressions see.
     context: Option<Value>,

@@ -67,6 +67,7 @@ codes! {
     TOO_MANY_ATTEMPTS = "too_many_attempts", TOO_MANY_REQUESTS, "Too many attempts";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here";
     OVERLOADED = "overloaded", SERVICE_UNAVAILABLE, "Too much to do";
+    SCRIPTS_UNAVAILABLE = "scripts_unavailable", SERVICE_UNAVAILABLE, "Scripts cannot be run at the moment";
     READ_MODEL_BEHIND = "read_model_behind", SERVICE_UNAVAILABLE, "The read model is behind";
     COMMAND_UNDECIDED = "command_undecided", SERVICE_UNAVAILABLE, "The command was not answered in time";
     STORE_UNAVAILABLE = "store_unavailable", SERVICE_UNAVAILABLE, "The store does not answer";

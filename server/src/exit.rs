@@ -10,8 +10,8 @@ use crate::process::StartError;
 /// What `everline --help` says about exit codes.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-  0    done; for `run` and `execution watch`: the execution completed
-  1    the execution did not complete; the server, Postgres or NATS refused, or could not be reached
+  0    done; for `run` and `execution watch`: the execution completed; for `test`: every case passed
+  1    the execution did not complete, or a case failed; the server, Postgres or NATS refused, or could not be reached
   2    the command line is not usable
   64   the configuration is not usable, or asks for a later release
   70   a defect or a broken environment

@@ -10,7 +10,7 @@
 //! part that ends takes the process with it; nothing is detached; secrets are never printed. Deliberately
 //! absent: rules (`domain`), SQL (the stores), HTTP routes (`gateway`).
 //!
-//! Read in this order: [`process`], [`config`], [`cli`], [`client`], [`output`], [`exit`].
+//! Read in this order: [`process`], [`config`], [`cli`], [`client`], [`workflow_tests`], [`output`], [`exit`].
 
 pub mod embedded;
 pub mod process;
@@ -29,6 +29,7 @@ pub mod exit;
 pub mod logs;
 pub mod output;
 pub mod signals;
+pub mod workflow_tests;
 
 pub use admin::AdminKey;
 pub use embedded::{Embedded, EmbeddedOptions};

@@ -13,6 +13,9 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     // Parsed first: `--help` and usage errors (exit code 2) need nothing else.
     let cli = Cli::parse();
+    if let Some(ended) = cli.sandbox_worker() {
+        return ended;
+    }
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return Failure::Internal(anyhow::anyhow!("TLS was set up twice")).report();
     }

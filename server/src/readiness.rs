@@ -1,5 +1,6 @@
 //! What `/readyz` and `/metrics` say about the parts of this process.
 
+use agents::CircuitCounts;
 use async_trait::async_trait;
 use bus::nats::NatsBus;
 use command_service::CommandServiceHandle;
@@ -31,6 +32,8 @@ pub(crate) struct Parts {
     pub(crate) bus: Bus,
     /// Where this process owns partitions.
     pub(crate) owner: Option<CommandServiceHandle>,
+    /// Where this process calls targets.
+    pub(crate) circuits: Option<CircuitCounts>,
 }
 
 #[async_trait]
@@ -92,6 +95,9 @@ impl Parts {
     fn write_metrics(&self, out: &mut String) -> std::fmt::Result {
         if let Some(owner) = &self.owner {
             write_owned(owner, out)?;
+        }
+        if let Some(circuits) = &self.circuits {
+            write_circuits(circuits, out)?;
         }
         let Some(projections) = &self.projections else { return Ok(()) };
         let lag = projections.lag();
@@ -160,4 +166,25 @@ fn write_owned(owner: &CommandServiceHandle, out: &mut String) -> std::fmt::Resu
 
 fn dependency(name: &'static str, ready: bool, trouble: &str) -> Dependency {
     Dependency { name, ready, detail: (!ready).then(|| trouble.to_owned()) }
+}
+
+/// Targets that workers of this process do not call for a while, because they fail.
+fn write_circuits(circuits: &CircuitCounts, out: &mut String) -> std::fmt::Result {
+    let counters = [
+        (
+            "everline_circuit_opened_total",
+            "How often calls to a failing target were paused, or paused again.",
+            circuits.opened(),
+        ),
+        (
+            "everline_circuit_closed_total",
+            "How often calls to such a target were resumed.",
+            circuits.closed(),
+        ),
+        ("everline_circuit_refused_calls_total", "Calls that were not made for it.", circuits.refused()),
+    ];
+    for (name, help, value) in counters {
+        writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}")?;
+    }
+    Ok(())
 }

@@ -10,15 +10,16 @@ use std::process::Stdio;
 use crate::{tools, workspace};
 
 /// Crates that import at most the domain.
-const LEAVES: &[&str] = &["event-store", "read-models", "bus"];
+const LEAVES: &[&str] = &["event-store", "read-models", "bus", "sandbox"];
 /// What a service may import: the leaves and the domain, never another service.
-const SERVICE_IMPORTS: &[&str] = &["domain", "event-store", "read-models", "bus"];
+const SERVICE_IMPORTS: &[&str] = &["domain", "event-store", "read-models", "bus", "sandbox"];
 /// Each crate and the crates of ours that it may import.
 const TABLE: &[(&str, Imports)] = &[
     ("domain", Imports::Only(&[])),
     ("event-store", Imports::Only(&["domain"])),
     ("read-models", Imports::Only(&["domain"])),
     ("bus", Imports::Only(&["domain"])),
+    ("sandbox", Imports::Only(&["domain"])),
     ("command-service", Imports::Only(SERVICE_IMPORTS)),
     ("projection-service", Imports::Only(SERVICE_IMPORTS)),
     ("agents", Imports::Only(SERVICE_IMPORTS)),
@@ -26,6 +27,7 @@ const TABLE: &[(&str, Imports)] = &[
     ("server", Imports::Any),
     ("testkit", Imports::Any),
     ("test-services", Imports::Only(&[])),
+    ("simulation", Imports::Only(&["domain"])),
     ("bench", Imports::Any),
     ("xtask", Imports::Only(&[])),
 ];

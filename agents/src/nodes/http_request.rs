@@ -2,7 +2,7 @@
 //!
 //! Owns the client, the redirects and how a failed call is told. Invariants: every hop passes the egress guard;
 //! a redirect to another origin carries nothing of the caller's but content negotiation, no body either; errors name an origin,
-//! never a path, query or userinfo, which may hold secrets. Absent: retries (the engine's), cookies, proxies.
+//! never a path, query or userinfo, which may hold secrets; every hop is counted for or against its target. Absent: retries (the engine's), cookies, proxies.
 //!
 //! Read on in [`call`] (configuration to request) and [`answer`] (response to output).
 
@@ -12,6 +12,7 @@ mod decoding;
 
 use async_trait::async_trait;
 use domain::execution::event::{ErrorKind, NodeError};
+use domain::ids::TenantId;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
     CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, USER_AGENT,
@@ -21,7 +22,9 @@ use serde_json::{Value, json};
 use std::error::Error as _;
 use std::num::NonZeroUsize;
 use std::time::Duration;
+use tokio::time::Instant;
 
+use crate::circuit::{Called, Circuits};
 use crate::egress::{EgressConfig, Guard, Refused};
 use crate::error::Error;
 use crate::failure;
@@ -44,16 +47,21 @@ const KEPT_ACROSS_ORIGINS: [HeaderName; 7] =
 pub struct HttpRequestExecutor {
     client: Client,
     guard: Guard,
+    circuits: Circuits,
     decoding: Decoding,
 }
 
 impl HttpRequestExecutor {
     /// An executor for up to `concurrent` requests at once.
-    pub fn new(egress: &EgressConfig, concurrent: NonZeroUsize) -> Result<Self, Error> {
-        Self::guarded(Guard::new(*egress), concurrent)
+    pub(crate) fn new(
+        egress: &EgressConfig,
+        concurrent: NonZeroUsize,
+        circuits: Circuits,
+    ) -> Result<Self, Error> {
+        Self::guarded(Guard::new(*egress), concurrent, circuits)
     }
 
-    fn guarded(guard: Guard, concurrent: NonZeroUsize) -> Result<Self, Error> {
+    fn guarded(guard: Guard, concurrent: NonZeroUsize, circuits: Circuits) -> Result<Self, Error> {
         let builder = || {
             Client::builder()
                 .user_agent(concat!("everline/", env!("CARGO_PKG_VERSION")))
@@ -76,14 +84,29 @@ impl HttpRequestExecutor {
                 builder().tls_certs_only(bundled_certificates()).build().map_err(Error::HttpClient)?
             }
         };
-        Ok(Self { client, guard, decoding: Decoding::new() })
+        Ok(Self { client, guard, circuits, decoding: Decoding::new() })
     }
 
-    async fn send(&self, request: Request) -> Result<Response, NodeError> {
+    /// Makes a call, unless its target is left alone. The call is still to be judged by what becomes of the response.
+    async fn send(&self, request: Request, attempt: &Attempt<'_>) -> Result<(Response, Called), NodeError> {
         self.guard.check(request.url())?;
         let origin = origin_of(request.url());
-        self.client.execute(request).await.map_err(|error| failed_call(&error, &origin))
+        let called = self.circuits.admit(attempt.tenant, &origin, attempt.deadline)?;
+        match self.client.execute(request).await {
+            Ok(response) => Ok((response, called)),
+            Err(error) => {
+                let error = failed_call(&error, &origin);
+                called.ended(Err(&error));
+                Err(error)
+            }
+        }
     }
+}
+
+/// Whose call it is, and until when.
+struct Attempt<'a> {
+    tenant: &'a TenantId,
+    deadline: Instant,
 }
 
 /// Mozilla's certificates as of this build.
@@ -97,18 +120,21 @@ impl NodeExecutor for HttpRequestExecutor {
     async fn execute(&self, context: NodeContext<'_>) -> Result<Value, NodeError> {
         let Call { mut request, follow_redirects, max_response_bytes, secrets } =
             Call::read(context.config, &self.client, self.guard)?;
+        let attempt = Attempt { tenant: &context.task.tenant, deadline: context.deadline };
         for _ in 0..=MAX_REDIRECTS {
             let method = request.method().clone();
             let url = request.url().clone();
             // Without redirects the request is needed once, so it is not copied.
             let next = if follow_redirects { request.try_clone() } else { None };
-            let response = self.send(request).await?;
+            let (response, called) = self.send(request, &attempt).await?;
             let hop = next.and_then(|next| Some((next, redirect_of(&response, &url)?)));
             let Some((next, target)) = hop else {
                 let origin = origin_of(&url);
-                let whole = answer::read(response, &method, &origin, max_response_bytes, &secrets).await?;
-                return self.decoding.output(whole, &origin).await;
+                let read = answer::read(response, &method, &origin, max_response_bytes, &secrets).await;
+                called.ended(read.as_ref().map(|_| ()));
+                return self.decoding.output(read?, &origin).await;
             };
+            called.ended(Ok(()));
             request = redirected(next, response.status(), target?)?;
         }
         let message = format!("the server redirected more than {MAX_REDIRECTS} times");
@@ -214,10 +240,8 @@ mod tests {
     use axum::routing::get;
     use bus::{Task, TaskRef};
     use domain::decision::NodeRun;
-    use domain::ids::TenantId;
     use domain::node_type::NodeType;
     use domain::time::Timestamp;
-    use tokio::time::Instant;
     use uuid::Uuid;
 
     async fn call(executor: &HttpRequestExecutor, url: &str) -> Result<Value, NodeError> {
@@ -228,6 +252,7 @@ mod tests {
             node_type: NodeType::HttpRequest,
             config: Value::Null,
             deadline: Timestamp::MAX,
+            heartbeat_timeout_ms: None,
             correlation_id: Uuid::nil(),
             causation_id: Uuid::nil(),
             traceparent: None,
@@ -250,9 +275,10 @@ mod tests {
         }
         tokio::spawn(async move { axum::serve(listener, router).await });
 
+        let circuits = Circuits::new(crate::circuit::Rules::of(&crate::AgentsConfig::default()));
         let mut guard = Guard::new(EgressConfig::default());
         guard.public = Some(public.ip());
-        let executor = HttpRequestExecutor::guarded(guard, NonZeroUsize::MIN).unwrap();
+        let executor = HttpRequestExecutor::guarded(guard, NonZeroUsize::MIN, circuits).unwrap();
         assert_eq!(call(&executor, &format!("http://{public}/")).await.unwrap()["body"], "public");
         for (index, host) in private.into_iter().enumerate() {
             let error = call(&executor, &format!("http://{public}/{index}")).await.expect_err(host);

@@ -4,6 +4,7 @@
 //! nothing behind. Absent: deadlines, beats and reports, which are the runtime's, and configuration's form, which
 //! `domain` has checked as far as templates allow.
 
+pub mod condition;
 pub mod http_request;
 
 use async_trait::async_trait;
@@ -14,9 +15,11 @@ use serde_json::Value;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+use crate::circuit::{CircuitCounts, Circuits, Rules};
 use crate::config::AgentsConfig;
 use crate::error::Error;
 
+pub use condition::ConditionExecutor;
 pub use http_request::HttpRequestExecutor;
 
 /// What an executor is given.
@@ -29,9 +32,23 @@ pub struct NodeContext<'a> {
     pub deadline: Instant,
 }
 
+/// What an executor's configuration is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigForm {
+    /// Typed parts, in which credentials may be named.
+    Parts,
+    /// Data, in which nothing means more than it is.
+    Data,
+}
+
 /// Carries out nodes of one type.
 #[async_trait]
 pub trait NodeExecutor: Send + Sync {
+    /// What the engine makes its configuration of.
+    fn config_form(&self) -> ConfigForm {
+        ConfigForm::Parts
+    }
+
     /// One attempt: the output, or why there is none.
     async fn execute(&self, context: NodeContext<'_>) -> Result<Value, NodeError>;
 }
@@ -40,13 +57,19 @@ pub trait NodeExecutor: Send + Sync {
 #[derive(Clone, Default)]
 pub struct Executors {
     by_type: Vec<(NodeType, Arc<dyn NodeExecutor>)>,
+    circuits: CircuitCounts,
 }
 
 impl Executors {
     /// All node types of this build.
     pub fn standard(config: &AgentsConfig) -> Result<Self, Error> {
-        let http_request = HttpRequestExecutor::new(&config.egress, config.slots)?;
-        Ok(Self::default().with(NodeType::HttpRequest, Arc::new(http_request)))
+        let circuits = Circuits::new(Rules::of(config));
+        let counts = circuits.counts();
+        let http_request = HttpRequestExecutor::new(&config.egress, config.slots, circuits)?;
+        let condition = ConditionExecutor::new(&config.sandbox);
+        Ok(Self { circuits: counts, ..Self::default() }
+            .with(NodeType::HttpRequest, Arc::new(http_request))
+            .with(NodeType::Condition, Arc::new(condition)))
     }
 
     /// The same with `executor` for `node_type`.
@@ -59,6 +82,11 @@ impl Executors {
     /// The types, for pulling.
     pub fn types(&self) -> Vec<NodeType> {
         self.by_type.iter().map(|(node_type, _)| *node_type).collect()
+    }
+
+    /// What the circuit breakers of calls have done.
+    pub fn circuits(&self) -> CircuitCounts {
+        self.circuits.clone()
     }
 
     pub(crate) fn get(&self, node_type: NodeType) -> Option<&dyn NodeExecutor> {

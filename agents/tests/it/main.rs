@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests end where what they expect does not hold")]
 
+mod circuit;
+mod condition;
 mod egress;
 mod http_failures;
 mod http_request;

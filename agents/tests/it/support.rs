@@ -147,6 +147,7 @@ impl Worker {
             node_type: NodeType::HttpRequest,
             config,
             deadline: self.clock.now().plus_ms(30_000),
+            heartbeat_timeout_ms: None,
             correlation_id: execution,
             causation_id: new_id(self.clock.now(), Slot::from_bits(random), !random),
             traceparent: Some(Arc::from("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),

@@ -136,6 +136,8 @@ struct TaskOut<'a> {
     node_type: NodeType,
     config: &'a Value,
     deadline: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heartbeat_timeout_ms: Option<u64>,
     correlation_id: Uuid,
     causation_id: Uuid,
     traceparent: &'a Option<Arc<str>>,
@@ -149,6 +151,9 @@ struct TaskIn {
     node_type: NodeType,
     config: Value,
     deadline: Timestamp,
+    /// Absent in tasks of Everline before it knew such a time.
+    #[serde(default)]
+    heartbeat_timeout_ms: Option<u64>,
     correlation_id: Uuid,
     causation_id: Uuid,
     traceparent: Option<Arc<str>>,
@@ -163,6 +168,7 @@ pub(super) fn encode_task(task: &Task) -> Bytes {
         node_type: task.node_type,
         config: &task.config,
         deadline: task.deadline,
+        heartbeat_timeout_ms: task.heartbeat_timeout_ms,
         correlation_id: task.correlation_id,
         causation_id: task.causation_id,
         traceparent: &task.traceparent,
@@ -178,6 +184,7 @@ pub(super) fn decode_task(bytes: &[u8]) -> Result<Task, WireError> {
         node_type: task.node_type,
         config: task.config,
         deadline: task.deadline,
+        heartbeat_timeout_ms: task.heartbeat_timeout_ms,
         correlation_id: task.correlation_id,
         causation_id: task.causation_id,
         traceparent: task.traceparent,

@@ -1,154 +1,29 @@
 //! A store that fails at chosen moments: nothing acknowledged is lost, nothing hangs, nothing is made up.
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use command_service::{CommandService, CommandServiceConfig, CommandServicePorts};
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use bus::in_process::{InProcessFeed, InProcessTasks};
 use bus::tasks::{Beat, Task, TaskQueue};
 use bus::{CommandError, CommandHandler, CommandReply};
-use domain::blob::{Blob, BlobRef, claim_check};
+use domain::blob::claim_check;
 use domain::command::{Command, CommandEnvelope};
-use domain::event::RecordedEvent;
 use domain::execution::command::ExecutionCommand;
-use domain::ids::{Actor, Partition, Slot, TenantId, new_id};
+use domain::ids::{Actor, Slot, TenantId, new_id};
 use domain::node_type::NodeType;
 use domain::time::{Clock, Timestamp};
 use domain::variables::command::VariablesCommand;
 use domain::workflow::command::WorkflowCommand;
-use event_store::log::{ChainReport, StoredWakeup, WakeupCursor};
 use event_store::sqlite::{SqliteLog, SqliteOptions};
-use event_store::{AppendAnswer, AppendError, Batch, Committed, Log, LogReader, PartitionHead, StoreError};
+use event_store::{Log, LogReader};
 
+use crate::faulty_log::FaultyLog;
 use crate::harness::{PATIENCE, WallClock, chain, delay, fresh, request, start, transform, workflow_id};
-
-/// The real log, with faults.
-struct FaultyLog {
-    inner: Arc<SqliteLog>,
-    wakeups_fail: AtomicBool,
-    /// Held by a test while no page of wakeups that was read may arrive.
-    wakeups_gate: RwLock<()>,
-    /// Held by a test while no append may pass.
-    gate: RwLock<()>,
-    /// Counts appends down; the one that finds 0 fails.
-    append_fails_in: AtomicI64,
-    /// Whether the failing append is durable all the same.
-    durable_but_failed: AtomicBool,
-    /// Whether the failing append becomes durable some time after it has failed.
-    durable_later: AtomicBool,
-    unreadable: Mutex<Option<Uuid>>,
-}
-
-fn injected() -> StoreError {
-    StoreError::Corrupt("a fault of the test".to_owned())
-}
-
-#[async_trait]
-impl LogReader for FaultyLog {
-    fn partitions(&self) -> u16 {
-        self.inner.partitions()
-    }
-    async fn read_stream(
-        &self,
-        stream: Uuid,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
-        if *self.unreadable.lock().expect("no panic") == Some(stream) {
-            return Err(injected());
-        }
-        self.inner.read_stream(stream, after, limit).await
-    }
-    async fn read_partition(
-        &self,
-        partition: Partition,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<RecordedEvent>, StoreError> {
-        self.inner.read_partition(partition, after, limit).await
-    }
-    async fn heads(&self) -> Result<Vec<PartitionHead>, StoreError> {
-        self.inner.heads().await
-    }
-    async fn claim_holder(
-        &self,
-        tenant: &TenantId,
-        kind: &str,
-        key: &str,
-    ) -> Result<Option<Uuid>, StoreError> {
-        self.inner.claim_holder(tenant, kind, key).await
-    }
-    async fn command_answer(
-        &self,
-        partition: Partition,
-        id: Uuid,
-    ) -> Result<Option<AppendAnswer>, StoreError> {
-        self.inner.command_answer(partition, id).await
-    }
-    async fn read_blob(&self, tenant: &TenantId, reference: &BlobRef) -> Result<Option<Bytes>, StoreError> {
-        self.inner.read_blob(tenant, reference).await
-    }
-    async fn verify_chain(&self, partition: Partition) -> Result<ChainReport, StoreError> {
-        self.inner.verify_chain(partition).await
-    }
-}
-
-#[async_trait]
-impl Log for FaultyLog {
-    async fn take_over(&self, partition: Partition, node: uuid::Uuid) -> Result<PartitionHead, StoreError> {
-        self.inner.take_over(partition, node).await
-    }
-    async fn append(&self, batch: Arc<Batch>) -> Result<Committed, AppendError> {
-        let _open = self.gate.read().await;
-        if self.append_fails_in.fetch_sub(1, Ordering::SeqCst) == 0 {
-            if self.durable_but_failed.load(Ordering::SeqCst) {
-                self.inner.append(batch).await?;
-            } else if self.durable_later.load(Ordering::SeqCst) {
-                let inner = self.inner.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    inner.append(batch).await
-                });
-            }
-            return Err(AppendError::Store(injected()));
-        }
-        self.inner.append(batch).await
-    }
-    async fn write_blob(&self, tenant: &TenantId, blob: &Blob) -> Result<(), StoreError> {
-        self.inner.write_blob(tenant, blob).await
-    }
-    async fn wakeups(
-        &self,
-        partition: Partition,
-        after: &WakeupCursor,
-        until: Timestamp,
-        final_types: &[&str],
-        limit: usize,
-    ) -> Result<Vec<StoredWakeup>, StoreError> {
-        if self.wakeups_fail.load(Ordering::SeqCst) {
-            return Err(injected());
-        }
-        let page = self.inner.wakeups(partition, after, until, final_types, limit).await;
-        let _open = self.wakeups_gate.read().await;
-        page
-    }
-    async fn forget_past(
-        &self,
-        partition: Partition,
-        until: Timestamp,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<bool, StoreError> {
-        self.inner.forget_past(partition, until, now, limit).await
-    }
-}
 
 /// The wall clock, until it is held.
 #[derive(Default)]
@@ -183,16 +58,7 @@ impl Rig {
         let folder = tempfile::tempdir().expect("a folder");
         let inner =
             SqliteLog::open(&folder.path().join("log.db"), SqliteOptions::default()).await.expect("a log");
-        let log = Arc::new(FaultyLog {
-            inner: Arc::new(inner),
-            wakeups_fail: AtomicBool::new(false),
-            wakeups_gate: RwLock::new(()),
-            gate: RwLock::new(()),
-            append_fails_in: AtomicI64::new(i64::MAX),
-            durable_but_failed: AtomicBool::new(false),
-            durable_later: AtomicBool::new(false),
-            unreadable: Mutex::new(None),
-        });
+        let log = Arc::new(FaultyLog::new(Arc::new(inner)));
         let (clock, tasks) = (Arc::new(HeldClock::default()), Arc::new(InProcessTasks::new()));
         let feed = Arc::new(InProcessFeed::new());
         let service = CommandService::new(
@@ -395,16 +261,8 @@ async fn an_unreadable_stream_does_not_keep_its_neighbours_from_being_picked_up(
     }
     before.stop().await;
     let inner = SqliteLog::open(&path, SqliteOptions::default()).await.expect("a log");
-    let log = FaultyLog {
-        inner: Arc::new(inner),
-        wakeups_fail: AtomicBool::new(false),
-        wakeups_gate: RwLock::new(()),
-        gate: RwLock::new(()),
-        append_fails_in: AtomicI64::new(i64::MAX),
-        durable_but_failed: AtomicBool::new(false),
-        durable_later: AtomicBool::new(false),
-        unreadable: Mutex::new(Some(id(1))),
-    };
+    let log = FaultyLog::new(Arc::new(inner));
+    *log.unreadable.lock().expect("no panic") = Some(id(1));
     let tasks = Arc::new(InProcessTasks::new());
     let service = CommandService::new(
         CommandServiceConfig::default(),
@@ -533,4 +391,31 @@ async fn a_wakeup_of_an_unheard_commit_is_read_though_a_sweep_was_under_way() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     rig.log.wakeups_fail.store(false, Ordering::SeqCst);
     rig.ends_with(execution, "execution.completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_to_one_stream_are_decided_while_the_first_is_on_its_way() {
+    let rig = Rig::start(CommandServiceConfig::default()).await;
+    let workflow = rig.workflow(chain("a", json!([delay("d", 100_000)]))).await;
+    let execution = fresh();
+    rig.send(execution, start(workflow, Value::Null)).await.expect("accepted");
+    let before = rig.log.batches.load(Ordering::SeqCst);
+    let gate = rig.log.gate.write().await;
+    let mut sent = Vec::new();
+    for n in 0..20 {
+        let signal = ExecutionCommand::Signal { name: format!("s{n}"), payload: json!(n) };
+        let rig = rig.clone();
+        sent.push(tokio::spawn(async move { rig.send(execution, Command::Execution(signal)).await }));
+    }
+    Rig::settle().await;
+    drop(gate);
+    for signal in sent {
+        signal.await.expect("no panic").expect("accepted");
+    }
+    let events = rig.log.inner.read_stream(execution, 0, 100).await.expect("events");
+    let signals = events.iter().filter(|event| event.event_type == "execution.signal.received").count();
+    assert_eq!(signals, 20);
+    // One that was being written, and one with all that was decided on it meanwhile.
+    let batches = rig.log.batches.load(Ordering::SeqCst) - before;
+    assert!(batches <= 3, "20 commands took {batches} batches: each waited for the one before");
 }

@@ -1,6 +1,8 @@
 //! A running command-service on a log in a folder, and the commands that tests send to it.
 
-use command_service::{CommandService, CommandServiceConfig, CommandServiceError, CommandServicePorts};
+use command_service::{
+    CommandService, CommandServiceConfig, CommandServiceError, CommandServicePorts, ReactorPorts,
+};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,18 +11,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use bus::in_process::{InProcessFeed, InProcessTasks};
+use bus::in_process::{InProcessCommands, InProcessFeed, InProcessTasks};
 use bus::tasks::{Task, TaskQueue};
 use bus::{CommandError, CommandHandler, CommandReply, CommitFeed, FeedMessage, FeedSubscription};
 use domain::command::{Command, CommandEnvelope};
+use domain::event::RecordedEvent;
 use domain::execution::command::{ExecutionCommand, StartExecution};
-use domain::execution::event::Trigger;
+use domain::execution::event::{ErrorKind, NodeError, Trigger};
 use domain::ids::{Actor, Partition, Slot, TenantId, new_id};
 use domain::node_type::NodeType;
 use domain::time::{Clock, Timestamp};
 use domain::workflow::command::WorkflowCommand;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
-use event_store::{Log, LogReader};
+use event_store::{Log, LogReader, StoreError};
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -56,14 +59,14 @@ impl Service {
     }
 
     pub(crate) async fn start_with(folder: &Path, config: CommandServiceConfig) -> Self {
-        let log = SqliteLog::open(&folder.join("log.db"), SqliteOptions::default()).await.expect("a log");
-        let log = Arc::new(log);
+        let log = Arc::new(open(folder).await);
         let (feed, tasks) = (Arc::new(InProcessFeed::new()), Arc::new(InProcessTasks::new()));
-        let service = CommandService::new(
-            config,
-            CommandServicePorts::alone(log.clone(), feed.clone(), tasks.clone(), Arc::new(WallClock)),
-        );
+        let commands = InProcessCommands::new();
+        let reactor = ReactorPorts { commands: Arc::new(commands.clone()), checkpoints: log.clone() };
+        let ports = CommandServicePorts::alone(log.clone(), feed.clone(), tasks.clone(), Arc::new(WallClock));
+        let service = CommandService::new(config, CommandServicePorts { reactor: Some(reactor), ..ports });
         let handler = service.handler();
+        commands.serve(handler.clone());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(service.run(shutdown.clone()));
         Self { log, handler, tasks, feed, shutdown, running }
@@ -72,6 +75,19 @@ impl Service {
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.ended().await.expect("a clean end");
+    }
+
+    /// The process is gone, with all that was only in its memory.
+    pub(crate) async fn kill(self) {
+        let Self { log, running, .. } = self;
+        running.abort();
+        assert!(running.await.is_err_and(|error| error.is_cancelled()));
+        // Its tasks are dropped when they are next scheduled, and with the last of them the lock of the store.
+        let held = Arc::downgrade(&log);
+        drop(log);
+        while held.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits for the service to end by itself.
@@ -123,6 +139,21 @@ impl Service {
         self.send(task.task.execution, Command::Execution(command)).await
     }
 
+    pub(crate) async fn fail(&self, task: &Task, kind: ErrorKind) -> Result<CommandReply, CommandError> {
+        let error = NodeError {
+            kind,
+            message: "as the test wants".to_owned(),
+            retryable: false,
+            details: Value::Null,
+        };
+        let command = ExecutionCommand::CompleteNode { node: task.task.node.clone(), result: Err(error) };
+        self.send(task.task.execution, Command::Execution(command)).await
+    }
+
+    pub(crate) async fn events(&self, stream: Uuid) -> Vec<RecordedEvent> {
+        self.log.read_stream(stream, 0, 5_000).await.expect("events")
+    }
+
     /// Waits until the stream has an event of a type, now or later.
     pub(crate) async fn wait_for(&self, stream: Uuid, event_type: &str) {
         let mut feed = self.feed.subscribe();
@@ -145,8 +176,7 @@ impl Service {
     }
 
     pub(crate) async fn types(&self, stream: Uuid) -> Vec<String> {
-        let events = self.log.read_stream(stream, 0, 1_000).await.expect("events");
-        events.into_iter().map(|event| event.event_type.into_owned()).collect()
+        self.events(stream).await.into_iter().map(|event| event.event_type.into_owned()).collect()
     }
 
     /// Offsets are dense, versions too, and the chain verifies, in every partition.
@@ -177,6 +207,20 @@ impl Service {
     }
 }
 
+/// The log in a folder. Tasks of a service that was killed before may hold it for a moment.
+async fn open(folder: &Path) -> SqliteLog {
+    let opening = async {
+        loop {
+            match SqliteLog::open(&folder.join("log.db"), SqliteOptions::default()).await {
+                Ok(log) => return log,
+                Err(StoreError::Locked { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, opening).await.expect("a log that nobody holds")
+}
+
 async fn next(feed: &mut dyn FeedSubscription) -> FeedMessage {
     feed.next().await.expect("the feed goes on")
 }
@@ -194,6 +238,7 @@ pub(crate) fn start(workflow_id: Uuid, input: Value) -> Command {
         trigger: Trigger { kind: "api".to_owned() },
         priority: None,
         attributes: Map::new(),
+        parent: None,
     }))
 }
 

@@ -1,7 +1,13 @@
 //! The command-service over the real log and the in-process bus.
 
+mod children;
+mod crashes;
+mod event_waits;
 mod faults;
+mod faulty_log;
+mod forks;
 mod harness;
+mod lanes;
 mod life;
 mod lossy_queue;
 mod publisher;
@@ -12,3 +18,4 @@ mod restart;
 mod shared;
 mod sharing;
 mod silence;
+mod stopping;

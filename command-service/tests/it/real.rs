@@ -2,7 +2,7 @@
 
 use command_service::{
     ClusterPorts, CommandService, CommandServiceConfig, CommandServiceError, CommandServiceHandle,
-    CommandServicePorts, RelayPorts,
+    CommandServicePorts, ReactorPorts, RelayPorts,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use uuid::Uuid;
 
 use bus::nats::{NatsBus, NatsOptions};
 use bus::tasks::Beat;
+use bus::in_process::InProcessCommands;
+use bus::routed::RoutedCommands;
 use bus::{CommandError, FeedMessage};
 use domain::command::Command;
 use domain::execution::command::ExecutionCommand;
@@ -69,6 +71,7 @@ impl Process {
     async fn start(database: &str, nats: &str, config: CommandServiceConfig) -> Self {
         let store = store(database).await;
         let bus = bus(nats).await;
+        let local = InProcessCommands::new();
         let ports = CommandServicePorts {
             log: store.log,
             feed: bus.feed(),
@@ -79,9 +82,14 @@ impl Process {
                 ownership: store.ownership.expect("a shared store"),
                 doors: bus.doors(),
             }),
-            relay: Some(RelayPorts { events: bus.events(), checkpoints: store.checkpoints }),
+            relay: Some(RelayPorts { events: bus.events(), checkpoints: store.checkpoints.clone() }),
+            reactor: Some(ReactorPorts {
+                commands: Arc::new(RoutedCommands::new(Arc::new(local.clone()), bus.commands())),
+                checkpoints: store.checkpoints,
+            }),
         };
         let service = CommandService::new(config, ports);
+        local.serve(service.handler());
         let (handle, shutdown) = (service.handle(), CancellationToken::new());
         let running = tokio::spawn(service.run(shutdown.clone()));
         Self { bus, handle, shutdown, running }

@@ -324,6 +324,7 @@ impl Site {
                 doors: doors.clone(),
             }),
             relay,
+            reactor: None,
         };
         let service = CommandService::new(self.config.clone(), ports);
         let (handler, handle, shutdown) = (service.handler(), service.handle(), CancellationToken::new());

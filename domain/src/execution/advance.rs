@@ -146,8 +146,8 @@ impl<'a> Progress<'a> {
             NodeType::End => return Ok(()),
             _ => {}
         }
-        // A failure may have begun the end, which goes another way.
-        while self.state.phase == Phase::Running && !self.has_yielded() {
+        // A failure may have ended what is around the node, or begun the end of all.
+        while self.state.phase == Phase::Running && !self.has_yielded() && self.is_live(place.scope()) {
             let events = self.outcome.events.len();
             if !self.step_node(&place)? || events == self.outcome.events.len() {
                 break;

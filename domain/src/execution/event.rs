@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::decision::NodeRun;
 use crate::node_type::NodeType;
 use crate::time::Timestamp;
 
@@ -27,6 +28,13 @@ pub struct ParentRef {
     pub attempt: u32,
     /// How deep this execution is below its root, from 1.
     pub depth: u32,
+}
+
+impl ParentRef {
+    /// The attempt of the node that waits.
+    pub fn node_run(&self) -> NodeRun {
+        NodeRun { node_id: self.node_id.clone(), run: self.run, attempt: self.attempt }
+    }
 }
 
 /// What an execution does when its concurrency key has no slot.
@@ -84,6 +92,12 @@ pub enum Effects {
 pub struct ForkedChild {
     /// Path of the parent's `sub_workflow` node.
     pub node_id: String,
+    /// The node's run.
+    pub run: u32,
+    /// The node's attempt.
+    pub attempt: u32,
+    /// How deep the child is below its root.
+    pub depth: u32,
     /// The child of the origin.
     pub origin: Uuid,
     /// Its last event before the parent's.

@@ -392,9 +392,9 @@ fn scope_completed(state: &mut ExecutionState, event: &ScopeCompleted) {
 /// Every node of the region is pending again, in its next run; what lay inside containers begins anew too.
 fn run_started(state: &mut ExecutionState, event: &RunStarted, at: Timestamp) {
     for path in &event.nodes {
+        let holds = state.nodes.get(&**path).is_some_and(|node| node.iterations.is_some());
         next_run(state, path, at);
-        let is_container = state.nodes.get(&**path).is_some_and(|node| node.iterations.is_some());
-        if is_container {
+        if holds {
             for inner in inside(state, path) {
                 next_run(state, &inner, at);
             }

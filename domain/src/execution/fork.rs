@@ -91,7 +91,7 @@ fn begin_fork(
         node_outputs: wanted.node_outputs.clone(),
         node_handles: handles_of(wanted, definition),
         parent: wanted.parent.clone(),
-        children: children_of(&progress, origin),
+        children: children_of(&progress, wanted, origin),
         deadline: definition.timeout_ms.map(|ms| facts.now.plus_ms(ms)),
     };
     progress.state = forked(&origin.state, &event, facts.now);
@@ -141,13 +141,17 @@ fn handles_of(wanted: &ForkExecution, definition: &Definition) -> Map<String, Va
 }
 
 /// Children that the origin waited for and that had begun: each is forked at its last event before the origin's.
-fn children_of(progress: &Progress<'_>, origin: &Origin) -> Vec<ForkedChild> {
+fn children_of(progress: &Progress<'_>, wanted: &ForkExecution, origin: &Origin) -> Vec<ForkedChild> {
+    let depth = wanted.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
     let waits = origin.state.nodes.iter().filter(|(_, node)| matches!(node.status, NodeStatus::Waiting { .. }));
     let children = waits.filter_map(|(path, node)| {
         let child = node.child?;
         let at_version = *origin.children.get(&child)?;
         Some(ForkedChild {
             node_id: path.to_string(),
+            run: node.run,
+            attempt: node.attempt,
+            depth,
             origin: child,
             at_version,
             child: progress.child_id(path, node.run, node.attempt),

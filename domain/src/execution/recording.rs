@@ -53,7 +53,12 @@ impl Recording {
     }
 
     fn asked(&mut self, path: &str, run: u32, config: &Value) {
-        self.run(path, run).config = Some(Arc::new(config.clone()));
+        let recorded = self.run(path, run);
+        if recorded.config.as_deref().is_some_and(|before| before != config) {
+            // What came of another request says nothing about this one.
+            recorded.outcome = None;
+        }
+        recorded.config = Some(Arc::new(config.clone()));
     }
 
     fn run(&mut self, path: &str, run: u32) -> &mut Recorded {

@@ -42,6 +42,7 @@ mod tests;
 pub use error::{EvaluationError, ParseError};
 pub use fuel::{Budget, Fuel, STANDARD_BYTES, STANDARD_STEPS};
 pub use parse::{MAX_NESTING, MAX_SOURCE_BYTES};
+pub(crate) use parts::guard_data;
 pub use parts::{has_credentials, resolve_parts};
 pub use scope::{Binding, JsonScope, Object, Scope, derived_uuid};
 pub(crate) use template::MAX_KEY_BYTES;

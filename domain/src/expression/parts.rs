@@ -41,7 +41,7 @@ pub(super) fn parts_value(parts: Vec<Part>) -> Value {
 }
 
 /// `value`, wrapped if it could be taken for parts.
-pub(super) fn guard_data(value: Value) -> Value {
+pub(crate) fn guard_data(value: Value) -> Value {
     if has_reserved_key(&value) { json!({ DATA: value }) } else { value }
 }
 

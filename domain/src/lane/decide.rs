@@ -16,6 +16,9 @@ use super::state::LaneState;
 
 /// The most executions that may wait in one lane.
 const MAX_WAITING: usize = 100_000;
+/// The most slots that one decision gives, where a limit was raised by many: each of those who have one will end, and
+/// their ends give the rest.
+const MAX_GRANTS: usize = 250;
 
 /// Decides a command on folded state.
 pub fn decide(state: &LaneState, command: &LaneCommand, facts: &Facts) -> Result<Decision, Rejection> {
@@ -66,7 +69,10 @@ impl Progress {
 
     /// Gives free slots to those who wait.
     fn grant(&mut self) {
-        while self.state.holders.len() < self.state.limit as usize {
+        for _ in 0..MAX_GRANTS {
+            if self.state.holders.len() >= self.state.limit as usize {
+                return;
+            }
             let Some((_, next)) = self.state.waiting.get_min() else { return };
             let execution_id = next.execution;
             self.record(LaneGranted { execution_id });
@@ -82,12 +88,21 @@ impl Progress {
             OnLimit::Queue => {}
             OnLimit::Drop => self.record(LaneRefused { execution_id: execution }),
             OnLimit::CancelRunning => {
-                let staying = self.state.holders.iter().filter(|(_, holder)| !holder.leaving);
-                let oldest = staying.min_by_key(|(_, holder)| holder.since).map(|(id, _)| *id);
-                if let Some(execution_id) = oldest {
+                if let Some(execution_id) = self.oldest_beside(execution) {
                     self.record(LaneEvictionRequested { execution_id, for_execution_id: execution });
                 }
             }
         }
+    }
+
+    /// Who makes room: the oldest that runs; where all of them are on their way out, the oldest that waits, so that the
+    /// latest come last to stay.
+    fn oldest_beside(&self, execution: Uuid) -> Option<Uuid> {
+        let staying = self.state.holders.iter().filter(|(_, holder)| !holder.leaving);
+        let oldest = staying.min_by_key(|(_, holder)| holder.since).map(|(id, _)| *id);
+        oldest.or_else(|| {
+            let waiting = self.state.waiting.iter().filter(|(_, waiter)| waiter.execution != execution);
+            waiting.min_by_key(|((_, since), _)| *since).map(|(_, waiter)| waiter.execution)
+        })
     }
 }

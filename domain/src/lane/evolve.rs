@@ -23,6 +23,7 @@ pub fn evolve(mut state: LaneState, event: &LaneEvent) -> LaneState {
         }
         LaneEvent::Refused(refused) => leave_queue(&mut state, refused.execution_id),
         LaneEvent::EvictionRequested(eviction) => {
+            leave_queue(&mut state, eviction.execution_id);
             if let Some(holder) = state.holders.get_mut(&eviction.execution_id) {
                 holder.leaving = true;
             }

@@ -3,7 +3,7 @@
 //! | an execution is | requested | granted | refused | eviction_requested | released |
 //! |---|---|---|---|---|---|
 //! | unknown | waits | – | – | – | – |
-//! | waiting | – | holds | unknown | – | unknown |
+//! | waiting | – | holds | unknown | unknown | unknown |
 //! | holding | – | – | – | leaving | unknown |
 //! | leaving | – | – | – | – | unknown |
 

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::execution::event::ErrorKind;
-use crate::expression::{Binding, Fuel, Program, References, Scope};
+use crate::expression::{Binding, Fuel, Program, References, Scope, guard_data};
 use crate::workflow::definition::Reader;
 
 use super::{Step, StepError};
@@ -39,6 +39,7 @@ impl Condition {
                 source.map(|source| Expression::Script(source.to_owned()))
             }
             Some(_) => {
+                reader.ignore(&["expression"]);
                 reader.report("language", "invalid_value", "use cel or js");
                 None
             }
@@ -56,13 +57,14 @@ impl Condition {
             Expression::Script(source) => Ok(Step::Schedule(json!({
                 "language": "js",
                 "expression": source,
-                "context": names_in(scope, fuel)?,
+                // Data: nothing in it is ever taken for a credential.
+                "context": guard_data(names_in(scope, fuel)?),
             }))),
         }
     }
 
     /// Whether a worker evaluates it.
-    pub(super) fn is_script(&self) -> bool {
+    pub(crate) fn is_script(&self) -> bool {
         matches!(self.expression, Expression::Script(_))
     }
 

@@ -17,8 +17,7 @@ pub struct Fail {
 impl Fail {
     pub(super) fn parse(mut reader: Reader<'_, '_>) -> Option<Self> {
         let message = reader.text("message").map(|text| Value::String(text.to_owned()));
-        let message =
-            message.and_then(|value| reader.template("message", &value, Credentials::Refused));
+        let message = message.and_then(|value| reader.template("message", &value, Credentials::Refused));
         reader.finish();
         Some(Self { message })
     }

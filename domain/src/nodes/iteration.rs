@@ -38,7 +38,18 @@ impl Loop {
         let condition = reader.optional("while");
         let kind = match (over, condition) {
             (Some(value), None) => {
-                reader.template("over", value, Credentials::Refused).map(Kind::Over)
+                let template = reader.template("over", value, Credentials::Refused);
+                if template.as_ref().is_some_and(Template::is_constant)
+                    && !value.is_array()
+                    && !value.is_object()
+                {
+                    reader.report(
+                        "over",
+                        "wrong_type",
+                        "expected an array, an object, or a template that gives one",
+                    );
+                }
+                template.map(Kind::Over)
             }
             (None, Some(_)) => reader.required_expression("while").map(Kind::While),
             (None, None) => {
@@ -95,6 +106,7 @@ impl Loop {
         let value = template.render(scope, fuel).map_err(|e| StepError::render("/over", e))?;
         let (items, keyed) = match value {
             Value::Array(items) => (items, false),
+            // In key order: the map is sorted.
             Value::Object(fields) => {
                 (fields.into_iter().map(|(key, value)| json!({"key": key, "value": value})).collect(), true)
             }
@@ -106,8 +118,9 @@ impl Loop {
         };
         let (count, most) = (items.len(), self.max_iterations);
         if count > most as usize {
-            let message =
-                format!("`over` gives {count} items; `max_iterations` allows {most}; raise it, or send fewer");
+            let message = format!(
+                "`over` gives {count} items; `max_iterations` allows {most}; raise it, or send fewer"
+            );
             let details = json!({"pointer": "/over", "code": "too_many_iterations", "items": count});
             return Err(StepError::fail(ErrorKind::InvalidConfig, message, details));
         }

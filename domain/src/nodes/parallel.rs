@@ -24,9 +24,9 @@ impl Parallel {
         {
             let detail = format!("a parallel has 1 to {MAX_BRANCHES} branches");
             reader.report("branches", "out_of_range", detail);
-            return None;
         }
-        let list = list.unwrap_or_default();
+        // Too many are not read: each may be as large as the document allows.
+        let list = list.filter(|list| list.len() <= MAX_BRANCHES).unwrap_or_default();
         let branches: Vec<Arc<Graph>> = list
             .iter()
             .enumerate()

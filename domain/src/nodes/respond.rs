@@ -21,6 +21,11 @@ impl Respond {
         if reader.optional("status").is_some_and(|status| !status.is_string()) {
             reader.number("status", 200, 599);
         }
+        match reader.optional("headers") {
+            None | Some(Value::String(_)) => {}
+            Some(Value::Object(headers)) if headers.values().all(is_plain) => {}
+            Some(_) => reader.report("headers", "wrong_type", HEADERS_RULE),
+        }
         let mut template = |field: &'static str| {
             let value = reader.optional(field)?;
             reader.template(field, value, Credentials::Refused)
@@ -46,10 +51,12 @@ impl Respond {
         };
         let headers = match value(&self.headers, "/headers")? {
             Value::Null => Map::new(),
-            Value::Object(headers) if headers.values().all(|value| value.is_string()) => headers,
+            Value::Object(headers) if headers.values().all(is_plain) => {
+                headers.into_iter().map(|(name, value)| (name, as_text(value))).collect()
+            }
             _ => {
-                let message = "`headers` must be an object of names and texts";
-                return Err(StepError::fail(ErrorKind::InvalidConfig, message, json!({"pointer": "/headers"})));
+                let details = json!({"pointer": "/headers"});
+                return Err(StepError::fail(ErrorKind::InvalidConfig, HEADERS_RULE, details));
             }
         };
         Ok(Step::Respond { status, headers, body: value(&self.body, "/body")? })
@@ -62,4 +69,14 @@ impl Respond {
             all
         })
     }
+}
+
+const HEADERS_RULE: &str = "`headers` is an object of names and texts, numbers or booleans";
+
+fn is_plain(value: &Value) -> bool {
+    value.is_string() || value.is_number() || value.is_boolean()
+}
+
+fn as_text(value: Value) -> Value {
+    if value.is_string() { value } else { Value::String(value.to_string()) }
 }

@@ -20,8 +20,10 @@ pub struct SubWorkflow {
 impl SubWorkflow {
     pub(super) fn parse(mut reader: Reader<'_, '_>) -> Option<Self> {
         let workflow = reader.required_text("workflow").map(|text| Value::String(text.to_owned()));
-        let workflow =
-            workflow.and_then(|value| reader.template("workflow", &value, Credentials::Refused));
+        let workflow = workflow.and_then(|value| reader.template("workflow", &value, Credentials::Refused));
+        if workflow.as_ref().is_some_and(Template::is_constant) && reader.text("workflow") == Some("") {
+            reader.report("workflow", "invalid_value", "expected the id or the name of a workflow");
+        }
         let version = reader.number("version", 1, u64::MAX);
         let input =
             reader.optional("input").and_then(|value| reader.template("input", value, Credentials::Refused));
@@ -31,8 +33,7 @@ impl SubWorkflow {
     }
 
     pub(super) fn begin(&self, scope: &dyn Scope, fuel: &mut Fuel) -> Result<Step, StepError> {
-        let workflow =
-            self.workflow.render(scope, fuel).map_err(|e| StepError::render("/workflow", e))?;
+        let workflow = self.workflow.render(scope, fuel).map_err(|e| StepError::render("/workflow", e))?;
         let Some(workflow) = workflow.as_str().filter(|text| !text.is_empty()) else {
             let message = "`workflow` must give the id or the name of a workflow";
             return Err(StepError::fail(ErrorKind::InvalidConfig, message, json!({"pointer": "/workflow"})));

@@ -13,6 +13,8 @@ use super::{Step, StepError, whole_ms};
 /// The most conditions of one wait.
 const MAX_CONDITIONS: usize = 20;
 
+const SINCE_RULE: &str = "`since` must be an RFC 3339 time, for instance 2026-11-21T09:30:00Z";
+
 /// `for` with `signal`, or `type` and `key`; `filter`, `since`; or `any` / `all` of such; `timeout_ms`, `on_timeout`.
 #[derive(Debug, Clone)]
 pub struct Wait {
@@ -85,16 +87,19 @@ impl Wait {
     }
 
     pub(super) fn begin(&self, scope: &dyn Scope, fuel: &mut Fuel) -> Result<Step, StepError> {
-        let conditions =
-            self.conditions.iter().map(|condition| condition.render(scope, fuel)).collect::<Result<_, _>>()?;
+        let conditions = self
+            .conditions
+            .iter()
+            .map(|condition| condition.render(scope, fuel))
+            .collect::<Result<_, _>>()?;
         let timeout_ms = match &self.timeout_ms {
             None => None,
             Some(template) => {
-                let value =
-                    template.render(scope, fuel).map_err(|e| StepError::render("/timeout_ms", e))?;
+                let value = template.render(scope, fuel).map_err(|e| StepError::render("/timeout_ms", e))?;
                 let ms = whole_ms(&value).ok_or_else(|| {
-                    let message =
-                        format!("`timeout_ms` must be a whole number of milliseconds up to {MAX_DURATION_MS}");
+                    let message = format!(
+                        "`timeout_ms` must be a whole number of milliseconds up to {MAX_DURATION_MS}"
+                    );
                     StepError::fail(ErrorKind::InvalidConfig, message, json!({"pointer": "/timeout_ms"}))
                 })?;
                 Some(ms)
@@ -178,26 +183,32 @@ impl Condition {
         };
         let (signal, event_type) = (template("signal"), template("type"));
         let (key, since) = (template("key"), template("since"));
-        let filter = reader.optional("filter").and_then(|_| reader.required_expression("filter"));
-        match wait_for {
-            Some(WaitFor::Signal) if signal.is_none() => {
-                reader.report("", "missing_field", "a wait for a signal needs its name in `signal`");
-            }
-            Some(WaitFor::Event) if event_type.is_none() => {
-                reader.report("", "missing_field", "a wait for an event needs its `type`");
-            }
-            _ => {}
+        if wait_for == Some(WaitFor::Event) && reader.optional("type").is_none() {
+            reader.report("", "missing_field", "a wait for an event needs its `type`");
         }
-        for (field, given, fits) in [
-            ("signal", signal.is_some(), wait_for != Some(WaitFor::Event)),
-            ("type", event_type.is_some(), wait_for == Some(WaitFor::Event)),
-            ("key", key.is_some(), wait_for == Some(WaitFor::Event)),
+        if wait_for == Some(WaitFor::Signal) && reader.optional("signal").is_none() {
+            reader.report("", "missing_field", "a wait for a signal needs its name in `signal`");
+        }
+        check_constants(reader, [("signal", &signal), ("type", &event_type), ("since", &since)]);
+        let filter = reader.optional("filter").and_then(|_| reader.required_expression("filter"));
+        for (field, fits) in [
+            ("signal", wait_for != Some(WaitFor::Event)),
+            ("type", wait_for == Some(WaitFor::Event)),
+            ("key", wait_for == Some(WaitFor::Event)),
         ] {
-            if given && !fits && wait_for.is_some() {
+            if !fits && wait_for.is_some() && reader.optional(field).is_some() {
                 reader.report(field, "not_applicable", format!("`{field}` has no meaning for this wait"));
             }
         }
-        Some(Self { wait_for: wait_for?, signal, event_type, key, since, filter, pointer: pointer.to_owned() })
+        Some(Self {
+            wait_for: wait_for?,
+            signal,
+            event_type,
+            key,
+            since,
+            filter,
+            pointer: pointer.to_owned(),
+        })
     }
 
     fn render(&self, scope: &dyn Scope, fuel: &mut Fuel) -> Result<WaitCondition, StepError> {
@@ -213,16 +224,20 @@ impl Condition {
         let key = value(&self.key, "key")?;
         let since = match self.text(value(&self.since, "since")?, "since")? {
             None => None,
-            Some(text) => Some(text.parse::<Timestamp>().map_err(|_| {
-                self.refuse("since", "`since` must be an RFC 3339 time, for instance 2026-11-21T09:30:00Z")
-            })?),
+            Some(text) => Some(text.parse::<Timestamp>().map_err(|_| self.refuse("since", SINCE_RULE))?),
         };
         let signal = match self.wait_for {
             WaitFor::Approval => Some(signal.unwrap_or_else(|| "approval".to_owned())),
             WaitFor::Signal | WaitFor::Event => signal,
         };
         // The engine puts the execution's start in the place of the epoch.
-        Ok(WaitCondition { wait_for: self.wait_for, signal, event_type, key, since: since.unwrap_or_default() })
+        Ok(WaitCondition {
+            wait_for: self.wait_for,
+            signal,
+            event_type,
+            key,
+            since: since.unwrap_or_default(),
+        })
     }
 
     fn text(&self, value: Option<Value>, field: &str) -> Result<Option<String>, StepError> {
@@ -236,5 +251,21 @@ impl Condition {
     fn refuse(&self, field: &str, message: &str) -> StepError {
         let pointer = format!("{}/{field}", self.pointer);
         StepError::fail(ErrorKind::InvalidConfig, message, json!({ "pointer": pointer }))
+    }
+}
+
+/// What needs no rendering is checked before anything runs.
+fn check_constants(reader: &mut Reader<'_, '_>, fields: [(&'static str, &Option<Template>); 3]) {
+    for (field, template) in fields {
+        if !template.as_ref().is_some_and(Template::is_constant) {
+            continue;
+        }
+        match reader.optional(field).and_then(Value::as_str) {
+            None | Some("") => reader.report(field, "wrong_type", "expected a text that is not empty"),
+            Some(text) if field == "since" && text.parse::<Timestamp>().is_err() => {
+                reader.report(field, "invalid_value", SINCE_RULE);
+            }
+            Some(_) => {}
+        }
     }
 }

@@ -1,9 +1,23 @@
 //! The rules, from outside: given these events, when this command, then those events.
 
+mod back_edges;
 mod bad_definitions;
+mod bad_graphs;
+mod children;
+mod compensation;
+mod documents;
 mod engine;
+mod examples;
+mod forks;
 mod golden;
+mod lanes;
+mod loops;
+mod merges;
+mod parallel;
+mod pause_retry;
 mod properties;
+mod reactor;
 mod scenario;
 mod views;
+mod waits;
 mod workflows;

@@ -79,6 +79,21 @@ impl Fields {
         }
     }
 
+    /// A whole number within bounds; its absence is reported.
+    pub(crate) fn required_number(&mut self, name: &'static str, min: u64, max: u64) -> u64 {
+        if !self.map.contains_key(name) {
+            self.known.push(name);
+            self.missing(name);
+            return min;
+        }
+        if self.map.get(name).is_some_and(Value::is_null) {
+            self.known.push(name);
+            self.map.remove(name);
+            return self.mistyped(name, "a whole number", &Value::Null).unwrap_or(min);
+        }
+        self.number(name, min, max).unwrap_or(min)
+    }
+
     /// Yes or no, if it is there and not null.
     pub(crate) fn flag(&mut self, name: &'static str) -> Option<bool> {
         match self.any(name)? {
@@ -106,6 +121,16 @@ impl Fields {
         }
         self.problems.truncate(100);
         if self.problems.is_empty() { Ok(()) } else { Err(Failure::invalid_body(self.problems)) }
+    }
+
+    /// Takes over the defects of an object inside this one, which stands at `pointer`.
+    pub(crate) fn adopt(&mut self, pointer: &str, inner: Self) {
+        if let Err(failure) = inner.finish() {
+            self.problems.extend(failure.errors.into_iter().map(|mut problem| {
+                problem.pointer.insert_str(0, pointer);
+                problem
+            }));
+        }
     }
 
     /// What is left: for bodies that are a document of their own beside a few fields.

@@ -56,6 +56,17 @@ pub(crate) struct Writing {
     digest: Option<[u8; 32]>,
 }
 
+/// An idempotency key that came in a message.
+#[derive(Debug)]
+pub(crate) struct MessageKey(String);
+
+impl MessageKey {
+    /// The key, if its text can be one.
+    pub(crate) fn parse(text: String) -> Option<Self> {
+        is_key(text.as_bytes()).then_some(Self(text))
+    }
+}
+
 impl WriteHeaders {
     /// With the body that came, before anything is done to it.
     pub(crate) fn with_body(self, body: &Value) -> Write {
@@ -68,9 +79,24 @@ impl WriteHeaders {
 }
 
 impl Write {
-    /// A write that comes from elsewhere than a request of its own, such as a WebSocket message.
-    pub(crate) fn without_key(caller: Caller) -> Self {
-        Self { caller, key: None }
+    /// A write that comes in a message instead of a request. With a key it is the same command as the `POST` of the
+    /// same body to the same path under that key.
+    pub(crate) fn of_message(caller: Caller, key: Option<MessageKey>, path: &str, body: &Value) -> Self {
+        let key = key.map(|MessageKey(text)| {
+            let key = Key { text, operation: format!("POST {}", in_one_spelling(path)) };
+            let digest = key.digest(body);
+            (key, digest)
+        });
+        Self { caller, key }
+    }
+
+    /// One of several writes that a request stands for: with a key, each part has a command id of its own.
+    pub(crate) fn part(&self, of: Uuid) -> Self {
+        let key = self.key.as_ref().map(|(key, digest)| {
+            let operation = format!("{} {of}", key.operation);
+            (Key { text: key.text.clone(), operation }, *digest)
+        });
+        Self { caller: self.caller.clone(), key }
     }
 
     /// To a stream that exists.
@@ -169,23 +195,29 @@ impl<S: Send + Sync> FromRequestParts<S> for WriteHeaders {
 
 /// What is done to what. An id may be written in several ways and is the same thing.
 fn operation(parts: &Parts) -> String {
-    let uri = original_uri(parts);
-    let segments = uri.path().split('/').map(|segment| match parse_id(segment) {
+    format!("{} {}", parts.method, in_one_spelling(original_uri(parts).path()))
+}
+
+fn in_one_spelling(path: &str) -> String {
+    let segments = path.split('/').map(|segment| match parse_id(segment) {
         Some(id) => Cow::Owned(id.to_string()),
         None => Cow::Borrowed(segment),
     });
-    let path: Vec<_> = segments.collect();
-    format!("{} {}", parts.method, path.join("/"))
+    segments.collect::<Vec<_>>().join("/")
 }
 
 fn read_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let bytes = value.as_bytes();
-    if bytes.is_empty() || bytes.len() > MAX_KEY_BYTES || !bytes.iter().all(u8::is_ascii_graphic) {
+    if !is_key(bytes) {
         let detail = format!("an Idempotency-Key has 1 to {MAX_KEY_BYTES} visible ASCII characters");
         return Err(Failure::new(status::INVALID_IDEMPOTENCY_KEY, detail));
     }
     Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
+}
+
+fn is_key(bytes: &[u8]) -> bool {
+    (1..=MAX_KEY_BYTES).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
 }
 
 #[cfg(test)]
@@ -242,6 +274,25 @@ mod tests {
         let changed = write("key:a", "POST /x", Some("k")).with_body(&json!(2)).create_anywhere(now);
         assert_eq!(changed.command_id, base.command_id);
         assert_ne!(changed.digest, base.digest);
+    }
+
+    #[test]
+    fn a_message_under_a_key_is_the_same_command_as_the_request() {
+        let now = Timestamp::from_unix_ms(1);
+        let path = "/api/v1/executions/01a1ee56-5e00-7005-8000-00000000000a/cancel";
+        let stream = parse_id("01a1ee56-5e00-7005-8000-00000000000a").expect("an id");
+        let body = json!({"reason": "x"});
+        let request = write("key:a", &format!("POST {path}"), Some("k")).with_body(&body).to(stream, now);
+        let message = |key: Option<&str>, body: &Value| {
+            let caller = write("key:a", "", None).caller;
+            let key = key.map(|key| MessageKey::parse(key.to_owned()).expect("a key"));
+            Write::of_message(caller, key, &path.to_uppercase().replace("/API/V1/EXECUTIONS", "/api/v1/executions").replace("CANCEL", "cancel"), body).to(stream, now)
+        };
+        let same = message(Some("k"), &body);
+        assert_eq!((same.command_id, same.digest), (request.command_id, request.digest));
+        assert_ne!(message(Some("k"), &json!({})).digest, request.digest);
+        assert_ne!(message(None, &body).command_id, message(None, &body).command_id);
+        assert!(MessageKey::parse("a b".to_owned()).is_none());
     }
 
     #[test]

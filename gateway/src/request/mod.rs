@@ -13,7 +13,7 @@ pub(crate) use body::JsonBody;
 pub(crate) use caller::Caller;
 pub(crate) use condition::{IfMatch, etag};
 pub(crate) use fields::Fields;
-pub(crate) use idempotency::{Write, WriteHeaders, Writing};
+pub(crate) use idempotency::{MessageKey, Write, WriteHeaders, Writing};
 pub(crate) use parameters::{PathParams, Query};
 
 /// The most items of a page.

@@ -13,14 +13,12 @@ use uuid::Uuid;
 use crate::answer::{List, json};
 use crate::app::App;
 use crate::cursor::Cursor;
-use crate::executing::{self, ExecutionAnswer};
 use crate::failure::Failure;
 use crate::histories;
 use crate::large_values::Unpacker;
 use crate::live::{StreamTail, is_over_after};
 use crate::reading::{read_error, wait_until_fresh};
-use crate::request::{Caller, Fields, JsonBody, PathParams, Query, WriteHeaders};
-use crate::sending::set_position;
+use crate::request::{Caller, PathParams, Query};
 use crate::{schemas, status};
 
 use super::sse;
@@ -163,48 +161,6 @@ pub(crate) async fn events(
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|last| Cursor::Number(last.version).encode());
     List { items, next_cursor: next }.answer(&query.uri)
-}
-
-/// Ends an execution.
-#[utoipa::path(post, path = "/executions/{id}/cancel", tag = "executions", params(("id" = Uuid, Path)),
-    request_body = schemas::Reason,
-    responses((status = 202, description = "It is cancelled.", body = schemas::Accepted)))]
-pub(crate) async fn cancel(
-    State(app): State<Arc<App>>,
-    params: PathParams,
-    headers: WriteHeaders,
-    body: JsonBody,
-) -> Result<Response, Failure> {
-    let id = params.id("id")?;
-    let body = body.or_empty();
-    let write = headers.with_body(&body);
-    let mut fields = Fields::open(body)?;
-    let reason = fields.text("reason");
-    fields.finish()?;
-    accepted(&executing::cancel(&app, write, id, reason).await?)
-}
-
-/// Sends a signal; the body is its payload.
-#[utoipa::path(post, path = "/executions/{id}/signals/{name}", tag = "executions",
-    params(("id" = Uuid, Path), ("name" = String, Path)), request_body = schemas::AnyJson,
-    responses((status = 202, description = "It is in the log.", body = schemas::Accepted)))]
-pub(crate) async fn signal(
-    State(app): State<Arc<App>>,
-    params: PathParams,
-    headers: WriteHeaders,
-    body: JsonBody,
-) -> Result<Response, Failure> {
-    let id = params.id("id")?;
-    let name = params.text("name").to_owned();
-    let payload = body.0.unwrap_or_default();
-    let write = headers.with_body(&payload);
-    accepted(&executing::signal(&app, write, id, name, payload).await?)
-}
-
-fn accepted(answer: &ExecutionAnswer) -> Result<Response, Failure> {
-    let mut response = json(StatusCode::ACCEPTED, answer)?;
-    set_position(response.headers_mut(), answer.position);
-    Ok(response)
 }
 
 /// The execution's events as they come (SSE): those after a version, then live, until its end.

@@ -15,9 +15,18 @@ use crate::answer::json as answer_json;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::request::{Caller, Fields, JsonBody};
+use crate::scripts::ScriptError;
 use crate::{schemas, status};
 
-/// What is to be evaluated.
+/// What is to be evaluated, and where.
+enum Asked {
+    /// JavaScript, by whoever runs foreign code.
+    Script(String),
+    /// CEL, here.
+    Cel(Source),
+}
+
+/// What is CEL.
 enum Source {
     Expression(String),
     Template(Value),
@@ -36,20 +45,41 @@ pub(crate) async fn evaluate(
     let template = fields.any("template").filter(|template| !template.is_null());
     let language = fields.text("language");
     let context = Value::Object(fields.object("context"));
-    let source = match (expression, template) {
-        (Some(expression), None) => Some(Source::Expression(expression)),
-        (None, Some(template)) => Some(Source::Template(template)),
+    let is_script = match language.as_deref() {
+        None | Some("cel") => false,
+        Some("js") => true,
+        Some(_) => {
+            fields.report("/language", "invalid_value", "use `cel` or `js`");
+            false
+        }
+    };
+    let asked = match (expression, template) {
+        (Some(expression), None) if is_script => Some(Asked::Script(expression)),
+        (Some(expression), None) => Some(Asked::Cel(Source::Expression(expression))),
+        (None, Some(_)) if is_script => {
+            fields.report("/language", "conflicting_fields", "the inside of templates is always `cel`");
+            None
+        }
+        (None, Some(template)) => Some(Asked::Cel(Source::Template(template))),
         _ => {
             fields.report("", "missing_field", "send one of `expression` and `template`");
             None
         }
     };
-    if language.as_deref().is_some_and(|language| language != "cel") {
-        fields.report("/language", "not_supported_yet", "this release evaluates `cel` only");
-    }
     fields.finish()?;
-    let Some(source) = source else { return Err(Failure::invalid_body(Vec::new())) };
+    let value = match asked {
+        Some(Asked::Script(script)) => {
+            app.scripts.evaluate(&script, &context).await.map_err(|error| script_failed(&error))?
+        }
+        Some(Asked::Cel(source)) => evaluate_here(&app, source, context).await?,
+        // What is neither has been reported above.
+        None => return Err(Failure::invalid_body(Vec::new())),
+    };
+    answer_json(StatusCode::OK, &json!({ "value": value }))
+}
 
+/// CEL, on a thread that may be kept busy.
+async fn evaluate_here(app: &App, source: Source, context: Value) -> Result<Value, Failure> {
     let now = app.clock.now();
     let seed = new_id(now, Slot::from_bits(0), crate::random::number());
     let turn = app.evaluation_turn().await?;
@@ -57,10 +87,7 @@ pub(crate) async fn evaluate(
         let _turn = turn;
         evaluate_source(&source, &context, now, seed)
     });
-    let value = evaluated
-        .await
-        .map_err(|_| Failure::new(status::INTERNAL, "the expression could not be evaluated"))??;
-    answer_json(StatusCode::OK, &json!({ "value": value }))
+    evaluated.await.map_err(|_| Failure::new(status::INTERNAL, "the expression could not be evaluated"))?
 }
 
 fn evaluate_source(source: &Source, context: &Value, now: Timestamp, seed: Uuid) -> Result<Value, Failure> {
@@ -91,6 +118,18 @@ fn evaluate_source(source: &Source, context: &Value, now: Timestamp, seed: Uuid)
 fn unparsable(problems: Vec<Problem>) -> Failure {
     let detail = problems.first().map_or_else(String::new, |problem| problem.detail.clone());
     Failure::new(status::INVALID_EXPRESSION, detail).with_errors(problems)
+}
+
+fn script_failed(error: &ScriptError) -> Failure {
+    let problem = |code| vec![Problem::new("/expression", code, error.to_string())];
+    let failed = || Failure::new(status::EXPRESSION_FAILED, error.to_string());
+    match error {
+        ScriptError::Syntax(_) => unparsable(problem("expression_syntax")),
+        ScriptError::Failed(_) => failed().with_errors(problem("expression_error")),
+        ScriptError::Limit(_) => failed().with_errors(problem("sandbox_limit")),
+        ScriptError::Busy => Failure::new(status::OVERLOADED, error.to_string()),
+        ScriptError::Unavailable => Failure::new(status::SCRIPTS_UNAVAILABLE, error.to_string()),
+    }
 }
 
 fn failed(pointer: &str, error: &EvaluationError) -> Failure {

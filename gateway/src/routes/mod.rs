@@ -5,12 +5,14 @@ mod dead_letter_list;
 mod docs;
 mod events;
 mod execute;
+mod execution_commands;
 mod executions;
 mod expressions;
 pub(crate) mod health;
 mod history;
 mod node_types;
 mod nodes;
+mod redrive;
 mod sse;
 mod variables;
 mod workflows;
@@ -56,8 +58,15 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(nodes::list))
         .routes(routes!(dead_letter_list::list))
         .routes(routes!(dead_letter_list::get))
-        .routes(routes!(executions::cancel))
-        .routes(routes!(executions::signal))
+        .routes(routes!(execution_commands::cancel))
+        .routes(routes!(execution_commands::terminate))
+        .routes(routes!(execution_commands::pause))
+        .routes(routes!(execution_commands::resume))
+        .routes(routes!(execution_commands::retry))
+        .routes(routes!(execution_commands::signal))
+        .routes(routes!(execution_commands::fork))
+        .routes(routes!(redrive::several))
+        .routes(routes!(redrive::one))
         .routes(routes!(executions::stream))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))

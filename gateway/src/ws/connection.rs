@@ -13,16 +13,15 @@ use crate::app::App;
 use crate::auth::Principal;
 use crate::auth::token::TokenHash;
 use crate::config::ms;
-use crate::executing;
 use crate::failure::Failure;
 use crate::live::{FeedTail, StreamTail, Tail};
-use crate::request::{Caller, Write};
+use crate::request::Caller;
 use crate::routes::{AnyTail, check_visible, feed_after, feed_reader};
 use crate::status;
 use crate::trace_context::TraceContext;
 
 use super::ending::{End, close};
-use super::messages::{self, Action, Channel, ClientMessage, Misunderstood};
+use super::messages::{self, Channel, ClientMessage, Misunderstood};
 use super::outbox::{Outbox, outbox};
 use super::subscriptions::{Subscriptions, Told};
 
@@ -167,10 +166,10 @@ impl Connection {
                     self.say(messages::error(id, Some(&name), &failure)).await
                 }
             },
-            ClientMessage::Command(id, action) => {
+            ClientMessage::Command(id, command) => {
                 let (app, caller) = (self.app.clone(), self.caller.clone());
                 self.commands.spawn(async move {
-                    match act(&app, caller, action).await {
+                    match command.carry_out(&app, caller).await {
                         Ok(answer) => messages::result(id, &answer),
                         Err(failure) => messages::error(Some(id), None, &failure),
                     }
@@ -246,17 +245,5 @@ impl Connection {
 
     async fn say(&mut self, message: Message) -> Result<(), End> {
         Ok(self.outbox.push(message).await?)
-    }
-}
-
-async fn act(app: &App, caller: Caller, action: Action) -> Result<executing::ExecutionAnswer, Failure> {
-    // One connection is in one trace; each command begins its own.
-    let write = Write::without_key(Caller { trace: TraceContext::fresh(), ..caller });
-    match action {
-        Action::Execute(request) => executing::start(app, write, *request, "api").await,
-        Action::Cancel { execution, reason } => executing::cancel(app, write, execution, reason).await,
-        Action::Signal { execution, name, payload } => {
-            executing::signal(app, write, execution, name, payload).await
-        }
     }
 }

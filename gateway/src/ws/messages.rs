@@ -8,11 +8,13 @@ use serde_json::Value;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::executing::{ExecutionAnswer, StartRequest};
+use crate::executing::ExecutionAnswer;
 use crate::failure::Failure;
 use crate::live::{FeedFilter, LiveEvent, Resume};
 use crate::request::Fields;
 use crate::status;
+
+use super::commands::CommandMessage;
 
 /// The longest id that a client gives.
 const MAX_ID_CHARS: usize = 64;
@@ -28,7 +30,7 @@ pub(super) enum ClientMessage {
     /// A sign of life.
     Ping(Option<Value>),
     /// A command; the id comes back with its answer.
-    Command(Value, Action),
+    Command(Value, Box<CommandMessage>),
 }
 
 /// What can be subscribed to.
@@ -37,13 +39,6 @@ pub(super) enum Channel {
     Execution { execution: Uuid, after_version: u64 },
     /// The tenant's events after a position.
     Events { after_position: Option<String>, filter: FeedFilter },
-}
-
-/// The commands that REST has on executions.
-pub(super) enum Action {
-    Execute(Box<StartRequest>),
-    Cancel { execution: Uuid, reason: Option<String> },
-    Signal { execution: Uuid, name: String, payload: Value },
 }
 
 /// A message that was not understood, with the id it may have had.
@@ -60,6 +55,7 @@ pub(super) fn read(text: &str) -> Result<ClientMessage, Misunderstood> {
         failed(None)(Failure::new(status::INVALID_JSON, detail))
     })?;
     let id = value.get("id").filter(|id| id.is_string() || id.is_number()).cloned();
+    let body = CommandMessage::body_of(&value);
     let mut fields = Fields::open(value).map_err(failed(id.clone()))?;
     let kind = fields.required_text("type");
     let message = match kind.as_str() {
@@ -79,7 +75,8 @@ pub(super) fn read(text: &str) -> Result<ClientMessage, Misunderstood> {
         }
         "command" => {
             fields.any("id");
-            ClientMessage::Command(id.clone().unwrap_or_default(), read_action(&mut fields))
+            let command = CommandMessage::read(body, &mut fields);
+            ClientMessage::Command(id.clone().unwrap_or_default(), Box::new(command))
         }
         _ => {
             let detail = "use auth, subscribe, unsubscribe, ping or command";
@@ -115,27 +112,7 @@ fn read_channel(fields: &mut Fields) -> Channel {
     }
 }
 
-fn read_action(fields: &mut Fields) -> Action {
-    match fields.required_text("name").as_str() {
-        "execute" => {
-            let workflow = required_id(fields, "workflow_id");
-            Action::Execute(Box::new(StartRequest::read(workflow, fields)))
-        }
-        "signal" => Action::Signal {
-            execution: required_id(fields, "execution_id"),
-            name: fields.required_text("signal"),
-            payload: fields.any("payload").unwrap_or_default(),
-        },
-        name => {
-            if name != "cancel" {
-                fields.report("/name", "unknown_command", "use execute, cancel or signal");
-            }
-            Action::Cancel { execution: required_id(fields, "execution_id"), reason: fields.text("reason") }
-        }
-    }
-}
-
-fn required_id(fields: &mut Fields, name: &'static str) -> Uuid {
+pub(super) fn required_id(fields: &mut Fields, name: &'static str) -> Uuid {
     let text = fields.required_text(name);
     parse_id(&text).unwrap_or_else(|| {
         fields.report(&format!("/{name}"), "invalid_id", "ids are UUIDv7");

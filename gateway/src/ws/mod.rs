@@ -6,6 +6,7 @@
 //! with 4008 when its outbox stays full, and slows nobody but itself; a connection whose token is no longer good ends
 //! with 4401; a process that stops closes with 1001.
 
+mod commands;
 mod connection;
 mod ending;
 mod messages;

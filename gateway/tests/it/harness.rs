@@ -5,7 +5,9 @@ use bus::in_process::InProcessFeed;
 use bus::{Commands, CommitFeed};
 use domain::time::{Clock, Timestamp};
 use event_store::sqlite::{SqliteLog, SqliteOptions};
-use gateway::{Dependency, Gateway, GatewayConfig, GatewayPorts, Readiness, prepare_admin};
+use gateway::{
+    Dependency, Gateway, GatewayConfig, GatewayPorts, Readiness, ScriptError, ScriptEvaluator, prepare_admin,
+};
 use read_models::ReadModels;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -36,6 +38,23 @@ struct Ready;
 impl Readiness for Ready {
     async fn check(&self) -> Vec<Dependency> {
         vec![Dependency { name: "log", ready: true, detail: None }]
+    }
+}
+
+/// Scripts of one word, each of which ends as its word says.
+struct Scripts;
+
+#[async_trait]
+impl ScriptEvaluator for Scripts {
+    async fn evaluate(&self, source: &str, context: &Value) -> Result<Value, ScriptError> {
+        match source {
+            "echo" => Ok(context.clone()),
+            "syntax" => Err(ScriptError::Syntax("no".to_owned())),
+            "failed" => Err(ScriptError::Failed("no".to_owned())),
+            "limit" => Err(ScriptError::Limit("no".to_owned())),
+            "busy" => Err(ScriptError::Busy),
+            _ => Err(ScriptError::Unavailable),
+        }
     }
 }
 
@@ -74,6 +93,7 @@ impl Harness {
             models: models.clone(),
             clock,
             readiness: Arc::new(Ready),
+            scripts: Arc::new(Scripts),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -136,10 +136,41 @@ async fn expressions_are_evaluated_within_bounds() {
     problem(evaluate(json!({"expression": "a +"})), 422, "invalid_expression").await;
     problem(evaluate(json!({"expression": "a.b", "context": {"a": {}}})), 422, "expression_failed").await;
     problem(evaluate(json!({"template": "{{ credentials.x }}"})), 422, "invalid_expression").await;
-    problem(evaluate(json!({"expression": "1", "language": "js"})), 422, "invalid_body").await;
+    problem(evaluate(json!({"expression": "1", "language": "lua"})), 422, "invalid_body").await;
     problem(evaluate(json!({})), 422, "invalid_body").await;
     let bomb = format!("{}1{}", "(".repeat(50_000), ")".repeat(50_000));
     problem(evaluate(json!({"expression": bomb})), 422, "invalid_expression").await;
+}
+
+#[tokio::test]
+async fn scripts_go_through_their_port_and_come_back_as_values_or_problems() {
+    let h = Harness::start().await;
+    let evaluate = |body: Value| h.request(Method::POST, "/api/v1/expressions/evaluate").json(&body);
+    let script = |word: &str| evaluate(json!({"expression": word, "language": "js", "context": {"a": 1}}));
+    let answer = script("echo").send().await.expect("an answer");
+    assert_eq!(answer.json::<Value>().await.expect("JSON"), json!({"value": {"a": 1}}));
+    for (word, status, code, inner) in [
+        ("syntax", 422, "invalid_expression", "expression_syntax"),
+        ("failed", 422, "expression_failed", "expression_error"),
+        ("limit", 422, "expression_failed", "sandbox_limit"),
+    ] {
+        let found = problem(script(word), status, code).await;
+        assert_eq!(
+            (&found["errors"][0]["pointer"], &found["errors"][0]["code"]),
+            (&json!("/expression"), &json!(inner))
+        );
+    }
+    for (word, code) in [("busy", "overloaded"), ("unavailable", "scripts_unavailable")] {
+        problem(script(word), 503, code).await;
+        let answer = script(word).send().await.expect("an answer");
+        assert!(answer.headers().contains_key("retry-after"), "{word}");
+    }
+    let template =
+        problem(evaluate(json!({"template": "{{ a }}", "language": "js"})), 422, "invalid_body").await;
+    assert_eq!(template["errors"][0]["code"], "conflicting_fields");
+    problem(evaluate(json!({"expression": 1, "language": "js"})), 422, "invalid_body").await;
+    problem(evaluate(json!({"expression": "echo", "language": "js", "context": []})), 422, "invalid_body")
+        .await;
 }
 
 #[tokio::test]

@@ -1,5 +1,9 @@
 //! `everline execution`.
 
+mod dead_letters;
+mod diff;
+mod fork;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -63,14 +67,29 @@ enum ExecutionCommand {
         #[arg(long)]
         watch: bool,
     },
-    /// Ask an execution to stop.
-    Cancel {
+    /// Ask an execution to stop; what it did is undone where its workflow says how.
+    Cancel(Act),
+    /// End an execution at once; nothing is undone.
+    Terminate(Act),
+    /// Let nothing new start in an execution; what runs may end.
+    Pause(Act),
+    /// Let a paused execution go on.
+    Resume(Act),
+    /// Try again what failed in an execution, or a compensation that failed.
+    Retry {
         #[command(flatten)]
-        execution: Id,
-        /// Why, for those who read its history
-        #[arg(long)]
-        reason: Option<String>,
+        act: Act,
+        /// Another configuration for a failed worker node: its path, and JSON or `@FILE`; may be repeated
+        #[arg(long = "node-input", value_name = "PATH=JSON|@FILE")]
+        node_inputs: Vec<String>,
     },
+    /// Make a new execution that goes on from another's state after one of its events.
+    Fork(fork::ForkArgs),
+    /// Show what differs between two executions, or between two versions of one, node by node.
+    Diff(diff::DiffArgs),
+    /// Nodes that ran out of attempts: list, redrive.
+    #[command(visible_alias = "dead-letter")]
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Send a signal to an execution.
     Signal {
         #[command(flatten)]
@@ -102,6 +121,16 @@ enum ExecutionCommand {
     },
 }
 
+/// What is asked of an execution, and why.
+#[derive(Debug, Args)]
+struct Act {
+    #[command(flatten)]
+    execution: Id,
+    /// Why, for those who read its history
+    #[arg(long)]
+    reason: Option<String>,
+}
+
 #[derive(Debug, Args)]
 struct Id {
     /// The execution's id
@@ -129,12 +158,19 @@ pub(super) async fn run(args: ExecutionArgs, output: Output) -> Result<(), Failu
             insert(&mut body, "priority", priority.map(Value::from));
             start(&client, &workflow, &body, watch, output).await
         }
-        ExecutionCommand::Cancel { execution, reason } => {
+        ExecutionCommand::Cancel(asked) => act(&client, &asked, "cancel", json!({}), output).await,
+        ExecutionCommand::Terminate(asked) => act(&client, &asked, "terminate", json!({}), output).await,
+        ExecutionCommand::Pause(asked) => act(&client, &asked, "pause", json!({}), output).await,
+        ExecutionCommand::Resume(asked) => act(&client, &asked, "resume", json!({}), output).await,
+        ExecutionCommand::Retry { act: asked, node_inputs } => {
             let mut body = json!({});
-            insert(&mut body, "reason", reason.map(Value::from));
-            let answer = client.post(&execution.path("/cancel"), &body).await?;
-            output.done(&answer.body, &format!("execution {} is asked to stop", execution.execution))
+            let node_inputs = input::by_path("--node-input", &node_inputs)?;
+            insert(&mut body, "node_inputs", node_inputs.map(Value::Object));
+            act(&client, &asked, "retry", body, output).await
         }
+        ExecutionCommand::Fork(args) => fork::run(&client, args, output).await,
+        ExecutionCommand::Diff(args) => diff::run(&client, args, output).await,
+        ExecutionCommand::DeadLetters(args) => dead_letters::run(&client, args, output).await,
         ExecutionCommand::Signal { execution, name, payload } => {
             let payload = input::json_argument("--payload", &payload)?;
             let answer =
@@ -184,6 +220,14 @@ async fn start(
     }
     output.say(&format!("execution {execution_id}"))?;
     watch_to_the_end(client, execution_id, output).await
+}
+
+/// Asks an execution for something and says what it is then.
+async fn act(client: &Client, asked: &Act, verb: &str, mut body: Value, output: Output) -> Result<(), Failure> {
+    insert(&mut body, "reason", asked.reason.clone().map(Value::from));
+    let answer = client.post(&asked.execution.path(&format!("/{verb}")), &body).await?;
+    let status = answer.body.get("status").and_then(Value::as_str).unwrap_or("unknown");
+    output.done(&answer.body, &format!("execution {} is {status}", asked.execution.execution))
 }
 
 async fn watch_to_the_end(client: &Client, execution_id: &str, output: Output) -> Result<(), Failure> {

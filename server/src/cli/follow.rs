@@ -36,7 +36,11 @@ pub(super) async fn to_the_end(
         }
         if is_final(&event) {
             let position = event.get("position").and_then(Value::as_str);
-            return Ok(read(client, execution_id, position).await?.body);
+            let execution = read(client, execution_id, position).await?.body;
+            // An execution that was retried went on after an end; then its stream does too.
+            if execution.get("version").and_then(Value::as_u64).is_none_or(|latest| latest <= version) {
+                return Ok(execution);
+            }
         }
     }
     // The server has closed the stream, so there is nothing more to come.

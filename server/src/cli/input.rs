@@ -1,6 +1,6 @@
 //! JSON from the command line: written there, in a file, or on standard input.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::io::Read;
 use std::path::Path;
 
@@ -18,6 +18,22 @@ pub(super) fn json_argument(name: &str, text: &str) -> Result<Value, Failure> {
         Some(path) => json_file(Path::new(path)),
         None => parse(name, text.as_bytes()),
     }
+}
+
+/// Reads values by node path: each `PATH=JSON` or `PATH=@FILE`. None where none are given.
+pub(super) fn by_path(name: &str, arguments: &[String]) -> Result<Option<Map<String, Value>>, Failure> {
+    let mut values = Map::new();
+    for argument in arguments {
+        let Some((path, value)) = argument.split_once('=').filter(|(path, _)| !path.is_empty()) else {
+            let detail = format!("{name} `{argument}` is not a path and a value; write for instance fetch={{}}");
+            return Err(Failure::Usage(detail));
+        };
+        let value = json_argument(&format!("{name} {path}"), value)?;
+        if values.insert(path.to_owned(), value).is_some() {
+            return Err(Failure::Usage(format!("{name} is given twice for `{path}`")));
+        }
+    }
+    Ok((!values.is_empty()).then_some(values))
 }
 
 /// Reads a file with one JSON document; `-` is standard input.
@@ -57,6 +73,19 @@ mod tests {
         std::fs::write(&file, "{\"a\": 1}").unwrap();
         assert_eq!(json_argument("--input", "[1]").unwrap(), json!([1]));
         assert_eq!(json_argument("--input", &format!("@{}", file.display())).unwrap(), json!({"a": 1}));
+    }
+
+    #[test]
+    fn values_by_path_are_split_at_the_first_sign() {
+        let read = |arguments: &[&str]| {
+            by_path("--node-output", &arguments.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(read(&[]).unwrap(), None);
+        let values = read(&["loop/0/a=\"x=y\"", "b=null"]).unwrap().unwrap();
+        assert_eq!(Value::Object(values), json!({"loop/0/a": "x=y", "b": null}));
+        for wrong in [&["a"][..], &["=1"], &["a=1", "a=2"], &["a={"]] {
+            assert!(matches!(read(wrong), Err(Failure::Usage(_))), "{wrong:?}");
+        }
     }
 
     #[test]

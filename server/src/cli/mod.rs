@@ -7,7 +7,9 @@
 //!   store      migrate, projection, log, cluster: on the databases themselves
 //!   doctor     doctor: looks at everything, changes nothing
 //!   health     health: what a running process says of itself
+//!   test       test: definitions against recorded outputs, in this process  (workflow_tests)
 //!   settings   config default
+//!   sandbox_worker  a process that runs foreign code, before anything else of ours is started
 //! ```
 //!
 //! Invariants: results go to standard output and everything else to standard error; the exit code follows
@@ -23,14 +25,17 @@ mod follow;
 mod health;
 mod input;
 mod run;
+mod sandbox_worker;
 mod serve;
 mod settings;
 mod store;
+mod test;
 mod transfer;
 mod variable;
 mod workflow;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 use crate::exit::{EXIT_CODES, Failure};
 use crate::output::{Format, Output};
@@ -60,10 +65,16 @@ enum Command {
     /// line `{"execution_id", "status", "output", "error"}`, after a line for each event if `--watch` is given.
     /// The exit code is 0 if the execution completed and 1 if not.
     Run(run::RunArgs),
+    /// Test definitions against recorded outputs of their worker nodes, without server, network or waiting.
+    ///
+    /// Each case of a fixture runs in the engine itself, with time skipped. One line for each case, differences below
+    /// it path by path; with `--output json` one line `{"file", "case", "passed", "findings"}` for each case. Exit code
+    /// 0 if all pass, 1 if not, 2 if a file is not usable.
+    Test(test::TestArgs),
     /// Workflows: apply, list, publish, validate.
     #[command(visible_alias = "workflows")]
     Workflow(workflow::WorkflowArgs),
-    /// Executions: start, watch, cancel, signal.
+    /// Executions: start, watch, signal, pause, retry, fork, compare, end; dead letters.
     #[command(visible_alias = "executions")]
     Execution(execution::ExecutionArgs),
     /// The tenant's events: list, tail.
@@ -87,9 +98,21 @@ enum Command {
     Health(health::HealthArgs),
     /// The configuration: print a file with every key.
     Config(settings::ConfigArgs),
+    /// Run foreign code for another process of this program.
+    #[command(hide = true)]
+    SandboxWorker(sandbox_worker::SandboxWorkerArgs),
 }
 
 impl Cli {
+    /// Works as a sandbox's worker until there is no more work, if that is what was typed. Called before anything is
+    /// started that a worker must not have.
+    pub fn sandbox_worker(&self) -> Option<ExitCode> {
+        match &self.command {
+            Command::SandboxWorker(args) => Some(sandbox_worker::run(args)),
+            _ => None,
+        }
+    }
+
     /// Does what was typed.
     ///
     /// # Errors
@@ -100,6 +123,7 @@ impl Cli {
             Command::Dev(args) => serve::dev(args, output).await,
             Command::Serve(args) => serve::serve(args, output).await,
             Command::Run(args) => run::run(args, output).await,
+            Command::Test(args) => test::run(args, output).await,
             Command::Workflow(args) => workflow::run(args, output).await,
             Command::Execution(args) => execution::run(args, output).await,
             Command::Events(args) => events::run(args, output).await,
@@ -111,6 +135,8 @@ impl Cli {
             Command::Doctor(args) => doctor::run(args, output).await,
             Command::Health(args) => health::run(args, output).await,
             Command::Config(args) => settings::run(args, output),
+            // See `sandbox_worker`, which comes first.
+            Command::SandboxWorker(_) => Ok(()),
         }
     }
 }

@@ -87,7 +87,7 @@ async fn local(data_dir: Option<PathBuf>, work: &Work) -> Result<(), Failure> {
     let filter = std::env::var(logs::FILTER_VARIABLE).ok().filter(|filter| !filter.is_empty());
     logs::start(filter.as_deref().unwrap_or("warn"), config.log_format)?;
 
-    let mut options = EmbeddedOptions::from_config(&config, true);
+    let mut options = EmbeddedOptions::from_config(&config, true).with_scripts();
     // Whatever cluster the environment speaks of, this run is not part of it.
     options.nats = None;
     if temporary {

@@ -90,7 +90,7 @@ pub(super) async fn dev(args: DevArgs, output: Output) -> Result<(), Failure> {
     let config = args.server.load()?;
     logs::start(&config.log, config.log_format)?;
     let mut signals = Signals::catch()?;
-    let process = start(ProcessOptions::from_config(&config, true), &mut signals).await?;
+    let process = start(ProcessOptions::from_config(&config, true).with_scripts(), &mut signals).await?;
     greet(&process, &config, output)?;
     serve_until_signal(process, signals).await
 }
@@ -98,7 +98,7 @@ pub(super) async fn dev(args: DevArgs, output: Output) -> Result<(), Failure> {
 pub(super) async fn serve(args: ServeArgs, output: Output) -> Result<(), Failure> {
     let roles = args.role.roles()?;
     let config = args.server.load()?;
-    let options = ProcessOptions { roles, ..ProcessOptions::from_config(&config, false) };
+    let options = ProcessOptions { roles, ..ProcessOptions::from_config(&config, false).with_scripts() };
     options.check()?;
     logs::start(&config.log, config.log_format)?;
     let mut signals = Signals::catch()?;

@@ -24,6 +24,7 @@ use agents::AgentsConfig;
 use command_service::CommandServiceConfig;
 use event_store::blobs::BlobOptions;
 use gateway::GatewayConfig;
+use sandbox::SandboxConfig;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -89,6 +90,8 @@ pub struct Config {
     pub agents: AgentsConfig,
     /// The HTTP surface.
     pub gateway: GatewayConfig,
+    /// Where foreign code runs.
+    pub sandbox: SandboxConfig,
     /// Qdrant; refused until the vector release.
     #[serde(deserialize_with = "values::vector_release")]
     pub qdrant_url: Option<Secret>,
@@ -135,6 +138,7 @@ impl Default for Config {
             command_service: CommandServiceConfig::default(),
             agents: AgentsConfig::default(),
             gateway: GatewayConfig::default(),
+            sandbox: SandboxConfig::default(),
             qdrant_url: None,
             grpc_addr: None,
             master_key: None,

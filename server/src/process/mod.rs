@@ -21,6 +21,7 @@ mod first_admin;
 mod only_node;
 mod patience;
 mod roles;
+mod scripts;
 mod storage;
 mod wiring;
 
@@ -33,8 +34,9 @@ use event_store::sqlite::SqliteLog;
 use gateway::GatewayConfig;
 use projection_service::{ProjectionConfig, ProjectionHandle};
 use read_models::ReadModels;
+use sandbox::SandboxConfig;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -112,6 +114,8 @@ pub struct ProcessOptions {
     pub agents: AgentsConfig,
     /// The HTTP surface.
     pub gateway: GatewayConfig,
+    /// Where foreign code runs. Without a program it does not run at all; see [`ProcessOptions::with_scripts`].
+    pub sandbox: SandboxConfig,
 }
 
 impl ProcessOptions {
@@ -136,7 +140,14 @@ impl ProcessOptions {
             projections: ProjectionConfig::default(),
             agents: AgentsConfig { egress: EgressConfig { allow_private }, ..config.agents.clone() },
             gateway: config.gateway.clone(),
+            sandbox: config.sandbox.clone(),
         }
+    }
+
+    /// For a process of the `everline` program itself: the workers that run foreign code are processes of the same.
+    pub fn with_scripts(mut self) -> Self {
+        self.sandbox.program = cfg!(feature = "js").then(own_program).flatten();
+        self
     }
 
     /// Defaults on a free local port, with a store that goes with the process and access to private addresses:
@@ -287,6 +298,12 @@ impl Process {
         }
         result
     }
+}
+
+/// This process's program; the one that is running, also where another has been installed over it since.
+fn own_program() -> Option<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Some(running) } else { std::env::current_exe().ok() }
 }
 
 /// Connects with others, or refuses to have any.

@@ -1,8 +1,8 @@
 //! Each role with its ports, in the order of the start.
 
-use agents::{AgentsConfig, WorkerRuntime};
+use agents::{AgentsConfig, CircuitCounts, WorkerRuntime};
 use anyhow::Context;
-use command_service::{ClusterPorts, CommandService, CommandServiceHandle, CommandServicePorts, RelayPorts};
+use command_service::{ClusterPorts, CommandService, CommandServiceHandle, CommandServicePorts, ReactorPorts, RelayPorts};
 use gateway::{Gateway, GatewayPorts, HealthServer};
 use projection_service::{ProjectionHandle, ProjectionService};
 use read_models::ReadModels;
@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::Connections;
+use super::scripts::Scripts;
 use super::storage::Stores;
 use super::{ProcessOptions, Role, only_node};
 use crate::readiness;
@@ -37,7 +38,9 @@ impl Wiring<'_> {
         let owner = service.as_ref().map(CommandService::handle);
         let projections = has(Role::ProjectionService).then(|| self.projections()).transpose()?;
         let handle = projections.as_ref().map(ProjectionService::handle);
-        let readiness = Arc::new(self.readiness(handle.clone(), owner));
+        let workers = has(Role::Agents).then(|| self.workers()).transpose()?;
+        let circuits = workers.as_ref().map(WorkerRuntime::circuits);
+        let readiness = Arc::new(self.readiness(handle.clone(), owner, circuits));
         // Health lives longer than the parts that it tells of. A gateway tells it by itself.
         let mut listener = Some(listener);
         if !has(Role::Gateway)
@@ -55,8 +58,7 @@ impl Wiring<'_> {
         if let Some(service) = service {
             self.start_command_service(service, parts);
         }
-        if has(Role::Agents) {
-            let workers = self.workers()?;
+        if let Some(workers) = workers {
             parts.start("workers", |stop| async move {
                 workers.run(stop).await;
                 Ok(())
@@ -99,6 +101,10 @@ impl Wiring<'_> {
                 .events
                 .clone()
                 .map(|events| RelayPorts { events, checkpoints: store.checkpoints.clone() }),
+            reactor: Some(ReactorPorts {
+                commands: connections.commands.clone(),
+                checkpoints: store.checkpoints.clone(),
+            }),
         };
         CommandService::new(self.options.command_service.clone(), ports)
     }
@@ -118,8 +124,9 @@ impl Wiring<'_> {
         // A worker's name is unique among running workers, so in a cluster the default will not do.
         let named = !self.options.is_member() || configured.worker != AgentsConfig::default().worker;
         let worker = if named { configured.worker.clone() } else { Arc::from(&*self.name) };
+        let sandbox = self.options.sandbox.clone();
         WorkerRuntime::new(
-            AgentsConfig { worker, ..configured },
+            AgentsConfig { worker, sandbox, ..configured },
             self.connections.tasks.clone(),
             self.connections.commands.clone(),
             self.stores.store.blobs.clone(),
@@ -139,6 +146,7 @@ impl Wiring<'_> {
             blobs: store.blobs.clone(),
             verifiers: store.verifiers.clone(),
             clock: self.options.clock.clone(),
+            scripts: Arc::new(Scripts::new(&self.options.sandbox)),
         };
         Ok(Gateway::new(self.options.gateway.clone(), ports))
     }
@@ -147,6 +155,7 @@ impl Wiring<'_> {
         &self,
         projections: Option<ProjectionHandle>,
         owner: Option<CommandServiceHandle>,
+        circuits: Option<CircuitCounts>,
     ) -> readiness::Parts {
         // Projections follow the log without NATS too, and an embedded process only publishes there.
         let carries = [Role::CommandService, Role::Gateway, Role::Agents];
@@ -158,6 +167,7 @@ impl Wiring<'_> {
             nats: self.connections.nats.clone(),
             bus: if carries { readiness::Bus::Needed } else { readiness::Bus::Useful },
             owner,
+            circuits,
         }
     }
 

@@ -4,6 +4,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use server::EmbeddedOptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -71,6 +72,52 @@ async fn a_failing_target_is_tried_again_and_then_fails_the_execution() {
     assert_eq!(answer["status"], "failed", "{answer}");
     assert_eq!(answer["error"]["kind"], "http_5xx", "{answer}");
     assert_eq!(calls.load(Ordering::SeqCst), 3);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_keeps_failing_is_left_alone_and_the_metrics_say_so() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let broken = move || async move {
+        counted.fetch_add(1, Ordering::SeqCst);
+        StatusCode::BAD_GATEWAY
+    };
+    let target = Target::serve(Router::new().route("/broken", get(broken))).await;
+    let mut options = EmbeddedOptions::temporary();
+    options.agents.circuit_breaker_failures = 2;
+    options.agents.circuit_breaker_cool_down_ms = 3_600_000;
+    let server = Server::with(options).await;
+    let workflow = server
+        .client
+        .create(&json!({
+            "name": "broken",
+            "nodes": [
+                {"id": "start", "type": "start"},
+                {"id": "call", "type": "http_request", "config": {"url": format!("{}/broken", target.url)},
+                 "retry": {"max_attempts": 5, "initial_interval_ms": 1, "max_interval_ms": 2, "jitter": false}},
+                {"id": "end", "type": "end"},
+            ],
+            "edges": [{"source": "start", "target": "call"}, {"source": "call", "target": "end"}],
+        }))
+        .await;
+    let answer = server.client.execute(&workflow, json!({})).await;
+    assert_eq!(
+        (&answer["status"], &answer["error"]["kind"]),
+        (&json!("failed"), &json!("connection")),
+        "{answer}"
+    );
+    assert_eq!(answer["error"]["details"]["code"], "circuit_open", "{answer}");
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    let metrics = server.client.http.get(format!("{}/metrics", server.client.url)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for line in [
+        "everline_circuit_opened_total 1",
+        "everline_circuit_closed_total 0",
+        "everline_circuit_refused_calls_total 3",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in:\n{metrics}");
+    }
     server.stop().await;
 }
 

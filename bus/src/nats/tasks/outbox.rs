@@ -401,6 +401,7 @@ mod tests {
             node_type: NodeType::HttpRequest,
             config: serde_json::Value::Null,
             deadline: Timestamp::MAX,
+            heartbeat_timeout_ms: None,
             correlation_id: Uuid::nil(),
             causation_id: Uuid::nil(),
             traceparent: None,

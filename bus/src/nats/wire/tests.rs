@@ -133,6 +133,7 @@ fn a_task_crosses_with_every_field() {
         node_type: NodeType::HttpRequest,
         config: json!({"url": ["x", 1.5, null]}),
         deadline: Timestamp::MAX,
+        heartbeat_timeout_ms: Some(1_500),
         correlation_id: id(2),
         causation_id: id(3),
         traceparent: Some("t".into()),
@@ -143,6 +144,21 @@ fn a_task_crosses_with_every_field() {
     assert_eq!(decode_beat(&encode_beat(&beat)).expect("a beat"), beat);
     assert_eq!(decode_cancel(&encode_cancel(&task.task)).expect("a cancel"), task.task);
     assert_eq!(task_name(&task.task), format!("{}:2:3:a/b%20%C3%BC", id(1)));
+}
+
+#[test]
+fn a_task_of_a_build_that_knew_no_heartbeat_timeout_is_read_without_one() {
+    let old = format!(
+        r#"{{"v":1,"body":{{"execution":"{0}","node":{{"node_id":"loop/3/a","run":2,"attempt":1}},"tenant":"default",
+        "node_type":"http_request","config":null,"deadline":"2026-11-21T09:00:00.000Z","correlation_id":"{0}",
+        "causation_id":"{0}","traceparent":null}}}}"#,
+        id(1)
+    );
+    let read = decode_task(old.as_bytes()).expect("a task");
+    assert_eq!((read.task.node.node_id.as_str(), read.heartbeat_timeout_ms), ("loop/3/a", None));
+    let written = encode_task(&read);
+    let written = std::str::from_utf8(&written).expect("JSON");
+    assert!(!written.contains("heartbeat"), "{written}");
 }
 
 #[test]

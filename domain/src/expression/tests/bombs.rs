@@ -1,28 +1,22 @@
 //! Nothing an author or a payload can write aborts, hangs or fills the memory.
 //!
-//! The time limits here are generous, since debug builds are slow and machines are shared; the standard fuel is
-//! calibrated in release builds.
+//! What is asserted is fuel, not time, which on a shared machine says nothing: the fuel is spent, and whatever reads or
+//! builds much is charged in proportion. How long the fuel lasts is measured in release builds, by
+//! `examples/expression_bombs.rs`.
 
 use super::{evaluate_over, scope};
 use crate::expression::{Budget, EvaluationError, Fuel, Program};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
 
-/// Parsing must end soon, whatever comes of it.
-#[track_caller]
-fn parse_quickly(source: &str) -> Result<Program, &'static str> {
-    let start = Instant::now();
-    let parsed = Program::parse(source).map_err(|error| error.code);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    parsed
+/// Parses; gives the code of a refusal.
+fn parse(source: &str) -> Result<Program, &'static str> {
+    Program::parse(source).map_err(|error| error.code)
 }
 
-/// Evaluating must end soon with the budget spent.
+/// Evaluating must end with the budget spent.
 #[track_caller]
 fn runs_out(source: &str, context: &Value, budget: Budget) {
-    let start = Instant::now();
     assert_eq!(evaluate_over(source, context), Err(EvaluationError::OutOfFuel { budget }), "{source}");
-    assert!(start.elapsed() < Duration::from_secs(10), "{source}: {:?}", start.elapsed());
 }
 
 #[test]
@@ -32,17 +26,17 @@ fn deep_nesting_is_refused() {
     {
         let sources = [open.repeat(40), open.repeat(16_000 / open.len()), format!("{}1", open.repeat(33))];
         for source in sources {
-            let code = parse_quickly(&source).expect_err(open);
+            let code = parse(&source).expect_err(open);
             assert!(code == "expression_too_deep" || code == "unknown_function", "{open}: {code}");
         }
     }
-    assert_eq!(parse_quickly(&format!("{}1{}", "(".repeat(33), ")".repeat(33))), Err("expression_too_deep"));
-    assert!(parse_quickly(&format!("{}1{}", "(".repeat(32), ")".repeat(32))).is_ok());
-    assert_eq!(parse_quickly(&"!".repeat(10_000)), Err("expression_too_deep"));
-    assert_eq!(parse_quickly(&format!("{}1", "- ".repeat(5_000))), Err("expression_too_deep"));
-    assert_eq!(parse_quickly(&format!("1{}", "<1".repeat(5_000))), Err("expression_too_deep"));
-    assert_eq!(parse_quickly(&format!("a{}", ".trim()".repeat(2_000))), Err("expression_too_deep"));
-    assert_eq!(parse_quickly(&"x".repeat(20_000)), Err("expression_too_long"));
+    assert_eq!(parse(&format!("{}1{}", "(".repeat(33), ")".repeat(33))), Err("expression_too_deep"));
+    assert!(parse(&format!("{}1{}", "(".repeat(32), ")".repeat(32))).is_ok());
+    assert_eq!(parse(&"!".repeat(10_000)), Err("expression_too_deep"));
+    assert_eq!(parse(&format!("{}1", "- ".repeat(5_000))), Err("expression_too_deep"));
+    assert_eq!(parse(&format!("1{}", "<1".repeat(5_000))), Err("expression_too_deep"));
+    assert_eq!(parse(&format!("a{}", ".trim()".repeat(2_000))), Err("expression_too_deep"));
+    assert_eq!(parse(&"x".repeat(20_000)), Err("expression_too_long"));
 }
 
 #[test]
@@ -70,10 +64,10 @@ fn long_chains_are_not_deep() {
     assert_eq!(evaluate_over(&format!("{}7", "false?1:".repeat(2_000)), &json!({})), Ok(json!(7)));
     let deep = (0..100).fold(json!(5), |inner, _| json!({ "b": inner }));
     assert_eq!(evaluate_over(&format!("a{}", ".b".repeat(100)), &json!({ "a": deep })), Ok(json!(5)));
-    assert!(parse_quickly(&format!("a{}", ".b".repeat(8_000))).is_ok());
-    assert!(parse_quickly(&format!("[{}1]", "1,".repeat(8_000))).is_ok());
-    assert!(parse_quickly(&format!("\"{}", "x".repeat(16_000))).is_err());
-    assert!(parse_quickly(&"'''".repeat(5_000)).is_err());
+    assert!(parse(&format!("a{}", ".b".repeat(8_000))).is_ok());
+    assert!(parse(&format!("[{}1]", "1,".repeat(8_000))).is_ok());
+    assert!(parse(&format!("\"{}", "x".repeat(16_000))).is_err());
+    assert!(parse(&"'''".repeat(5_000)).is_err());
 }
 
 #[test]
@@ -123,11 +117,16 @@ fn long_texts_are_paid_for_by_whatever_reads_them() {
         "t.matches(t.substring(0, 1000))",
         "t.replace('y', '') == ''",
     ] {
+        // Once, it costs at least a step for each 32 bytes that it reads.
+        let mut fuel = Fuel::standard();
+        let program = Program::parse(expensive).expect("it parses");
+        let _ = program.evaluate(&scope(&context), &mut fuel);
+        let paid = Fuel::standard().steps_left() - fuel.steps_left();
+        assert!(paid >= 1_000_000 / 32, "{expensive}: {paid} steps");
+
         let source = format!("l.exists(a, l.exists(b, l.exists(c, {expensive})))");
-        let start = Instant::now();
         let result = evaluate_over(&source, &context);
         assert!(matches!(result, Err(EvaluationError::OutOfFuel { .. })), "{expensive}: {result:?}");
-        assert!(start.elapsed() < Duration::from_secs(10), "{expensive}: {:?}", start.elapsed());
     }
 }
 
@@ -136,10 +135,10 @@ fn catastrophic_patterns_stay_linear() {
     let context = json!({"t": format!("{}!", "a".repeat(100_000)), "p": "((a{50}){50}){50}"});
     assert_eq!(evaluate_over("t.matches('(a+)+$')", &context), Ok(json!(false)));
     assert!(matches!(evaluate_over("t.matches(p)", &context), Err(EvaluationError::Failed { .. })));
-    assert_eq!(parse_quickly("t.matches('((a{50}){50}){50}')"), Err("expression_syntax"));
-    assert_eq!(parse_quickly(&format!("t.matches('{}')", "(".repeat(900))), Err("expression_syntax"));
+    assert_eq!(parse("t.matches('((a{50}){50}){50}')"), Err("expression_syntax"));
+    assert_eq!(parse(&format!("t.matches('{}')", "(".repeat(900))), Err("expression_syntax"));
     let many = format!("[{}]", r"t.matches('(\\w{4}x){3}'),".repeat(500));
-    assert!(parse_quickly(&many).is_ok());
+    assert!(parse(&many).is_ok());
 }
 
 #[test]

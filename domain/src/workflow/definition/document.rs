@@ -1,28 +1,27 @@
 //! The whole document: its own fields, its nodes, its edges, and what expressions may refer to.
 
 use serde_json::Value;
+use std::collections::HashSet;
 
-use crate::expression::{Credentials, References};
 use crate::execution::event::OnLimit;
-use crate::node_type::{NodeType, RunsIn};
+use crate::expression::Credentials;
 use crate::nodes::NodeConfig;
 use crate::rejection::Problem;
 
-use super::graph::{self, Graph};
+use super::connect::{self, Parts};
+use super::edge;
+use super::graph::Graph;
+use super::names::Names;
 use super::node::{self, Node};
 use super::problems::Problems;
-use super::reader::{Reader, join, shown};
+use super::reader::{Reader, join};
 use super::{
-    Concurrency, DEFAULT_MAX_NODE_RUNS, DEFAULT_PRIORITY, Definition, MAX_DURATION_MS, MAX_EDGES, MAX_NAME_CHARS,
-    MAX_NODES, NodeIndex,
+    Concurrency, DEFAULT_MAX_NODE_RUNS, DEFAULT_PRIORITY, Definition, MAX_DURATION_MS, MAX_EDGES,
+    MAX_NAME_CHARS, MAX_NODES, NodeIndex,
 };
 
 /// The most executions of one key that may be allowed at once.
 const MAX_CONCURRENCY_LIMIT: u64 = 100_000;
-/// Names that expressions may use inside a loop's body.
-const LOOP_NAMES: [&str; 3] = ["item", "key", "index"];
-/// Names that expressions may use everywhere.
-const NAMES: [&str; 6] = ["input", "nodes", "vars", "execution", "trigger", "credentials"];
 
 /// Reads and checks a document.
 pub(super) fn parse(document: &Value) -> Result<Definition, Vec<Problem>> {
@@ -61,12 +60,13 @@ fn read(document: &Value, problems: &mut Problems) -> Option<Definition> {
 
     let graph = read_graph(nodes?, edges?, "", problems);
     let outer = [attributes.as_ref(), concurrency.as_ref().map(|concurrency| &concurrency.key)];
+    let names = Names::of(&graph);
     for (template, pointer) in outer.into_iter().zip(["/attributes", "/concurrency/key"]) {
         if let Some(template) = template {
-            Names::of_graph(&graph, None).check(pointer, &template.references(), &[], problems);
+            names.check(pointer, &template.references(), &[], problems);
         }
     }
-    check_references(&graph, None, problems);
+    names.check_nodes(problems);
     let uses_variables = any_uses(&graph, "vars")
         || outer.into_iter().flatten().any(|template| template.references().roots.contains("vars"));
     Some(Definition {
@@ -99,7 +99,10 @@ fn read_concurrency(reader: &mut Reader<'_, '_>) -> Option<Concurrency> {
         }
         None => None,
     };
-    let limit = reader.required("limit").and_then(|_| reader.number("limit", 1, MAX_CONCURRENCY_LIMIT));
+    if key.as_ref().is_some_and(|key| key.references().roots.contains("nodes")) {
+        reader.report("key", "unknown_name", "no node has run when the key is rendered; use input or vars");
+    }
+    let limit = reader.required_number("limit", 1, MAX_CONCURRENCY_LIMIT);
     let on_limit = match reader.text("on_limit") {
         None | Some("queue") => OnLimit::Queue,
         Some("drop") => OnLimit::Drop,
@@ -114,23 +117,28 @@ fn read_concurrency(reader: &mut Reader<'_, '_>) -> Option<Concurrency> {
 }
 
 /// Reads nodes and edges of a graph, the whole or one inside a node.
-pub(super) fn read_graph(
-    nodes: &[Value],
-    edges: &[Value],
-    pointer: &str,
-    problems: &mut Problems,
-) -> Graph {
-    let before = problems.count();
+pub(super) fn read_graph(nodes: &[Value], edges: &[Value], pointer: &str, problems: &mut Problems) -> Graph {
     if !problems.count_nodes(nodes.len()) {
         let detail = format!("more than {MAX_NODES} nodes in all graphs of the definition");
         problems.push(Problem::new(format!("{pointer}/nodes"), "too_many", detail));
         return Graph::default();
     }
-    let nodes = read_nodes(nodes, &format!("{pointer}/nodes"), problems);
-    let edges = read_list(edges, &format!("{pointer}/edges"), MAX_EDGES, problems, graph::parse_edge);
-    // Nodes that did not parse are not in the index: an edge to one would only repeat the first report.
-    let sound = problems.count() == before;
-    Graph::build(pointer, nodes, edges, sound, problems)
+    let read = read_nodes(nodes, &format!("{pointer}/nodes"), problems);
+    let raw = read_list(edges, &format!("{pointer}/edges"), MAX_EDGES, problems, edge::parse);
+    let ids: HashSet<&str> = read.iter().map(|node| node.id.as_str()).collect();
+    let parts = Parts {
+        sound: ids.len() == nodes.len() && raw.len() == edges.len(),
+        unread: unread_ids(nodes, &ids),
+        nodes: read,
+        edges: raw,
+    };
+    connect::build(pointer, parts, problems)
+}
+
+/// The ids of nodes that could not be read.
+fn unread_ids(nodes: &[Value], read: &HashSet<&str>) -> HashSet<String> {
+    let ids = nodes.iter().filter_map(|node| node.get("id")?.as_str());
+    ids.filter(|id| !read.contains(id)).map(str::to_owned).collect()
 }
 
 fn read_name<'a>(reader: &mut Reader<'a, '_>) -> Option<&'a str> {
@@ -187,84 +195,6 @@ fn read_list<T>(
         items.extend(read(index, value, &join(pointer, &index.to_string()), problems));
     }
     items
-}
-
-/// What expressions at a place of the document may refer to.
-struct Names<'a> {
-    graph: &'a Graph,
-    outer: Option<&'a Names<'a>>,
-    /// Whether it is inside a loop's body, at any depth.
-    in_loop: bool,
-}
-
-impl<'a> Names<'a> {
-    fn of_graph(graph: &'a Graph, outer: Option<&'a Names<'a>>) -> Self {
-        Self { graph, outer, in_loop: outer.is_some_and(|outer| outer.in_loop) }
-    }
-
-    fn node(&self, id: &str) -> Option<&'a Node> {
-        self.graph.node(id).or_else(|| self.outer.and_then(|outer| outer.node(id)))
-    }
-
-    /// Every name in an expression must exist: a typing error is found before anything runs.
-    fn check(&self, pointer: &str, references: &References, also: &[&str], problems: &mut Problems) {
-        if problems.is_full() {
-            return;
-        }
-        let is_known = |root: &str| {
-            NAMES.contains(&root) || also.contains(&root) || (self.in_loop && LOOP_NAMES.contains(&root))
-        };
-        for root in references.roots.iter().filter(|root| !is_known(root)) {
-            let detail = if LOOP_NAMES.contains(&root.as_str()) {
-                format!("`{root}` is a name only inside a loop's body")
-            } else {
-                format!("`{}` is not a name here; use input, nodes, vars, execution or trigger", shown(root))
-            };
-            problems.push(Problem::new(pointer, "unknown_name", detail));
-        }
-        for id in &references.nodes {
-            match self.node(id) {
-                None => {
-                    let detail = format!("`nodes.{}` refers to no node of this graph or one around it", shown(id));
-                    problems.push(Problem::new(pointer, "unknown_node", detail));
-                }
-                Some(node) if node.node_type == NodeType::End => {
-                    let detail = format!("`nodes.{id}` is an end, whose output nothing can use");
-                    problems.push(Problem::new(pointer, "unknown_node", detail));
-                }
-                Some(_) => {}
-            }
-        }
-    }
-}
-
-/// Checks the expressions of a graph and of the graphs inside it.
-fn check_references(graph: &Graph, outer: Option<&Names<'_>>, problems: &mut Problems) {
-    check_names(&Names::of_graph(graph, outer), problems);
-}
-
-fn check_names(names: &Names<'_>, problems: &mut Problems) {
-    for node in names.graph.nodes() {
-        let pointer = format!("{}/nodes/{}/config", names.graph.pointer(), node.index);
-        match &node.config {
-            // A script is not read here: what it names is found when it runs.
-            NodeConfig::Condition(_) if node.config.runs_in(node.node_type) == RunsIn::Worker => {}
-            NodeConfig::Loop(iteration) if iteration.is_while() => {
-                // Its condition sees the iteration before.
-                let inner = Names { graph: iteration.body(), outer: Some(names), in_loop: true };
-                inner.check(&pointer, &node.config.references(), &[], problems);
-            }
-            NodeConfig::Wait(wait) => {
-                names.check(&pointer, &node.config.references(), &[], problems);
-                names.check(&pointer, &wait.filter_references(), &["payload", "event"], problems);
-            }
-            _ => names.check(&pointer, &node.config.references(), &[], problems),
-        }
-        for inner in node.config.graphs() {
-            let in_loop = names.in_loop || node.node_type == NodeType::Loop;
-            check_names(&Names { graph: inner, outer: Some(names), in_loop }, problems);
-        }
-    }
 }
 
 fn any_uses(graph: &Graph, root: &str) -> bool {

@@ -4,8 +4,11 @@
 //! ids are unique, edges lead to nodes, the graph without its back edges is acyclic and reachable from its one start,
 //! and every expression and template parses; the same holds for the graphs inside its nodes. All defects of a document are reported at once, each with its pointer.
 
+mod connect;
 mod document;
+mod edge;
 mod graph;
+mod names;
 mod node;
 mod problems;
 mod reader;

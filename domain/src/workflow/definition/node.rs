@@ -99,6 +99,21 @@ impl Retry {
     }
 }
 
+impl Node {
+    /// The handles that edges may leave it by; `None` is the plain one.
+    pub fn handles(&self) -> Vec<Option<&str>> {
+        let mut handles: Vec<Option<&str>> = match &self.config {
+            NodeConfig::Condition(_) => vec![Some("true"), Some("false")],
+            NodeConfig::Switch(switch) => switch.case_names().chain(["default"]).map(Some).collect(),
+            _ => vec![None],
+        };
+        if self.on_error == OnError::Route {
+            handles.push(Some("error"));
+        }
+        handles
+    }
+}
+
 /// Reads a node of the `nodes` list.
 pub(super) fn parse(index: usize, value: &Value, pointer: &str, problems: &mut Problems) -> Option<Node> {
     let mut reader = Reader::open(value, pointer, problems)?;
@@ -116,29 +131,36 @@ pub(super) fn parse(index: usize, value: &Value, pointer: &str, problems: &mut P
     let heartbeat_timeout_ms = reader.number("heartbeat_timeout_ms", MIN_HEARTBEAT_MS, MAX_DURATION_MS);
     reader.not_yet(&["ref"]);
     let is_script = config.and_then(|config| config.get("language")).is_some_and(|language| language == "js");
-    if let Some(node_type) = node_type
-        && node_type.runs_in() == RunsIn::Engine
-        && !(node_type == NodeType::Condition && is_script)
-    {
-        for (field, given) in [
-            ("retry", retry.is_some()),
-            ("timeout_ms", timeout_ms.is_some()),
-            ("heartbeat_timeout_ms", heartbeat_timeout_ms.is_some()),
-            ("compensate_unknown", compensate_unknown),
-        ] {
-            if given {
-                let detail = format!(
-                    "`{field}` has no meaning for `{}`, which runs in the engine",
-                    node_type.as_str()
-                );
-                reader.report(field, "not_applicable", detail);
-            }
+    if let Some(node_type) = node_type {
+        let in_engine =
+            node_type.runs_in() == RunsIn::Engine && !(node_type == NodeType::Condition && is_script);
+        let given = [
+            ("retry", in_engine && retry.is_some()),
+            ("timeout_ms", in_engine && timeout_ms.is_some()),
+            ("heartbeat_timeout_ms", in_engine && heartbeat_timeout_ms.is_some()),
+            ("compensate_unknown", in_engine && compensate_unknown),
+        ];
+        for (field, _) in given.into_iter().filter(|(_, given)| *given) {
+            let kind = node_type.as_str();
+            let detail = format!("`{field}` has no meaning for `{kind}`, which runs in the engine");
+            reader.report(field, "not_applicable", detail);
+        }
+        if compensate_unknown && compensate.is_none() && !in_engine {
+            reader.report(
+                "compensate_unknown",
+                "not_applicable",
+                "`compensate_unknown` needs a `compensate`",
+            );
         }
         if matches!(node_type, NodeType::Start | NodeType::End) && on_error != OnError::Fail {
             reader.report("on_error", "not_applicable", "`start` and `end` cannot have `on_error`");
         }
         if matches!(node_type, NodeType::Start | NodeType::End) && compensate.is_some() {
-            reader.report("compensate", "not_applicable", "`start` and `end` do nothing that could be undone");
+            reader.report(
+                "compensate",
+                "not_applicable",
+                "`start` and `end` do nothing that could be undone",
+            );
         }
     }
     reader.finish();

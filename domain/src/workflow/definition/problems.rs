@@ -26,7 +26,9 @@ impl Problems {
     /// Enters a graph inside another, unless it is too deep; [`Problems::come_up`] leaves it.
     pub(crate) fn go_down(&mut self, pointer: &str) -> bool {
         if self.depth >= MAX_GRAPH_DEPTH {
-            let detail = format!("graphs may be nested {MAX_GRAPH_DEPTH} deep; move the inner ones to a workflow of their own");
+            let detail = format!(
+                "graphs may be nested {MAX_GRAPH_DEPTH} deep; move the inner ones to a workflow of their own"
+            );
             self.push(Problem::new(pointer, "graphs_too_deep", detail));
             return false;
         }
@@ -43,11 +45,6 @@ impl Problems {
     pub(crate) fn count_nodes(&mut self, nodes: usize) -> bool {
         self.nodes = self.nodes.saturating_add(nodes);
         self.nodes <= MAX_NODES
-    }
-
-    /// How many defects were found so far.
-    pub(crate) fn count(&self) -> usize {
-        self.found.len()
     }
 
     /// Whether nothing was found.

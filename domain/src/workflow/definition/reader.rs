@@ -89,6 +89,15 @@ impl<'a, 'p> Reader<'a, 'p> {
         None
     }
 
+    /// A whole number within bounds that must be there.
+    pub(crate) fn required_number(&mut self, field: &'static str, min: u64, max: u64) -> Option<u64> {
+        let value = self.required(field)?;
+        if value.is_null() {
+            return self.typed(field, value, "a whole number of 0 or more", Value::as_u64);
+        }
+        self.number(field, min, max)
+    }
+
     /// An optional finite number within bounds.
     pub(crate) fn decimal(&mut self, field: &'static str, min: f64, max: f64) -> Option<f64> {
         let value = self.optional(field)?;
@@ -152,7 +161,7 @@ impl<'a, 'p> Reader<'a, 'p> {
     /// A graph inside this one. `field` may have further segments.
     pub(crate) fn graph(&mut self, field: &str, value: &Value) -> Option<super::Graph> {
         let pointer = format!("{}/{field}", self.pointer);
-        super::Graph::read(value, &pointer, self.problems)
+        super::connect::read(value, &pointer, self.problems)
     }
 
     /// Marks fields that are kept and never interpreted.

@@ -1,0 +1,195 @@
+//! Forks: going on from any event of another execution.
+
+use domain::execution::command::{ExecutionCommand, ForkExecution};
+use domain::execution::event::{Effects, ErrorKind};
+use serde_json::{Map, Value, json};
+
+use crate::documents::{end, graph, node, request};
+use crate::scenario::{COMPLETED, FAILED, Scenario, given};
+
+fn chain() -> Value {
+    graph(
+        json!([
+            request("a"),
+            node("b", "http_request", json!({"url": "http://127.0.0.1:1/{{ nodes.a.output }}"})),
+            end(json!({"a": "{{ nodes.a.output }}", "b": "{{ nodes.b.output }}", "input": "{{ input }}"}))
+        ]),
+        json!(["start>a", "a>b", "b>end"]),
+    )
+}
+
+fn finished() -> Scenario {
+    let mut scenario = given(chain()).started_with(json!("in"));
+    scenario.done("a", json!("A"));
+    scenario.done("b", json!("B"));
+    scenario
+}
+
+fn fork(
+    origin: &Scenario,
+    at_version: u64,
+    effects: Effects,
+    change: impl FnOnce(&mut ForkExecution),
+) -> Scenario {
+    let (mut fork, mut wanted) = origin.forked(at_version, effects);
+    change(&mut wanted);
+    fork.when(ExecutionCommand::Fork(wanted)).expect("accepted");
+    fork
+}
+
+#[test]
+fn a_fork_goes_on_from_an_event_and_runs_nothing_finished_again() {
+    let origin = finished();
+    let mut fork = fork(&origin, origin.version_of("completed a"), Effects::Live, |_| {});
+    assert_eq!(fork.types(), ["forked", "scheduled b"]);
+    assert_ne!(fork.stream, origin.stream);
+    fork.done("b", json!("other"));
+    assert_eq!(fork.output(), json!({"a": "A", "b": "other", "input": "in"}));
+}
+
+#[test]
+fn a_node_in_flight_at_the_event_is_scheduled_anew() {
+    let origin = finished();
+    let fork = fork(&origin, origin.version_of("scheduled a"), Effects::Live, |_| {});
+    assert_eq!(fork.types(), ["forked", "scheduled a"]);
+    assert_eq!(fork.at("a").attempt, 2);
+}
+
+#[test]
+fn a_fork_may_have_another_input_and_other_outputs() {
+    let origin = finished();
+    let change = |wanted: &mut ForkExecution| {
+        wanted.input = Some(json!("changed"));
+        wanted.node_outputs = Map::from_iter([("a".to_owned(), json!("X"))]);
+    };
+    let mut fork = fork(&origin, origin.version_of("completed a"), Effects::Live, change);
+    assert_eq!(fork.latest("execution.node.scheduled")["config"]["url"], "http://127.0.0.1:1/X");
+    fork.done("b", json!(1));
+    assert_eq!(fork.output(), json!({"a": "X", "b": 1, "input": "changed"}));
+}
+
+#[test]
+fn timers_keep_the_time_that_was_left_of_them() {
+    let document =
+        graph(json!([node("d", "delay", json!({"duration_ms": 10_000}))]), json!(["start>d", "d>end"]));
+    let mut origin = given(document).started_with(Value::Null);
+    let at = origin.log.len() as u64;
+    origin.passes(60_000);
+    assert_eq!(origin.phase(), COMPLETED);
+    let mut fork = fork(&origin, at, Effects::Live, |_| {});
+    assert_eq!(fork.passes(9_999), Vec::<String>::new());
+    fork.passes(1);
+    assert_eq!(fork.phase(), COMPLETED);
+}
+
+#[test]
+fn a_signal_that_came_later_is_not_taken_over_and_one_before_is() {
+    let wait = |id: &str, signal: &str| node(id, "wait", json!({"for": "signal", "signal": signal}));
+    let document = graph(
+        json!([request("a"), wait("w", "go"), end(json!("{{ nodes.w.output }}"))]),
+        json!(["start>a", "a>w", "w>end"]),
+    );
+    let mut origin = given(document).started_with(Value::Null);
+    let before = origin.log.len() as u64;
+    origin.signal("go", json!("early"));
+    let after = origin.log.len() as u64;
+    origin.done("a", json!(1));
+    let mut without = fork(&origin, before, Effects::Live, |_| {});
+    without.done("a", json!(1));
+    assert_eq!(without.types().last().map(String::as_str), Some("waiting w"));
+    let mut with = fork(&origin, after, Effects::Live, |_| {});
+    with.done("a", json!(1));
+    assert_eq!(with.output(), json!("early"));
+}
+
+#[test]
+fn a_replay_takes_the_recorded_outcome_where_the_rendered_config_is_equal() {
+    let origin = finished();
+    let same = fork(&origin, 1, Effects::Replay, |_| {});
+    assert_eq!((same.phase(), same.output()), (COMPLETED, json!({"a": "A", "b": "B", "input": "in"})));
+    assert!(!same.types().iter().any(|event| event.starts_with("scheduled")));
+    let change = |wanted: &mut ForkExecution| {
+        wanted.node_outputs = Map::from_iter([("a".to_owned(), json!("X"))]);
+    };
+    let other = fork(&origin, origin.version_of("completed a"), Effects::Replay, change);
+    assert_eq!(other.phase(), FAILED);
+    assert_eq!(other.latest("execution.failed")["error"]["kind"], "no_record");
+}
+
+#[test]
+fn a_replay_of_a_failure_fails_the_same_way() {
+    let mut origin = given(chain()).started_with(json!("in"));
+    origin.broken("a", ErrorKind::Http4xx);
+    let fork = fork(&origin, 1, Effects::Replay, |_| {});
+    assert_eq!(fork.latest("execution.failed")["error"]["kind"], "http_4xx");
+}
+
+#[test]
+fn a_mute_fork_takes_recorded_outputs_or_null_and_dispatches_nothing() {
+    let mut origin = given(chain()).started_with(json!("in"));
+    origin.done("a", json!("A"));
+    let fork = fork(&origin, 1, Effects::Mute, |_| {});
+    assert_eq!(fork.output(), json!({"a": "A", "b": null, "input": "in"}));
+    assert!(!fork.types().iter().any(|event| event.starts_with("scheduled")));
+}
+
+#[test]
+fn in_replay_and_mute_events_and_answers_stay_silent() {
+    let document = graph(
+        json!([
+            request("a"),
+            node("tell", "emit_event", json!({"type": "order.paid"})),
+            node("r", "respond", json!({}))
+        ]),
+        json!(["start>a", "a>tell", "tell>r", "r>end"]),
+    );
+    let mut origin = given(document).started_with(Value::Null);
+    origin.done("a", json!(1));
+    assert_eq!((origin.count("event.emitted tell"), origin.count("responded r")), (1, 1));
+    for effects in [Effects::Replay, Effects::Mute] {
+        let fork = fork(&origin, 1, effects, |_| {});
+        assert_eq!(fork.phase(), COMPLETED);
+        assert_eq!((fork.count("event.emitted tell"), fork.count("responded r")), (0, 0), "{effects:?}");
+    }
+}
+
+#[test]
+fn a_fork_of_a_version_that_does_not_exist_is_refused() {
+    let origin = finished();
+    for at_version in [0, 1_000] {
+        let (mut fork, wanted) = origin.forked(at_version, Effects::Live);
+        let refused = fork.when(ExecutionCommand::Fork(wanted)).expect_err("refused");
+        assert_eq!(refused.code, "fork_version_not_found");
+    }
+    let (mut fork, mut wanted) = origin.forked(1, Effects::Live);
+    wanted.node_outputs = Map::from_iter([("ghost".to_owned(), json!(1))]);
+    assert_eq!(fork.when(ExecutionCommand::Fork(wanted)).expect_err("refused").code, "invalid_node_outputs");
+}
+
+#[test]
+fn forks_of_forks_go_thirty_two_deep() {
+    let mut origin = given(chain()).started_with(json!("in"));
+    for depth in 1..=32 {
+        origin = fork(&origin, 1, Effects::Live, |_| {});
+        assert_eq!(origin.latest("execution.forked")["depth"], depth);
+    }
+    let (mut fork, wanted) = origin.forked(1, Effects::Live);
+    assert_eq!(fork.when(ExecutionCommand::Fork(wanted)).expect_err("too deep").code, "fork_too_deep");
+}
+
+#[test]
+fn a_waiting_child_is_forked_with_its_parent() {
+    let document = graph(
+        json!([node("sub", "sub_workflow", json!({"workflow": "w"})), end(json!("{{ nodes.sub.output }}"))]),
+        json!(["start>sub", "sub>end"]),
+    );
+    let mut origin = given(document).started_with(Value::Null);
+    let child = origin.at("sub").child.expect("a child");
+    origin.children.insert(child, 4);
+    let mut fork = fork(&origin, origin.log.len() as u64, Effects::Live, |_| {});
+    let forked = fork.latest("execution.forked")["children"][0].clone();
+    assert_eq!((&forked["origin"], &forked["at_version"]), (&json!(child), &json!(4)));
+    assert_ne!(fork.at("sub").child, Some(child));
+    fork.child_ends("sub", Ok(json!("forked child")));
+    assert_eq!(fork.output(), json!("forked child"));
+}

@@ -1,0 +1,7 @@
+//! The sandbox with real workers.
+
+mod bombs;
+mod isolation;
+mod pool;
+mod support;
+mod values;
