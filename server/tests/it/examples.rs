@@ -13,7 +13,9 @@ pub(crate) fn input_of(example: &Path) -> PathBuf {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .filter(|path| !["workflow.json", "workflow.test.json", "expected.json"].iter().any(|name| path.ends_with(name)))
+        .filter(|path| {
+            !["workflow.json", "workflow.test.json", "expected.json"].iter().any(|name| path.ends_with(name))
+        })
         .collect();
     assert_eq!(inputs.len(), 1, "inputs of {}", example.display());
     inputs.remove(0)
