@@ -22,6 +22,8 @@ const CALLS: &[(&str, usize)] = &[
     (".problem", 1),
     (".error_at", 1),
     ("ApiError::new", 1),
+    (" conflict", 0),
+    ("(conflict", 0),
 ];
 /// Functions whose every text literal is a code: they give an error's code.
 const GIVERS: &[&str] = &["fn code("];
@@ -30,7 +32,7 @@ const FIELDS: &[&str] = &["code: \"", "\"code\": \""];
 /// Macros whose body has a code in each line, after the equals sign.
 const MACROS: &[&str] = &["\ncodes! {"];
 /// Codes that never reach a user: what they stand for is handled before anyone is answered.
-const INTERNAL: &[&str] = &["needs_blob"];
+const INTERNAL: &[&str] = &["needs_blob", "unknown"];
 /// The page that lists all the others.
 const INDEX: &str = "README";
 

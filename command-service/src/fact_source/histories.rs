@@ -204,3 +204,34 @@ async fn at<L: LogReader + ?Sized>(
     let event = log.read_stream(stream, version - 1, 1).await?.into_iter().next();
     Ok(event.filter(|event| event.version == version))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folded(bytes: usize) -> Folded {
+        Folded { owner: TenantId::default_tenant(), recording: Arc::default(), bytes }
+    }
+
+    #[test]
+    fn recordings_are_kept_up_to_a_weight_and_shown_to_their_tenant_alone() {
+        let (mine, theirs) = (TenantId::default_tenant(), TenantId::try_from("other".to_owned()));
+        let theirs = theirs.expect("a tenant");
+        let mut recordings = Recordings::default();
+        let id = Uuid::from_u128;
+        recordings.put(id(1), 7, folded(MAX_BYTES / 2));
+        recordings.put(id(2), 7, folded(MAX_BYTES / 2));
+        assert!(matches!(recordings.get(&mine, id(1), 7), Some(Fact::Is(_))));
+        assert!(matches!(recordings.get(&theirs, id(1), 7), Some(Fact::Absent)));
+        assert!(recordings.get(&mine, id(1), 8).is_none(), "another version");
+        // The one that was not used last makes room.
+        recordings.put(id(3), 7, folded(1));
+        assert!(recordings.get(&mine, id(2), 7).is_none());
+        assert!(recordings.get(&mine, id(1), 7).is_some() && recordings.get(&mine, id(3), 7).is_some());
+        recordings.put(id(4), 7, folded(MAX_BYTES + 1));
+        assert!(recordings.get(&mine, id(4), 7).is_none(), "too large to be kept");
+        recordings.put(id(3), 7, folded(MAX_BYTES));
+        assert_eq!(recordings.bytes, MAX_BYTES);
+        assert_eq!(recordings.kept.len(), 1);
+    }
+}

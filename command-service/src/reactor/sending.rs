@@ -26,6 +26,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// After so many tries somebody should look at it.
 const MANY_TRIES: u32 = 12;
 
+/// In the place of a rejection's code, where its words do not matter.
+const UNSAID: &str = "unsaid";
+
 /// What every lane sends with.
 pub(super) struct Sender {
     pub(super) log: Arc<dyn Log>,
@@ -85,7 +88,7 @@ impl Sender {
     /// it might be accepted by now.
     async fn earlier_answer(&self, reaction: &Reaction) -> Result<Option<Answer>, StoreError> {
         // The id does not depend on the refusal.
-        let any = Rejection::new(RejectionKind::Conflict, "unknown", "");
+        let any = Rejection::new(RejectionKind::Conflict, UNSAID, "");
         let Some(follow_up) = after_refusal(reaction, &any) else { return Ok(None) };
         let partition = Partition::of(follow_up.command.stream, self.log.partitions());
         let answer = self.log.command_answer(partition, follow_up.command.id).await?;

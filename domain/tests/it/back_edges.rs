@@ -8,7 +8,11 @@ use crate::scenario::{COMPLETED, FAILED, given};
 /// `ask`, then a condition that goes back to it until the answer is `done`.
 fn polling() -> Value {
     graph(
-        json!([request("ask"), condition("done", "nodes.ask.output == 'done'"), end(json!("{{ nodes.ask.output }}"))]),
+        json!([
+            request("ask"),
+            condition("done", "nodes.ask.output == 'done'"),
+            end(json!("{{ nodes.ask.output }}"))
+        ]),
         json!(["start>ask", "ask>done", "done.true>end", "done.false<ask"]),
     )
 }
@@ -39,7 +43,11 @@ fn a_result_of_an_earlier_run_is_stale() {
 #[test]
 fn the_output_of_a_node_is_that_of_its_latest_completed_run() {
     let document = graph(
-        json!([transform("n", json!("{{ has(nodes.n.output) ? nodes.n.output + 1 : 1 }}")), condition("c", "nodes.n.output >= 3"), end(json!("{{ nodes.n.output }}"))]),
+        json!([
+            transform("n", json!("{{ has(nodes.n.output) ? nodes.n.output + 1 : 1 }}")),
+            condition("c", "nodes.n.output >= 3"),
+            end(json!("{{ nodes.n.output }}"))
+        ]),
         json!(["start>n", "n>c", "c.true>end", "c.false<n"]),
     );
     let scenario = given(document).started_with(Value::Null);
@@ -49,10 +57,25 @@ fn the_output_of_a_node_is_that_of_its_latest_completed_run() {
 #[test]
 fn running_nodes_of_the_region_are_cancelled_and_edges_from_outside_stay_settled() {
     let document = graph(
-        json!([transform("outside", json!("kept")), request("try_it"), request("beside"), condition("ok", "nodes.try_it.output"),
-            transform("join", json!("{{ nodes.outside.output }}")), end(json!("{{ nodes.join.output }}"))]),
-        json!(["start>outside", "start>try_it", "try_it>ok", "try_it>beside", "ok.true>join", "ok.false<try_it",
-            "outside>join", "beside>join", "join>end"]),
+        json!([
+            transform("outside", json!("kept")),
+            request("try_it"),
+            request("beside"),
+            condition("ok", "nodes.try_it.output"),
+            transform("join", json!("{{ nodes.outside.output }}")),
+            end(json!("{{ nodes.join.output }}"))
+        ]),
+        json!([
+            "start>outside",
+            "start>try_it",
+            "try_it>ok",
+            "try_it>beside",
+            "ok.true>join",
+            "ok.false<try_it",
+            "outside>join",
+            "beside>join",
+            "join>end"
+        ]),
     );
     let mut scenario = given(document).started_with(Value::Null);
     // `beside` runs when `ok` goes back... it is begun in the same step, so it may be pending or cancelled, never kept.
@@ -74,15 +97,34 @@ fn an_attempt_in_flight_in_the_region_is_cancelled_with_it() {
     let mut scenario = given(document).started_with(Value::Null);
     scenario.done("a", json!(1));
     let events = scenario.done("judge", json!(false));
-    assert_eq!(events, ["completed judge", "completed ok", "cancelled beside", "run.started a", "scheduled a"]);
+    assert_eq!(
+        events,
+        ["completed judge", "completed ok", "cancelled beside", "run.started a", "scheduled a"]
+    );
 }
 
 #[test]
 fn a_node_is_skipped_only_when_no_back_edge_can_reach_it_any_more() {
     let document = graph(
-        json!([request("ask"), node("state", "switch", json!({"cases": [{"name": "a", "expression": "nodes.ask.output == 'a'"}, {"name": "b", "expression": "nodes.ask.output == 'b'"}]})),
-            transform("on_a", json!(1)), transform("on_b", json!(2))]),
-        json!(["start>ask", "ask>state", "state.a>on_a", "state.b>on_b", "state.default<ask", "on_a>end", "on_b>end"]),
+        json!([
+            request("ask"),
+            node(
+                "state",
+                "switch",
+                json!({"cases": [{"name": "a", "expression": "nodes.ask.output == 'a'"}, {"name": "b", "expression": "nodes.ask.output == 'b'"}]})
+            ),
+            transform("on_a", json!(1)),
+            transform("on_b", json!(2))
+        ]),
+        json!([
+            "start>ask",
+            "ask>state",
+            "state.a>on_a",
+            "state.b>on_b",
+            "state.default<ask",
+            "on_a>end",
+            "on_b>end"
+        ]),
     );
     let mut scenario = given(document).started_with(Value::Null);
     let events = scenario.done("ask", json!("other"));
@@ -119,8 +161,12 @@ fn a_back_edge_to_itself_tries_a_failed_node_again() {
 fn a_loop_in_a_region_begins_all_its_iterations_anew() {
     let inner = crate::documents::body(json!([end(json!("{{ item * input }}"))]), json!(["start>end"]));
     let document = graph(
-        json!([transform("n", json!("{{ has(nodes.n.output) ? nodes.n.output + 1 : 1 }}")), node("loop", "loop", json!({"over": ["{{ nodes.n.output }}", 2], "body": inner})),
-            condition("c", "nodes.n.output >= 2"), end(json!("{{ nodes.loop.output }}"))]),
+        json!([
+            transform("n", json!("{{ has(nodes.n.output) ? nodes.n.output + 1 : 1 }}")),
+            node("loop", "loop", json!({"over": ["{{ nodes.n.output }}", 2], "body": inner})),
+            condition("c", "nodes.n.output >= 2"),
+            end(json!("{{ nodes.loop.output }}"))
+        ]),
         json!(["start>n", "n>loop", "loop>c", "c.true>end", "c.false<n"]),
     );
     let scenario = given(document).started_with(json!(10));
@@ -131,8 +177,23 @@ fn a_loop_in_a_region_begins_all_its_iterations_anew() {
 #[test]
 fn back_edges_do_not_count_as_incoming_edges_of_a_join() {
     let document = graph(
-        json!([request("a"), request("b"), transform("join", json!(1)), condition("c", "has(nodes.again.output)"), transform("again", json!(1))]),
-        json!(["start>a", "start>b", "a>join", "b>join", "join>c", "c.true>end", "c.false>again", "again<join"]),
+        json!([
+            request("a"),
+            request("b"),
+            transform("join", json!(1)),
+            condition("c", "has(nodes.again.output)"),
+            transform("again", json!(1))
+        ]),
+        json!([
+            "start>a",
+            "start>b",
+            "a>join",
+            "b>join",
+            "join>c",
+            "c.true>end",
+            "c.false>again",
+            "again<join"
+        ]),
     );
     let mut scenario = given(document).started_with(Value::Null);
     scenario.done("a", json!(1));

@@ -10,7 +10,10 @@ use crate::documents::{body, end, graph, node, transform, with};
 use crate::scenario::{CANCELLED, COMPLETED, FAILED, Scenario, given, id};
 
 fn calling(config: Value) -> Value {
-    graph(json!([node("sub", "sub_workflow", config), end(json!("{{ nodes.sub.output }}"))]), json!(["start>sub", "sub>end"]))
+    graph(
+        json!([node("sub", "sub_workflow", config), end(json!("{{ nodes.sub.output }}"))]),
+        json!(["start>sub", "sub>end"]),
+    )
 }
 
 fn parent() -> Scenario {
@@ -27,7 +30,10 @@ fn a_sub_workflow_asks_for_a_child_and_its_output_is_the_childs() {
     let mut scenario = parent();
     assert_eq!(scenario.types(), ["started", "child.started sub"]);
     let asked = scenario.latest("execution.child.started");
-    assert_eq!((&asked["workflow"], &asked["input"], &asked["depth"]), (&json!("child-of-test"), &json!({"n": 3}), &json!(1)));
+    assert_eq!(
+        (&asked["workflow"], &asked["input"], &asked["depth"]),
+        (&json!("child-of-test"), &json!({"n": 3}), &json!(1))
+    );
     let events = scenario.child_ends("sub", Ok(json!("done")));
     assert_eq!(events, ["child.finished sub", "completed sub", "completed"]);
     assert_eq!(scenario.output(), json!("done"));
@@ -42,7 +48,10 @@ fn a_child_that_does_not_complete_fails_its_node() {
         assert_eq!(error["details"]["status"], status.as_str());
     }
     let routed = with(node("sub", "sub_workflow", json!({"workflow": "w"})), "on_error", json!("continue"));
-    let document = graph(json!([routed, end(json!("{{ nodes.sub.output.error.kind }}"))]), json!(["start>sub", "sub>end"]));
+    let document = graph(
+        json!([routed, end(json!("{{ nodes.sub.output.error.kind }}"))]),
+        json!(["start>sub", "sub>end"]),
+    );
     let mut scenario = given(document).started_with(Value::Null);
     scenario.child_ends("sub", Err(ExecutionStatus::Failed));
     assert_eq!((scenario.phase(), scenario.output()), (COMPLETED, json!("custom")));
@@ -104,9 +113,16 @@ fn children_go_thirty_two_deep_and_no_deeper() {
 
 #[test]
 fn each_iteration_has_a_child_of_its_own() {
-    let inner = body(json!([node("sub", "sub_workflow", json!({"workflow": "w", "input": "{{ item }}"})), end(json!("{{ nodes.sub.output }}"))]), json!(["start>sub", "sub>end"]));
+    let inner = body(
+        json!([
+            node("sub", "sub_workflow", json!({"workflow": "w", "input": "{{ item }}"})),
+            end(json!("{{ nodes.sub.output }}"))
+        ]),
+        json!(["start>sub", "sub>end"]),
+    );
     let looped = node("loop", "loop", json!({"over": [1, 2], "max_concurrency": 2, "body": inner}));
-    let document = graph(json!([looped, end(json!("{{ nodes.loop.output }}"))]), json!(["start>loop", "loop>end"]));
+    let document =
+        graph(json!([looped, end(json!("{{ nodes.loop.output }}"))]), json!(["start>loop", "loop>end"]));
     let mut scenario = given(document).started_with(Value::Null);
     assert_ne!(scenario.at("loop/0/sub").child, scenario.at("loop/1/sub").child);
     scenario.child_ends("loop/1/sub", Ok(json!("b")));

@@ -6,7 +6,7 @@ use domain::execution::command::ExecutionCommand;
 use domain::execution::event::{CompensationStatus, ErrorKind, ParentRef};
 use serde_json::{Value, json};
 
-use crate::documents::{body, condition, end, graph, node, request, transform, with};
+use crate::documents::{body, condition, graph, node, request, transform, with};
 use crate::scenario::{CANCELLED, COMPLETED, FAILED, Scenario, given, id};
 
 /// A request that another node undoes.
@@ -55,7 +55,10 @@ fn cancelling_undoes_too_and_terminating_does_not() {
     assert_eq!(events, ["compensation.started"]);
     // The attempt in flight has its grace.
     let events = scenario.passes(10_000);
-    assert!(events.contains(&"cancelled c".to_owned()) && events.contains(&"scheduled undo_b".to_owned()), "{events:?}");
+    assert!(
+        events.contains(&"cancelled c".to_owned()) && events.contains(&"scheduled undo_b".to_owned()),
+        "{events:?}"
+    );
     scenario.done("undo_b", json!(0));
     scenario.done("undo_a", json!(0));
     assert_eq!(scenario.phase(), CANCELLED);
@@ -104,13 +107,19 @@ fn attempts_that_do_not_stop_within_ten_seconds_are_cancelled() {
 
 #[test]
 fn an_outcome_that_is_not_known_is_undone_only_where_the_node_asks_for_it() {
-    for (wanted, kind, undone) in [
-        (true, ErrorKind::Timeout, 1),
-        (true, ErrorKind::Http4xx, 0),
-        (false, ErrorKind::Timeout, 0),
-    ] {
+    for (wanted, kind, undone) in
+        [(true, ErrorKind::Timeout, 1), (true, ErrorKind::Http4xx, 0), (false, ErrorKind::Timeout, 0)]
+    {
         let b = if wanted { with(booked("b"), "compensate_unknown", json!(true)) } else { booked("b") };
-        let document = graph(json!([booked("a"), b, undo("a"), with(undo("b"), "config", json!({"url": "http://127.0.0.1:1/"}))]), json!(["start>a", "a>b", "b>end"]));
+        let document = graph(
+            json!([
+                booked("a"),
+                b,
+                undo("a"),
+                with(undo("b"), "config", json!({"url": "http://127.0.0.1:1/"}))
+            ]),
+            json!(["start>a", "a>b", "b>end"]),
+        );
         let mut scenario = given(document).started_with(Value::Null);
         scenario.done("a", json!(1));
         scenario.broken("b", kind);
@@ -177,7 +186,12 @@ fn iterations_are_undone_newest_completion_first_each_seeing_its_own_nodes() {
 #[test]
 fn every_run_of_a_node_is_undone_with_the_output_of_that_run() {
     let document = graph(
-        json!([booked("a"), condition("enough", "nodes.a.output >= 2"), node("f", "fail", json!({})), undo("a")]),
+        json!([
+            booked("a"),
+            condition("enough", "nodes.a.output >= 2"),
+            node("f", "fail", json!({})),
+            undo("a")
+        ]),
         json!(["start>a", "a>enough", "enough.true>f", "enough.false<a", "f>end"]),
     );
     let mut scenario = given(document).started_with(Value::Null);
@@ -192,7 +206,8 @@ fn every_run_of_a_node_is_undone_with_the_output_of_that_run() {
 
 #[test]
 fn a_compensating_node_never_runs_otherwise() {
-    let mut scenario = given(graph(json!([booked("a"), undo("a")]), json!(["start>a", "a>end"]))).started_with(Value::Null);
+    let mut scenario =
+        given(graph(json!([booked("a"), undo("a")]), json!(["start>a", "a>end"]))).started_with(Value::Null);
     scenario.done("a", json!(1));
     assert_eq!(scenario.types(), ["started", "scheduled a", "completed a", "completed"]);
 }
@@ -200,7 +215,14 @@ fn a_compensating_node_never_runs_otherwise() {
 #[test]
 fn a_completed_child_undoes_its_work_inside_its_turn() {
     let document = graph(
-        json!([booked("a"), node("sub", "sub_workflow", json!({"workflow": "w"})), booked("b"), request("c"), undo("a"), undo("b")]),
+        json!([
+            booked("a"),
+            node("sub", "sub_workflow", json!({"workflow": "w"})),
+            booked("b"),
+            request("c"),
+            undo("a"),
+            undo("b")
+        ]),
         json!(["start>a", "a>sub", "sub>b", "b>c", "c>end"]),
     );
     let mut scenario = given(document).started_with(Value::Null);
@@ -208,11 +230,22 @@ fn a_completed_child_undoes_its_work_inside_its_turn() {
     scenario.child_ends("sub", Ok(json!(1)));
     scenario.done("b", json!(1));
     scenario.broken("c", ErrorKind::Http4xx);
-    assert_eq!(scenario.done("undo_b", json!(0)), ["completed undo_b", "compensated b", "child.compensation_requested sub"]);
+    assert_eq!(
+        scenario.done("undo_b", json!(0)),
+        ["completed undo_b", "compensated b", "child.compensation_requested sub"]
+    );
     let child = scenario.at("sub").child.expect("a child");
     let node = NodeRun { node_id: "sub".to_owned(), run: 1, attempt: 1 };
-    let told = ExecutionCommand::ChildCompensated { node, child, status: CompensationStatus::Completed, error: None };
-    assert_eq!(scenario.when(told).expect("asked"), ["child.compensated sub", "compensated sub", "scheduled undo_a"]);
+    let told = ExecutionCommand::ChildCompensated {
+        node,
+        child,
+        status: CompensationStatus::Completed,
+        error: None,
+    };
+    assert_eq!(
+        scenario.when(told).expect("asked"),
+        ["child.compensated sub", "compensated sub", "scheduled undo_a"]
+    );
 }
 
 #[test]
@@ -224,7 +257,10 @@ fn a_completed_child_compensates_when_its_parent_asks_and_stays_completed() {
     let parent = ParentRef { execution_id: id(90), node_id: "sub".to_owned(), run: 1, attempt: 1, depth: 1 };
     let ask = ExecutionCommand::Compensate { parent };
     assert_eq!(scenario.when(ask.clone()).expect("accepted"), ["compensation.started", "scheduled undo_a"]);
-    assert_eq!(scenario.done("undo_a", json!(0)), ["completed undo_a", "compensated a", "compensation.finished"]);
+    assert_eq!(
+        scenario.done("undo_a", json!(0)),
+        ["completed undo_a", "compensated a", "compensation.finished"]
+    );
     assert_eq!(scenario.latest("execution.compensation.finished")["parent"]["node_id"], "sub");
     assert_eq!(scenario.phase(), COMPLETED);
     assert_eq!(scenario.when(ask).expect_err("once").code, "nothing_to_compensate");
@@ -238,7 +274,17 @@ fn an_engine_node_may_undo_and_be_undone_in_one_step() {
         json!(["start>a", "a>f", "f>end"]),
     );
     let scenario = given(document).started_with(Value::Null);
-    assert_eq!(scenario.types(), [
-        "started", "completed a", "failed f", "compensation.started", "completed undo_a", "compensated a", "compensation.finished", "failed"
-    ]);
+    assert_eq!(
+        scenario.types(),
+        [
+            "started",
+            "completed a",
+            "failed f",
+            "compensation.started",
+            "completed undo_a",
+            "compensated a",
+            "compensation.finished",
+            "failed"
+        ]
+    );
 }

@@ -157,14 +157,20 @@ fn a_retry_waits_longer_each_time_and_ends_after_max_attempts() {
     scenario.fails("a", 2, ErrorKind::Connection).expect("accepted");
     scenario.wakes(is_timer).expect("due");
     assert_eq!(scenario.now.since_ms(begin), 400);
-    assert_eq!(scenario.fails("a", 3, ErrorKind::Timeout).expect("accepted"), ["failed a", "dead_lettered a", "failed"]);
+    assert_eq!(
+        scenario.fails("a", 3, ErrorKind::Timeout).expect("accepted"),
+        ["failed a", "dead_lettered a", "failed"]
+    );
 }
 
 #[test]
 fn an_error_that_retry_on_does_not_name_is_not_tried_again() {
     let document = graph(json!([with(request("a"), "retry", json!({}))]), json!(["start>a", "a>end"]));
     let mut scenario = given(document).started_with(Value::Null);
-    assert_eq!(scenario.fails("a", 1, ErrorKind::Http4xx).expect("accepted"), ["failed a", "dead_lettered a", "failed"]);
+    assert_eq!(
+        scenario.fails("a", 1, ErrorKind::Http4xx).expect("accepted"),
+        ["failed a", "dead_lettered a", "failed"]
+    );
 }
 
 #[test]

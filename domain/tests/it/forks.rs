@@ -9,8 +9,11 @@ use crate::scenario::{COMPLETED, FAILED, Scenario, given};
 
 fn chain() -> Value {
     graph(
-        json!([request("a"), node("b", "http_request", json!({"url": "http://127.0.0.1:1/{{ nodes.a.output }}"})),
-            end(json!({"a": "{{ nodes.a.output }}", "b": "{{ nodes.b.output }}", "input": "{{ input }}"}))]),
+        json!([
+            request("a"),
+            node("b", "http_request", json!({"url": "http://127.0.0.1:1/{{ nodes.a.output }}"})),
+            end(json!({"a": "{{ nodes.a.output }}", "b": "{{ nodes.b.output }}", "input": "{{ input }}"}))
+        ]),
         json!(["start>a", "a>b", "b>end"]),
     )
 }
@@ -22,7 +25,12 @@ fn finished() -> Scenario {
     scenario
 }
 
-fn fork(origin: &Scenario, at_version: u64, effects: Effects, change: impl FnOnce(&mut ForkExecution)) -> Scenario {
+fn fork(
+    origin: &Scenario,
+    at_version: u64,
+    effects: Effects,
+    change: impl FnOnce(&mut ForkExecution),
+) -> Scenario {
     let (mut fork, mut wanted) = origin.forked(at_version, effects);
     change(&mut wanted);
     fork.when(ExecutionCommand::Fork(wanted)).expect("accepted");
@@ -62,7 +70,8 @@ fn a_fork_may_have_another_input_and_other_outputs() {
 
 #[test]
 fn timers_keep_the_time_that_was_left_of_them() {
-    let document = graph(json!([node("d", "delay", json!({"duration_ms": 10_000}))]), json!(["start>d", "d>end"]));
+    let document =
+        graph(json!([node("d", "delay", json!({"duration_ms": 10_000}))]), json!(["start>d", "d>end"]));
     let mut origin = given(document).started_with(Value::Null);
     let at = origin.log.len() as u64;
     origin.passes(60_000);
@@ -76,7 +85,10 @@ fn timers_keep_the_time_that_was_left_of_them() {
 #[test]
 fn a_signal_that_came_later_is_not_taken_over_and_one_before_is() {
     let wait = |id: &str, signal: &str| node(id, "wait", json!({"for": "signal", "signal": signal}));
-    let document = graph(json!([request("a"), wait("w", "go"), end(json!("{{ nodes.w.output }}"))]), json!(["start>a", "a>w", "w>end"]));
+    let document = graph(
+        json!([request("a"), wait("w", "go"), end(json!("{{ nodes.w.output }}"))]),
+        json!(["start>a", "a>w", "w>end"]),
+    );
     let mut origin = given(document).started_with(Value::Null);
     let before = origin.log.len() as u64;
     origin.signal("go", json!("early"));
@@ -124,7 +136,11 @@ fn a_mute_fork_takes_recorded_outputs_or_null_and_dispatches_nothing() {
 #[test]
 fn in_replay_and_mute_events_and_answers_stay_silent() {
     let document = graph(
-        json!([request("a"), node("tell", "emit_event", json!({"type": "order.paid"})), node("r", "respond", json!({}))]),
+        json!([
+            request("a"),
+            node("tell", "emit_event", json!({"type": "order.paid"})),
+            node("r", "respond", json!({}))
+        ]),
         json!(["start>a", "a>tell", "tell>r", "r>end"]),
     );
     let mut origin = given(document).started_with(Value::Null);
@@ -163,7 +179,10 @@ fn forks_of_forks_go_thirty_two_deep() {
 
 #[test]
 fn a_waiting_child_is_forked_with_its_parent() {
-    let document = graph(json!([node("sub", "sub_workflow", json!({"workflow": "w"})), end(json!("{{ nodes.sub.output }}"))]), json!(["start>sub", "sub>end"]));
+    let document = graph(
+        json!([node("sub", "sub_workflow", json!({"workflow": "w"})), end(json!("{{ nodes.sub.output }}"))]),
+        json!(["start>sub", "sub>end"]),
+    );
     let mut origin = given(document).started_with(Value::Null);
     let child = origin.at("sub").child.expect("a child");
     origin.children.insert(child, 4);

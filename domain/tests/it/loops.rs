@@ -25,14 +25,23 @@ fn started(document: Value, input: Value) -> Scenario {
 
 #[test]
 fn a_loop_over_an_array_gives_the_bodys_outputs_in_order() {
-    let inner = one(transform("x", json!({"item": "{{ item }}", "index": "{{ index }}", "key": "{{ key }}"})));
+    let inner =
+        one(transform("x", json!({"item": "{{ item }}", "index": "{{ index }}", "key": "{{ key }}"})));
     let scenario = started(looping(json!({"over": "{{ input }}"}), inner), json!(["a", "b"]));
-    assert_eq!(scenario.types(), [
-        "started", "started loop", "completed loop/0/x", "scope.completed loop/0", "completed loop/1/x",
-        "scope.completed loop/1", "completed loop", "completed"
-    ]);
-    let expected =
-        json!([{"item": "a", "index": 0, "key": 0}, {"item": "b", "index": 1, "key": 1}]);
+    assert_eq!(
+        scenario.types(),
+        [
+            "started",
+            "started loop",
+            "completed loop/0/x",
+            "scope.completed loop/0",
+            "completed loop/1/x",
+            "scope.completed loop/1",
+            "completed loop",
+            "completed"
+        ]
+    );
+    let expected = json!([{"item": "a", "index": 0, "key": 0}, {"item": "b", "index": 1, "key": 1}]);
     assert_eq!(scenario.output(), expected);
 }
 
@@ -56,7 +65,10 @@ fn what_is_no_collection_or_has_too_many_items_fails_the_loop() {
     let document = || looping(json!({"over": "{{ input }}", "max_iterations": 2}), one(request("x")));
     let scenario = started(document(), json!("text"));
     let error = scenario.latest("execution.failed")["error"].clone();
-    assert_eq!((&error["kind"], &error["details"]["code"]), (&json!("expression_error"), &json!("not_a_collection")));
+    assert_eq!(
+        (&error["kind"], &error["details"]["code"]),
+        (&json!("expression_error"), &json!("not_a_collection"))
+    );
     let scenario = started(document(), json!([1, 2, 3]));
     assert_eq!(scenario.latest("execution.failed")["error"]["details"]["code"], "too_many_iterations");
 }
@@ -84,7 +96,8 @@ fn iterations_run_one_after_another_unless_max_concurrency_says_more() {
 #[test]
 fn a_while_sees_the_iteration_before_and_its_item_is_what_that_gave() {
     let inner = one(transform("x", json!("{{ item == null ? 1 : item * 3 }}")));
-    let scenario = started(looping(json!({"while": "index == 0 || nodes.x.output < 20"}), inner), Value::Null);
+    let scenario =
+        started(looping(json!({"while": "index == 0 || nodes.x.output < 20"}), inner), Value::Null);
     assert_eq!(scenario.output(), json!([1, 3, 9, 27]));
 }
 
@@ -124,7 +137,11 @@ fn the_output_of_a_bodys_start_is_the_item() {
 #[test]
 fn an_iteration_that_reaches_no_end_gives_null_and_one_with_two_an_object() {
     let inner = body(
-        json!([condition("odd", "item % 2 == 1"), node("a", "end", json!({"output": "{{ item }}"})), node("b", "end", json!({"output": 0}))]),
+        json!([
+            condition("odd", "item % 2 == 1"),
+            node("a", "end", json!({"output": "{{ item }}"})),
+            node("b", "end", json!({"output": 0}))
+        ]),
         json!(["start>odd", "odd.true>a", "odd.true>b"]),
     );
     let scenario = started(looping(json!({"over": "{{ input }}"}), inner), json!([1, 2]));
@@ -136,7 +153,10 @@ fn an_iteration_that_fails_stops_the_others_and_fails_the_loop() {
     let config = json!({"over": "{{ input }}", "max_concurrency": 3});
     let mut scenario = started(looping(config, one(request("x"))), json!([1, 2]));
     let events = scenario.broken("loop/1/x", ErrorKind::Http4xx);
-    assert_eq!(events, ["failed loop/1/x", "dead_lettered loop/1/x", "cancelled loop/0/x", "failed loop", "failed"]);
+    assert_eq!(
+        events,
+        ["failed loop/1/x", "dead_lettered loop/1/x", "cancelled loop/0/x", "failed loop", "failed"]
+    );
     let failed = scenario.latest("execution.failed");
     assert_eq!(failed["node_id"], "loop/1/x");
     assert_eq!(failed["error"]["kind"], "http_4xx");
@@ -150,7 +170,11 @@ fn a_loop_that_routes_its_error_names_the_node_that_failed() {
         json!("route"),
     );
     let document = graph(
-        json!([looped, transform("saved", json!("{{ nodes.loop.output.error.details.node_id }}")), end(json!("{{ nodes.saved.output }}"))]),
+        json!([
+            looped,
+            transform("saved", json!("{{ nodes.loop.output.error.details.node_id }}")),
+            end(json!("{{ nodes.saved.output }}"))
+        ]),
         json!(["start>loop", "loop.error>saved", "saved>end"]),
     );
     let mut scenario = given(document).started_with(Value::Null);

@@ -9,7 +9,13 @@ fn merged(config: Value, more: &[&str]) -> Value {
     let mut edges = vec!["start>a", "start>b", "start>c", "a>m", "b>m", "c>m", "m>end"];
     edges.extend(more);
     graph(
-        json!([request("a"), request("b"), request("c"), node("m", "merge", config), end(json!("{{ nodes.m.output }}"))]),
+        json!([
+            request("a"),
+            request("b"),
+            request("c"),
+            node("m", "merge", config),
+            end(json!("{{ nodes.m.output }}"))
+        ]),
         json!(edges),
     )
 }
@@ -39,7 +45,10 @@ fn what_also_leads_elsewhere_goes_on_after_an_early_merge() {
     document["nodes"].as_array_mut().expect("nodes").push(transform("other", json!(1)));
     let mut scenario = given(document).started_with(Value::Null);
     let events = scenario.done("b", json!(2));
-    assert!(events.contains(&"cancelled c".to_owned()) && !events.contains(&"cancelled a".to_owned()), "{events:?}");
+    assert!(
+        events.contains(&"cancelled c".to_owned()) && !events.contains(&"cancelled a".to_owned()),
+        "{events:?}"
+    );
     scenario.done("a", json!(1));
     assert_eq!((scenario.phase(), scenario.count("completed m")), (COMPLETED, 1));
 }
@@ -56,8 +65,13 @@ fn a_count_fires_with_that_many_in_edge_order() {
 #[test]
 fn a_count_that_can_no_longer_be_reached_is_skipped() {
     let document = graph(
-        json!([condition("c", "false"), transform("a", json!(1)), transform("b", json!(2)), node("m", "merge", json!({"count": 2})),
-            transform("after", json!(3))]),
+        json!([
+            condition("c", "false"),
+            transform("a", json!(1)),
+            transform("b", json!(2)),
+            node("m", "merge", json!({"count": 2})),
+            transform("after", json!(3))
+        ]),
         json!(["start>c", "start>a", "c.true>b", "a>m", "b>m", "m>after", "after>end"]),
     );
     let scenario = given(document).started_with(Value::Null);
@@ -69,7 +83,13 @@ fn a_count_that_can_no_longer_be_reached_is_skipped() {
 #[test]
 fn a_merge_of_all_does_not_wait_for_a_branch_that_was_not_taken() {
     let document = graph(
-        json!([condition("c", "false"), request("a"), transform("b", json!(2)), node("m", "merge", json!({})), end(json!("{{ nodes.m.output }}"))]),
+        json!([
+            condition("c", "false"),
+            request("a"),
+            transform("b", json!(2)),
+            node("m", "merge", json!({})),
+            end(json!("{{ nodes.m.output }}"))
+        ]),
         json!(["start>c", "start>b", "c.true>a", "a>m", "b>m", "m>end"]),
     );
     assert_eq!(given(document).started_with(Value::Null).output(), json!([2]));
@@ -78,7 +98,11 @@ fn a_merge_of_all_does_not_wait_for_a_branch_that_was_not_taken() {
 #[test]
 fn a_merge_with_one_input_gives_a_list_of_one() {
     let document = graph(
-        json!([transform("a", json!(1)), node("m", "merge", json!({"mode": "any"})), end(json!("{{ nodes.m.output }}"))]),
+        json!([
+            transform("a", json!(1)),
+            node("m", "merge", json!({"mode": "any"})),
+            end(json!("{{ nodes.m.output }}"))
+        ]),
         json!(["start>a", "a>m", "m>end"]),
     );
     assert_eq!(given(document).started_with(Value::Null).output(), json!([1]));
@@ -87,7 +111,12 @@ fn a_merge_with_one_input_gives_a_list_of_one() {
 #[test]
 fn a_chain_before_an_early_merge_is_cancelled_where_it_runs_and_skipped_where_it_has_not_begun() {
     let document = graph(
-        json!([request("a"), request("slow"), transform("then", json!(1)), node("m", "merge", json!({"mode": "any"}))]),
+        json!([
+            request("a"),
+            request("slow"),
+            transform("then", json!(1)),
+            node("m", "merge", json!({"mode": "any"}))
+        ]),
         json!(["start>a", "start>slow", "slow>then", "a>m", "then>m", "m>end"]),
     );
     let mut scenario = given(document).started_with(Value::Null);
@@ -102,7 +131,12 @@ fn a_chain_before_an_early_merge_is_cancelled_where_it_runs_and_skipped_where_it
 #[test]
 fn several_ends_give_an_object_by_end_id_and_none_gives_null() {
     let document = graph(
-        json!([node("a", "end", json!({"output": 1})), node("b", "end", json!({"output": 2})), condition("c", "false"), node("d", "end", json!({"output": 3}))]),
+        json!([
+            node("a", "end", json!({"output": 1})),
+            node("b", "end", json!({"output": 2})),
+            condition("c", "false"),
+            node("d", "end", json!({"output": 3}))
+        ]),
         json!(["start>a", "start>b", "start>c", "c.true>d"]),
     );
     assert_eq!(given(document).started_with(Value::Null).output(), json!({"a": 1, "b": 2}));

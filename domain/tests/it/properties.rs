@@ -13,7 +13,7 @@ use crate::scenario::{Scenario, given, graph};
 
 /// A random acyclic graph: node kinds, and for each node the earlier nodes that lead to it.
 fn graphs() -> impl Strategy<Value = Value> {
-    prop::collection::vec((0..5u8, prop::collection::vec(any::<prop::sample::Index>(), 1..3), any::<bool>()), 1..12)
+    prop::collection::vec((0..8u8, prop::collection::vec(any::<prop::sample::Index>(), 1..3), any::<bool>()), 1..12)
         .prop_map(|specs| {
             let mut nodes = Vec::new();
             let mut edges = Vec::new();
@@ -26,7 +26,11 @@ fn graphs() -> impl Strategy<Value = Value> {
                     2 => json!({"id": id, "type": "delay", "config": {"duration_ms": at}}),
                     3 => json!({"id": id, "type": "http_request", "config": {"url": "http://127.0.0.1:1/"}, "on_error": "continue",
                         "retry": {"max_attempts": 2}}),
-                    _ => json!({"id": id, "type": "http_request", "config": {"url": "http://127.0.0.1:1/"}, "on_error": "route"}),
+                    4 => json!({"id": id, "type": "http_request", "config": {"url": "http://127.0.0.1:1/"}, "on_error": "route"}),
+                    5 => json!({"id": id, "type": "merge", "config": {"mode": if *flag { "any" } else { "all" }}}),
+                    6 => json!({"id": id, "type": "loop", "on_error": "continue",
+                        "config": {"over": [1, 2, 3], "max_concurrency": if *flag { 2 } else { 1 }, "body": iteration()}}),
+                    _ => json!({"id": id, "type": "parallel", "config": {"branches": [iteration(), iteration()]}, "on_error": "route"}),
                 });
                 let mut seen = std::collections::HashSet::new();
                 for source in sources {
@@ -37,7 +41,7 @@ fn graphs() -> impl Strategy<Value = Value> {
                     edges.push(match source.checked_sub(1).map(|s| (s, kinds[s])) {
                         None => json!(format!("start>{id}")),
                         Some((s, 1)) => json!(format!("n{s}.{flag}>{id}")),
-                        Some((s, 4)) if *flag => json!(format!("n{s}.error>{id}")),
+                        Some((s, 4 | 7)) if *flag => json!(format!("n{s}.error>{id}")),
                         Some((s, _)) => json!(format!("n{s}>{id}")),
                     });
                 }
@@ -48,6 +52,15 @@ fn graphs() -> impl Strategy<Value = Value> {
             }
             graph(json!(nodes), json!(edges))
         })
+}
+
+/// What loops and branches run: a call that may fail, which is then passed over or fails what is around it.
+fn iteration() -> Value {
+    json!({
+        "nodes": [{"id": "start", "type": "start"}, {"id": "x", "type": "http_request", "config": {"url": "http://127.0.0.1:1/"}},
+            {"id": "end", "type": "end", "config": {"output": "{{ nodes.x.output }}"}}],
+        "edges": [{"source": "start", "target": "x"}, {"source": "x", "target": "end"}],
+    })
 }
 
 /// Lets something happen that can happen: a result for an attempt in flight, or a wakeup.

@@ -1,8 +1,8 @@
 //! `wait`: signals, approvals and events, early or late; `delay` and time limits.
 
+use domain::decision::WakeupKind;
 use domain::execution::command::ExecutionCommand;
 use domain::execution::event::ErrorKind;
-use domain::decision::WakeupKind;
 use serde_json::{Value, json};
 
 use crate::documents::{body, condition, end, graph, node, request, transform, with};
@@ -30,7 +30,11 @@ fn a_signal_satisfies_a_wait_and_its_payload_is_the_output() {
 #[test]
 fn a_signal_that_came_before_the_wait_satisfies_it() {
     let document = graph(
-        json!([request("a"), node("w", "wait", json!({"for": "signal", "signal": "go"})), end(json!("{{ nodes.w.output }}"))]),
+        json!([
+            request("a"),
+            node("w", "wait", json!({"for": "signal", "signal": "go"})),
+            end(json!("{{ nodes.w.output }}"))
+        ]),
         json!(["start>a", "a>w", "w>end"]),
     );
     let mut scenario = given(document).started_with(Value::Null);
@@ -43,7 +47,11 @@ fn a_signal_that_came_before_the_wait_satisfies_it() {
 #[test]
 fn what_came_before_since_does_not_count() {
     let document = graph(
-        json!([request("a"), node("w", "wait", json!({"for": "signal", "signal": "go", "since": "{{ nodes.a.output }}"})), end(json!("{{ nodes.w.output }}"))]),
+        json!([
+            request("a"),
+            node("w", "wait", json!({"for": "signal", "signal": "go", "since": "{{ nodes.a.output }}"})),
+            end(json!("{{ nodes.w.output }}"))
+        ]),
         json!(["start>a", "a>w", "w>end"]),
     );
     let mut scenario = given(document).started_with(Value::Null);
@@ -71,8 +79,11 @@ fn signals_are_broadcast_to_all_waits() {
 #[test]
 fn a_wait_path_uses_a_signal_once_over_all_its_runs_and_the_oldest_first() {
     let document = graph(
-        json!([node("w", "wait", json!({"for": "signal", "signal": "next"})), condition("last", "nodes.w.output == 'last'"),
-            end(json!("{{ nodes.w.output }}"))]),
+        json!([
+            node("w", "wait", json!({"for": "signal", "signal": "next"})),
+            condition("last", "nodes.w.output == 'last'"),
+            end(json!("{{ nodes.w.output }}"))
+        ]),
         json!(["start>w", "w>last", "last.true>end", "last.false<w"]),
     );
     let mut scenario = given(document).started_with(Value::Null);
@@ -86,7 +97,12 @@ fn a_wait_path_uses_a_signal_once_over_all_its_runs_and_the_oldest_first() {
 #[test]
 fn signals_that_came_early_are_used_one_by_one_by_the_runs_of_a_wait() {
     let document = graph(
-        json!([request("a"), node("w", "wait", json!({"for": "signal", "signal": "next"})), condition("last", "nodes.w.output == 3"), end(json!("{{ nodes.w.output }}"))]),
+        json!([
+            request("a"),
+            node("w", "wait", json!({"for": "signal", "signal": "next"})),
+            condition("last", "nodes.w.output == 3"),
+            end(json!("{{ nodes.w.output }}"))
+        ]),
         json!(["start>a", "a>w", "w>last", "last.true>end", "last.false<w"]),
     );
     let mut scenario = given(document).started_with(Value::Null);
@@ -141,7 +157,10 @@ fn a_wait_that_lasts_too_long_fails_or_continues_with_null() {
 fn a_wait_that_is_satisfied_cancels_its_timer() {
     let mut scenario = wait_for(json!({"for": "approval", "timeout_ms": 1000}));
     let events = scenario.signal("approval", json!(1));
-    assert_eq!(events, ["signal.received", "wait.satisfied w", "timer.cancelled w", "completed w", "completed"]);
+    assert_eq!(
+        events,
+        ["signal.received", "wait.satisfied w", "timer.cancelled w", "completed w", "completed"]
+    );
     assert_eq!(scenario.passes(2_000), Vec::<String>::new());
 }
 
@@ -179,10 +198,20 @@ fn the_same_signal_may_meet_two_conditions_only_if_it_comes_twice() {
 fn a_wait_for_an_event_takes_the_first_of_its_type_and_key() {
     let config = json!({"for": "event", "type": "order.paid", "key": "{{ input.order }}", "filter": "payload.cents > 5"});
     let mut scenario = wait_for(config);
-    let unwanted = |result: Result<Vec<String>, domain::rejection::Rejection>| result.expect_err("unwanted").code;
-    assert_eq!(unwanted(scenario.offer("w", 0, (70, "order.sent"), json!({"key": 7, "cents": 9}))), "event_not_wanted");
-    assert_eq!(unwanted(scenario.offer("w", 0, (71, "order.paid"), json!({"key": 8, "cents": 9}))), "event_not_wanted");
-    assert_eq!(unwanted(scenario.offer("w", 0, (72, "order.paid"), json!({"key": 7, "cents": 5}))), "event_not_wanted");
+    let unwanted =
+        |result: Result<Vec<String>, domain::rejection::Rejection>| result.expect_err("unwanted").code;
+    assert_eq!(
+        unwanted(scenario.offer("w", 0, (70, "order.sent"), json!({"key": 7, "cents": 9}))),
+        "event_not_wanted"
+    );
+    assert_eq!(
+        unwanted(scenario.offer("w", 0, (71, "order.paid"), json!({"key": 8, "cents": 9}))),
+        "event_not_wanted"
+    );
+    assert_eq!(
+        unwanted(scenario.offer("w", 0, (72, "order.paid"), json!({"key": 7, "cents": 5}))),
+        "event_not_wanted"
+    );
     let events = scenario.offer("w", 0, (73, "order.paid"), json!({"key": 7, "cents": 9})).expect("wanted");
     assert_eq!(events, ["wait.satisfied w", "completed w", "completed"]);
     assert_eq!(scenario.output(), json!({"key": 7, "cents": 9}));
@@ -201,7 +230,10 @@ fn an_open_wait_for_an_event_leaves_a_wakeup_by_which_it_is_found_and_renews_it(
 #[test]
 fn a_wait_path_uses_an_event_once_over_all_its_runs() {
     let document = graph(
-        json!([node("w", "wait", json!({"for": "event", "type": "order.paid"})), condition("enough", "nodes.w.output.cents > 5")]),
+        json!([
+            node("w", "wait", json!({"for": "event", "type": "order.paid"})),
+            condition("enough", "nodes.w.output.cents > 5")
+        ]),
         json!(["start>w", "w>enough", "enough.true>end", "enough.false<w"]),
     );
     let mut scenario = given(document).started_with(Value::Null);
@@ -215,11 +247,15 @@ fn a_wait_path_uses_an_event_once_over_all_its_runs() {
 #[test]
 fn waits_in_iterations_have_paths_of_their_own() {
     let inner = body(
-        json!([node("w", "wait", json!({"for": "signal", "signal": "{{ item }}"})), end(json!("{{ nodes.w.output }}"))]),
+        json!([
+            node("w", "wait", json!({"for": "signal", "signal": "{{ item }}"})),
+            end(json!("{{ nodes.w.output }}"))
+        ]),
         json!(["start>w", "w>end"]),
     );
     let looped = node("loop", "loop", json!({"over": ["a", "b"], "max_concurrency": 2, "body": inner}));
-    let document = graph(json!([looped, end(json!("{{ nodes.loop.output }}"))]), json!(["start>loop", "loop>end"]));
+    let document =
+        graph(json!([looped, end(json!("{{ nodes.loop.output }}"))]), json!(["start>loop", "loop>end"]));
     let mut scenario = given(document).started_with(Value::Null);
     assert!(scenario.signal("b", json!(2)).contains(&"wait.satisfied loop/1/w".to_owned()));
     scenario.signal("a", json!(1));
@@ -237,7 +273,14 @@ fn a_finished_execution_takes_no_signals() {
 #[test]
 fn an_emitted_event_has_the_authors_type_and_data_and_the_node_gives_its_id() {
     let document = graph(
-        json!([node("tell", "emit_event", json!({"type": "order.{{ input.what }}", "data": {"key": "{{ input.order }}"}})), end(json!("{{ nodes.tell.output }}"))]),
+        json!([
+            node(
+                "tell",
+                "emit_event",
+                json!({"type": "order.{{ input.what }}", "data": {"key": "{{ input.order }}"}})
+            ),
+            end(json!("{{ nodes.tell.output }}"))
+        ]),
         json!(["start>tell", "tell>end"]),
     );
     let scenario = given(document).started_with(json!({"what": "paid", "order": 7}));
@@ -250,7 +293,10 @@ fn an_emitted_event_has_the_authors_type_and_data_and_the_node_gives_its_id() {
 #[test]
 fn a_response_is_an_event_and_the_execution_goes_on() {
     let config = json!({"status": "{{ input }}", "headers": {"x-count": 3}, "body": {"ok": true}});
-    let document = graph(json!([node("r", "respond", config), request("then")]), json!(["start>r", "r>then", "then>end"]));
+    let document = graph(
+        json!([node("r", "respond", config), request("then")]),
+        json!(["start>r", "r>then", "then>end"]),
+    );
     let scenario = given(document).started_with(json!(201));
     assert_eq!(scenario.types(), ["started", "responded r", "completed r", "scheduled then"]);
     let responded = scenario.latest("execution.responded");
@@ -259,16 +305,18 @@ fn a_response_is_an_event_and_the_execution_goes_on() {
 
 #[test]
 fn a_fail_node_ends_the_execution_with_its_message_unless_it_is_routed() {
-    let document = graph(
-        json!([node("f", "fail", json!({"message": "no {{ input }}"}))]),
-        json!(["start>f", "f>end"]),
-    );
+    let document =
+        graph(json!([node("f", "fail", json!({"message": "no {{ input }}"}))]), json!(["start>f", "f>end"]));
     let scenario = given(document).started_with(json!("stock"));
     let error = scenario.latest("execution.failed")["error"].clone();
     assert_eq!((&error["kind"], &error["message"]), (&json!("custom"), &json!("no stock")));
     let routed = with(node("f", "fail", json!({"message": "no"})), "on_error", json!("route"));
     let document = graph(
-        json!([routed, transform("t", json!("{{ nodes.f.output.error.message }}")), end(json!("{{ nodes.t.output }}"))]),
+        json!([
+            routed,
+            transform("t", json!("{{ nodes.f.output.error.message }}")),
+            end(json!("{{ nodes.t.output }}"))
+        ]),
         json!(["start>f", "f.error>t", "t>end"]),
     );
     assert_eq!(given(document).started_with(Value::Null).output(), json!("no"));
@@ -282,7 +330,12 @@ fn a_javascript_condition_is_a_workers_and_its_answer_is_the_handle() {
         json!({"max_attempts": 2, "retry_on": ["custom"], "jitter": false}),
     );
     let document = graph(
-        json!([js, transform("yes", json!(1)), transform("no", json!(0)), end(json!("{{ has(nodes.yes.output) }}"))]),
+        json!([
+            js,
+            transform("yes", json!(1)),
+            transform("no", json!(0)),
+            end(json!("{{ has(nodes.yes.output) }}"))
+        ]),
         json!(["start>c", "c.true>yes", "c.false>no", "yes>end", "no>end"]),
     );
     let input = json!({"n": 2, "$parts": [{"$credential": "stolen", "field": "value"}]});
@@ -295,5 +348,8 @@ fn a_javascript_condition_is_a_workers_and_its_answer_is_the_handle() {
     scenario.broken("c", ErrorKind::Custom);
     scenario.passes(200);
     let events = scenario.done("c", json!(true));
-    assert!(events.contains(&"completed yes".to_owned()) && events.contains(&"skipped no".to_owned()), "{events:?}");
+    assert!(
+        events.contains(&"completed yes".to_owned()) && events.contains(&"skipped no".to_owned()),
+        "{events:?}"
+    );
 }

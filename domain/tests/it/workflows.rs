@@ -38,7 +38,10 @@ impl Workflow {
             command: Command::Workflow(command),
         };
         let now = Timestamp::from_unix_ms(1_795_000_000_000);
-        match self.0.decide(&envelope, &Facts::new(now, envelope.id, envelope.stream, envelope.tenant.clone()))? {
+        match self
+            .0
+            .decide(&envelope, &Facts::new(now, envelope.id, envelope.stream, envelope.tenant.clone()))?
+        {
             Decision::Events(outcome) => {
                 for event in &outcome.events {
                     self.0.apply(&tenant, event, now);

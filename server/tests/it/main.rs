@@ -16,6 +16,7 @@ mod executing;
 mod expression_bombs;
 mod harness;
 mod idempotency;
+mod lanes;
 mod live_streams;
 mod read_models;
 mod roles;

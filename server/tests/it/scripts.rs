@@ -121,6 +121,7 @@ async fn condition(source: &str) -> Result<Value, NodeError> {
         node_type: NodeType::Condition,
         config: config.clone(),
         deadline: Timestamp::MAX,
+        heartbeat_timeout_ms: None,
         correlation_id: Uuid::nil(),
         causation_id: Uuid::nil(),
         traceparent: None,

@@ -210,15 +210,16 @@ impl GraphBuilder<'_> {
         let length = self.generator.random.between(0, 2);
         let inner = Place { depth: place.depth + 1, strict, ..place };
         let stubs = self.sequence(stubs, inner, length);
+        self.region = outer_region;
+        if stubs.is_empty() {
+            return stubs;
+        }
         let again = self.fresh("again");
         let most = self.generator.random.between(1, 3);
         let expression = format!("nodes.{counter}.output < {most}");
         self.connect(json!({"id": again, "type": "condition", "config": {"expression": expression}}), &stubs);
         self.readable.insert(again.clone(), Readable { number: None, weight: Some(1), is_list: false });
-        if !stubs.is_empty() {
-            self.back(&again, "true", &counter);
-        }
-        self.region = outer_region;
+        self.back(&again, "true", &counter);
         vec![Stub { source: again, handle: Some("false".to_owned()) }]
     }
 

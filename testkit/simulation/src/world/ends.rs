@@ -188,8 +188,9 @@ impl World {
         }
         if let (Errors::Kind, Some((node, error)), Some(fault)) = (errors, error, &expected.fault) {
             let kind = serde_json::to_value(error.kind).unwrap_or_default();
-            if node != expected.failed_node || kind != fault.kind.as_str() {
-                return Err(format!("{node:?} failed it with {error:?}, not {:?} with {fault:?}", expected.failed_node));
+            let wanted = fault.inner.as_ref().or(expected.failed_node.as_ref());
+            if node.as_ref() != wanted || kind != fault.kind.as_str() {
+                return Err(format!("{node:?} failed it with {error:?}, not {wanted:?} with {fault:?}"));
             }
         }
         Ok(())

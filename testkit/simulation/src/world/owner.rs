@@ -27,10 +27,12 @@ pub(super) struct Owner {
 }
 
 /// What became of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Handled {
-    /// Carried out, or refused: the sender has an answer.
+    /// The sender has an answer.
     Done,
+    /// It has one too: a refusal.
+    Refused(Rejection),
     /// The sender heard nothing.
     Unanswered,
     /// Nor did it, and the owner is gone.
@@ -60,7 +62,7 @@ impl World {
                 self.note(|| format!("{} refused: {}", envelope.command.name(), rejection.code));
                 self.refused(envelope, &rejection);
                 owner.folded.insert(envelope.stream, aggregate);
-                return Handled::Done;
+                return Handled::Refused(rejection);
             }
         };
         let crash = self.chaos && self.random.chance(self.rates.crash);

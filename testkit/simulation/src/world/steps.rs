@@ -1,9 +1,9 @@
 //! What can happen next, and which of it does.
 
-use domain::command::Command;
-use domain::command::CommandEnvelope;
+use domain::command::{Command, CommandEnvelope};
 use domain::execution::command::ExecutionCommand;
 use domain::ids::{Actor, Slot, TenantId, derived_id};
+use domain::rejection::Rejection;
 use domain::time::Timestamp;
 
 use super::owner::{Handled, Owner};
@@ -127,7 +127,8 @@ impl World {
             }
         };
         match handled {
-            Handled::Done => self.answered(sender, envelope),
+            Handled::Done => self.answered(sender, envelope, None),
+            Handled::Refused(rejection) => self.answered(sender, envelope, Some(&rejection)),
             Handled::Unanswered => self.missed(sender),
             Handled::Crashed => {
                 self.missed(sender);
@@ -139,7 +140,8 @@ impl World {
     /// One who does not know that it is no owner any more. What it answers without an append counts for nothing.
     fn ask_former_owner(&mut self, mut stale: Owner, envelope: &CommandEnvelope) -> Handled {
         let handled = self.handle(&mut stale, envelope);
-        if handled == Handled::Done && !stale.fenced && self.guards().epoch {
+        let has_answer = matches!(handled, Handled::Done | Handled::Refused(_));
+        if has_answer && !stale.fenced && self.guards().epoch {
             self.stale = Some(stale);
             return Handled::Unanswered;
         }
@@ -147,7 +149,7 @@ impl World {
     }
 
     /// The sender has its answer.
-    fn answered(&mut self, sender: &Sender, envelope: &CommandEnvelope) {
+    fn answered(&mut self, sender: &Sender, envelope: &CommandEnvelope, refusal: Option<&Rejection>) {
         match sender {
             Sender::Client(number) => {
                 self.waiting_clients.remove(number);
@@ -158,7 +160,7 @@ impl World {
                 self.timers_sent.remove(&key);
                 self.log.wakeups.remove(&key);
             }
-            Sender::Reactor(stream) => self.reacted(*stream, envelope.id),
+            Sender::Reactor(stream) => self.reacted(*stream, envelope.id, refusal),
             Sender::Task(stream, node) => {
                 self.tasks.remove(&(*stream, node.clone()));
             }
