@@ -87,11 +87,8 @@ impl World<'_> {
         let number = *call;
         *call += 1;
         let calls = recordings.of(&scheduled.node_id);
-        let node = NodeRun {
-            node_id: scheduled.node_id.clone(),
-            run: scheduled.run,
-            attempt: scheduled.attempt,
-        };
+        let node =
+            NodeRun { node_id: scheduled.node_id.clone(), run: scheduled.run, attempt: scheduled.attempt };
         match calls.and_then(|calls| calls.get(number)) {
             Some(Some(recorded)) => {
                 let result = recorded.clone().map(|output| self.stored(output));
