@@ -357,6 +357,10 @@ fn touch<'a>(
     }
     node.run = run;
     node.attempt = attempt;
+    // In a container's further runs its nodes are there already.
+    if node.status == NodeStatus::Pending {
+        note_begun(state, scope_of(path));
+    }
     set_status(state, path, status);
     node_mut(state, path, at)
 }
