@@ -546,6 +546,8 @@ fn wait_satisfied(state: &mut ExecutionState, event: &WaitSatisfied) {
 
 fn compensation_started(state: &mut ExecutionState, event: &CompensationStarted) {
     state.phase = Phase::Compensating;
+    // Undoing is part of the end, which a pause does not hold up.
+    state.paused = false;
     let in_flight = state.nodes.iter().filter(|(_, node)| node.status.is_in_flight());
     let stopping = in_flight.map(|(path, _)| path.clone()).collect();
     state.compensation = Some(Arc::new(CompensationState {
