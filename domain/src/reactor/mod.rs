@@ -149,6 +149,7 @@ fn of_execution(event: &RecordedEvent, typed: &ExecutionEvent) -> Vec<Reaction> 
                 attempt: e.attempt,
                 // Says where the answer goes; how deep the child is, the child knows.
                 depth: 0,
+                detached: false,
             };
             let command = ExecutionCommand::Compensate { parent: parent.clone() };
             let asking = reaction(event, "compensate_child", e.child_id, command);
