@@ -61,10 +61,11 @@ impl<'a> Progress<'a> {
             Ok(Step::Merge) => self.merge(place, run, attempt)?,
             Ok(Step::Await { conditions, mode, timeout_ms }) => {
                 let started_at = self.state.started.as_ref().map(|started| started.started_at);
+                let begun_at = self.state.fork.as_ref().map(|fork| fork.begun_at).or(started_at);
                 let mut conditions = conditions;
                 for condition in &mut conditions {
                     if condition.since == Timestamp::default() {
-                        condition.since = started_at.unwrap_or_default();
+                        condition.since = begun_at.unwrap_or_default();
                     }
                 }
                 let timeout_at = timeout_ms.map(|ms| self.facts.now.plus_ms(ms));
@@ -120,11 +121,9 @@ impl<'a> Progress<'a> {
                 let message = "the output has the form of a claim check (`$blob`), which is reserved; wrap it in an object";
                 Ok(Err(custom_error(message.to_owned())))
             }
-            Ok(Step::Complete { output: value, .. } | Step::Schedule(value) | Step::Emit { data: value, .. })
-                if is_too_deep(&value) =>
-            {
-                Ok(Err(too_deep_error()))
-            }
+            Ok(
+                Step::Complete { output: value, .. } | Step::Schedule(value) | Step::Emit { data: value, .. },
+            ) if is_too_deep(&value) => Ok(Err(too_deep_error())),
             Ok(step) => Ok(Ok(step)),
             Err(StepError::NeedsBlob(_)) => Err(needs),
             Err(StepError::Failed(error)) => Ok(Err(error)),
@@ -212,7 +211,13 @@ impl<'a> Progress<'a> {
     }
 
     /// Hands a node to the workers; a fork that replays or is mute takes what is on record instead.
-    fn schedule(&mut self, place: &Place<'a>, run: u32, attempt: u32, config: Value) -> Result<(), Vec<Need>> {
+    fn schedule(
+        &mut self,
+        place: &Place<'a>,
+        run: u32,
+        attempt: u32,
+        config: Value,
+    ) -> Result<(), Vec<Need>> {
         let config = if BlobRef::from_value(&config).is_some() { config } else { self.check_in(config) };
         if self.effects() != Effects::Live {
             return self.take_recorded(place, run, attempt, &config);
@@ -223,7 +228,15 @@ impl<'a> Progress<'a> {
         let node = NodeRun { node_id: node_id.clone(), run, attempt };
         self.wake_at(deadline, WakeupKind::AttemptDeadline(node));
         let (node_type, heartbeat_timeout_ms) = (place.node.node_type, place.node.heartbeat_timeout_ms);
-        self.record(NodeScheduled { node_id, run, attempt, node_type, config, deadline, heartbeat_timeout_ms });
+        self.record(NodeScheduled {
+            node_id,
+            run,
+            attempt,
+            node_type,
+            config,
+            deadline,
+            heartbeat_timeout_ms,
+        });
         Ok(())
     }
 

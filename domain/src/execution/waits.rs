@@ -13,7 +13,9 @@ use crate::rejection::{Rejection, RejectionKind};
 
 use super::advance::Place;
 use super::command::OfferedEvent;
-use super::event::{NodeError, TimerCancelled, TimerPurpose, WaitCondition, WaitFor, WaitMode, WaitSatisfied};
+use super::event::{
+    NodeError, TimerCancelled, TimerPurpose, WaitCondition, WaitFor, WaitMode, WaitSatisfied,
+};
 use super::progress::Progress;
 use super::scope::Offered;
 use super::state::{NodeState, NodeStatus, Signal, WaitState};
@@ -54,7 +56,14 @@ impl<'a> Progress<'a> {
         Ok(())
     }
 
-    fn satisfy(&mut self, place: &Place<'a>, node: &NodeState, condition: usize, signal: &Signal, number: u32) {
+    fn satisfy(
+        &mut self,
+        place: &Place<'a>,
+        node: &NodeState,
+        condition: usize,
+        signal: &Signal,
+        number: u32,
+    ) {
         self.record(WaitSatisfied {
             node_id: place.path.to_string(),
             run: node.run,

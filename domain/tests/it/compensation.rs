@@ -291,10 +291,8 @@ fn an_engine_node_may_undo_and_be_undone_in_one_step() {
 
 /// A completed child with `a` and `b`, which its parent has asked to undo its work.
 fn asked_by_parent() -> (Scenario, ExecutionCommand) {
-    let document = graph(
-        json!([booked("a"), booked("b"), undo("a"), undo("b")]),
-        json!(["start>a", "a>b", "b>end"]),
-    );
+    let document =
+        graph(json!([booked("a"), booked("b"), undo("a"), undo("b")]), json!(["start>a", "a>b", "b>end"]));
     let mut scenario = given(document).started_with(Value::Null);
     scenario.done("a", json!(1));
     scenario.done("b", json!(2));
