@@ -185,9 +185,12 @@ impl<'a> Progress<'a> {
             NodeStatus::Iterating => self.iterate(place)?,
             NodeStatus::Waiting { .. } if state.child.is_some() => return Ok(false),
             NodeStatus::Waiting { due_at } => match &state.wait {
-                Some(wait) => self.look_for_signals(place, &state, wait, due_at.is_some())?,
-                None if due_at.is_some() => return Ok(false),
-                None => self.begin(place, run, attempt)?,
+                // It may have been one in the version that a fork comes from.
+                Some(wait) if place.node.node_type == NodeType::Wait => {
+                    self.look_for_signals(place, &state, wait, due_at.is_some())?
+                }
+                _ if due_at.is_some() => return Ok(false),
+                _ => self.begin(place, run, attempt)?,
             },
             NodeStatus::BackingOff { due_at, timer_started: false } => {
                 self.start_timer(place, run, attempt, TimerPurpose::Backoff, *due_at);

@@ -61,10 +61,11 @@ impl<'a> Progress<'a> {
             Ok(Step::Merge) => self.merge(place, run, attempt)?,
             Ok(Step::Await { conditions, mode, timeout_ms }) => {
                 let started_at = self.state.started.as_ref().map(|started| started.started_at);
+                let begun_at = self.state.fork.as_ref().map(|fork| fork.begun_at).or(started_at);
                 let mut conditions = conditions;
                 for condition in &mut conditions {
                     if condition.since == Timestamp::default() {
-                        condition.since = started_at.unwrap_or_default();
+                        condition.since = begun_at.unwrap_or_default();
                     }
                 }
                 let timeout_at = timeout_ms.map(|ms| self.facts.now.plus_ms(ms));

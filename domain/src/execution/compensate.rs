@@ -21,8 +21,8 @@ use super::event::{
 };
 use super::failure::error_of;
 use super::paths::{join, scope_of};
-use super::progress::Progress;
-use super::state::{CompensationState, Completion, NodeStatus};
+use super::progress::{Progress, custom_error};
+use super::state::{CompensationState, Completion, NodeStatus, Phase};
 
 /// How long attempts that are asked to stop may take to give a result, in milliseconds.
 const STOP_GRACE_MS: u64 = 10_000;
@@ -242,6 +242,18 @@ impl<'a> Progress<'a> {
                 self.record_undone(entry, &entry.path.clone(), entry.run);
                 true
             }
+        }
+    }
+
+    /// A parent that waits for the end of this compensation is told that it was broken off.
+    pub(super) fn leave_undone(&mut self) {
+        let waits = self.state.phase == Phase::Compensating
+            && self.state.compensation.as_ref().is_some_and(|state| state.parent.is_some());
+        if waits {
+            let error = custom_error("the execution was terminated before it had undone its work".to_owned());
+            let parent = self.state.compensation.as_ref().and_then(|state| state.parent.clone());
+            let status = CompensationStatus::Failed;
+            self.record(CompensationFinished { status, node_id: None, error: Some(error), parent });
         }
     }
 

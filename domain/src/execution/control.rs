@@ -94,8 +94,12 @@ pub(super) fn retry(
     }
     if let Some(node) = dead_letter {
         let state = progress.state.nodes.get(&*node.node_id);
+<<<<<<< HEAD
         let is_it = |state: &Arc<NodeState>| (state.run, state.dead_lettered) == (node.run, node.attempt);
         if again || state.is_none_or(|state| !is_it(state)) {
+=======
+        if again || !state.is_some_and(|state| (state.run, state.dead_lettered) == (node.run, node.attempt)) {
+>>>>>>> wt-hunt
             let detail = format!("`{}` of execution {stream} was redriven already", node.node_id);
             return Err(conflict("dead_letter_stale", detail).into());
         }
@@ -277,6 +281,7 @@ fn child_error(child: Uuid, status: ExecutionStatus, error: Option<&NodeError>) 
 
 /// Undoes the work of an execution that had completed, for its parent.
 pub(super) fn compensate(progress: &mut Progress<'_>, parent: &ParentRef) -> Result<(), Rejection> {
+<<<<<<< HEAD
     let can = progress.state.phase == Phase::Finished(ExecutionStatus::Completed)
         && progress
             .state
@@ -284,11 +289,33 @@ pub(super) fn compensate(progress: &mut Progress<'_>, parent: &ParentRef) -> Res
             .as_ref()
             .is_none_or(|state| state.status == CompensationStatus::Failed)
         && progress.has_work_to_undo();
+=======
+    let before = progress.state.compensation.as_ref();
+    let again = before
+        .is_some_and(|state| state.status == CompensationStatus::Failed && state.cause == Ending::ByParent);
+    let can = match progress.state.phase {
+        Phase::Finished(ExecutionStatus::Completed) if before.is_none() => progress.has_work_to_undo(),
+        Phase::Finished(_) => again,
+        _ => false,
+    };
+>>>>>>> wt-hunt
     if !can {
         let detail = format!("execution {} has nothing to undo", progress.facts.stream);
         return Err(conflict("nothing_to_compensate", detail));
     }
-    progress.start_compensation(Ending::ByParent, Some(parent.clone()));
+    if again {
+        // It goes on with what could not be undone; what was undone stays undone.
+        progress.record(ExecutionRetried {
+            reason: None,
+            nodes: failed_compensators(progress).iter().map(|path| path.to_string()).collect(),
+            node_inputs: Map::new(),
+            compensation: true,
+            deadline: None,
+        });
+        progress.look_at_scope(&Arc::from(""));
+    } else {
+        progress.start_compensation(Ending::ByParent, Some(parent.clone()));
+    }
     Ok(())
 }
 

@@ -258,7 +258,8 @@ fn wake(progress: &mut Progress<'_>, wakeup: &Wakeup) -> Result<(), Rejection> {
 }
 
 fn waiting<'s>(progress: &'s Progress<'_>, node: &NodeRun) -> Option<&'s NodeState> {
-    if !matches!(progress.state.phase, Phase::Running | Phase::Compensating) {
+    // A fork may wait for its lane while timers that it has taken over run out.
+    if !matches!(progress.state.phase, Phase::Running | Phase::Compensating | Phase::Queued) {
         return None;
     }
     let state = progress.state.nodes.get(&*node.node_id)?;
@@ -268,8 +269,9 @@ fn waiting<'s>(progress: &'s Progress<'_>, node: &NodeRun) -> Option<&'s NodeSta
 
 fn fire_timer(progress: &mut Progress<'_>, node: &NodeRun) -> Option<()> {
     let state = waiting(progress, node)?;
+    let is_wait = node_type(progress, &node.node_id) == NodeType::Wait;
     let purpose = match state.status {
-        NodeStatus::Waiting { .. } if state.wait.is_some() => TimerPurpose::Wait,
+        NodeStatus::Waiting { .. } if is_wait => TimerPurpose::Wait,
         NodeStatus::Waiting { .. } if state.child.is_none() => TimerPurpose::Delay,
         NodeStatus::BackingOff { .. } => TimerPurpose::Backoff,
         _ => return None,

@@ -145,6 +145,10 @@ pub struct ExecutionForked {
     /// Children that are forked with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ForkedChild>,
+    /// Paths of nodes that had begun and that its version of the workflow does not have, or not as what they were: they
+    /// are pending again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anew: Vec<String>,
     /// When the whole must be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,

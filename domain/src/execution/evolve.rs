@@ -49,6 +49,7 @@ pub fn forked(origin: &ExecutionState, event: &ExecutionForked, at: Timestamp) -
         at_version: event.at_version,
         recorded_until: event.recorded_until,
         depth: event.depth,
+        begun_at: begun_at(origin),
         effects: event.effects,
         children: event.children.iter().map(|child| (child.origin, child.child)).collect(),
     }));
@@ -68,9 +69,13 @@ pub fn forked(origin: &ExecutionState, event: &ExecutionForked, at: Timestamp) -
     for path in paths {
         take_over_node(&mut state, &path, event, had_ended, shift);
     }
+    for path in &event.anew {
+        begin_anew(&mut state, path);
+    }
     for (path, output) in &event.node_outputs {
         let handle = event.node_handles.get(path).and_then(Value::as_str).map(str::to_owned);
-        let node = node_mut(&mut state, path, at);
+        // It does not begin its iteration, whose turn may not have come.
+        let node = node_of(&mut state, path, at);
         node.output = Some(Arc::new(output.clone()));
         if handle.is_some() || !matches!(node.status, NodeStatus::Completed { .. }) {
             node.attempt = node.attempt.max(1);
@@ -78,6 +83,12 @@ pub fn forked(origin: &ExecutionState, event: &ExecutionForked, at: Timestamp) -
         }
     }
     state
+}
+
+/// When an execution started, or the first of those that it was forked from.
+fn begun_at(state: &ExecutionState) -> Timestamp {
+    let started = || state.started.as_ref().map(|started| started.started_at);
+    state.fork.as_ref().map(|fork| fork.begun_at).or_else(started).unwrap_or_default()
 }
 
 /// What becomes of a node of the origin in a fork.
@@ -125,12 +136,26 @@ fn take_over_node(
     set_status(state, path, status);
     let Some(node) = state.nodes.get_mut(path) else { return };
     let node = Arc::make_mut(node);
-    node.child = child;
+    node.child = child.filter(|_| node.status != NodeStatus::Pending);
     if node.status == NodeStatus::Pending {
         node.attempts_before = node.attempt;
         node.lost_workers = 0;
         // An iteration that was stopped begins with what it has; one that failed forgets that.
         node.error = None;
+    }
+}
+
+/// A node that its version of the workflow does not have, or not as what it was.
+fn begin_anew(state: &mut ExecutionState, path: &str) {
+    set_status(state, path, NodeStatus::Pending);
+    let Some(node) = state.nodes.get_mut(path) else { return };
+    let node = Arc::make_mut(node);
+    node.attempts_before = node.attempt;
+    node.lost_workers = 0;
+    (node.error, node.child, node.iterations) = (None, None, None);
+    let scopes: Vec<Arc<str>> = state.scopes.keys().filter(|scope| is_inside(scope, path)).cloned().collect();
+    for scope in scopes {
+        state.scopes.remove(&scope);
     }
 }
 
@@ -270,6 +295,14 @@ fn started_facts(started: &ExecutionStarted, at: Timestamp) -> StartedFacts {
 
 /// The node, which begins here if it has no event yet.
 fn node_mut<'a>(state: &'a mut ExecutionState, path: &str, at: Timestamp) -> &'a mut NodeState {
+    if !state.nodes.contains_key(path) {
+        note_begun(state, scope_of(path));
+    }
+    node_of(state, path, at)
+}
+
+/// The node, fresh if it has no event yet.
+fn node_of<'a>(state: &'a mut ExecutionState, path: &str, at: Timestamp) -> &'a mut NodeState {
     // Not `entry`: the key would be made for every event.
     if !state.nodes.contains_key(path) {
         let fresh = NodeState {
@@ -288,7 +321,6 @@ fn node_mut<'a>(state: &'a mut ExecutionState, path: &str, at: Timestamp) -> &'a
             dead_lettered: 0,
         };
         state.nodes.insert(Arc::from(path), Arc::new(fresh));
-        note_begun(state, scope_of(path));
     }
     Arc::make_mut(state.nodes.get_mut(path).expect("inserted above if it was missing"))
 }

@@ -240,11 +240,12 @@ impl<'a> Progress<'a> {
             |path: &Arc<str>| self.state.nodes.get(&**path).is_none_or(|node| node.child.is_none());
         open.sort_by_cached_key(has_child);
         for path in open {
-            if !self.has_room_for(3) {
+            if !self.has_room_for(5) {
                 break;
             }
             self.cancel_one(&path, "the execution was terminated", StopChild::Terminate);
         }
+        self.leave_undone();
         let (duration_ms, notice) = (self.age_ms(), self.notice());
         self.record(ExecutionTerminated { reason, duration_ms, notice });
     }

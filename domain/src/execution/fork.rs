@@ -7,17 +7,20 @@ use serde_json::{Map, Value};
 
 use crate::decision::{Decision, Need, NodeRun, WakeupKind};
 use crate::facts::{Fact, Facts, Origin};
+use crate::node_type::{NodeType, RunsIn};
+use crate::nodes::NodeConfig;
 use crate::rejection::{Problem, Rejection, RejectionKind};
-use crate::workflow::definition::Definition;
+use crate::workflow::definition::{Definition, Node};
 
 use super::begin::{EVENT_WAIT_RENEWAL_MS, handle_of};
 use super::command::ForkExecution;
 use super::decide::{finish, refuse_too_deep};
-use super::event::{Effects, ExecutionForked, ForkedChild, WaitFor};
+use super::event::{Effects, ExecutionForked, ForkedChild, TimerPurpose, WaitFor};
 use super::evolve::forked;
+use super::paths::is_inside;
 use super::progress::Progress;
 use super::start::enter_lane;
-use super::state::{ExecutionState, NodeStatus, Phase, StartedFacts};
+use super::state::{ExecutionState, NodeState, NodeStatus, Phase, StartedFacts};
 use super::{MAX_FORK_DEPTH, not_found};
 
 /// The most nodes whose output one fork may replace.
@@ -92,6 +95,7 @@ fn begin_fork(
         node_handles: handles_of(wanted, definition),
         parent: wanted.parent.clone(),
         children: children_of(&progress, wanted, origin),
+        anew: anew_in(definition, &origin.state),
         deadline: definition.timeout_ms.map(|ms| facts.now.plus_ms(ms)),
     };
     progress.state = forked(&origin.state, &event, facts.now);
@@ -145,8 +149,15 @@ fn children_of(progress: &Progress<'_>, wanted: &ForkExecution, origin: &Origin)
     let depth = wanted.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
     let waits =
         origin.state.nodes.iter().filter(|(_, node)| matches!(node.status, NodeStatus::Waiting { .. }));
+<<<<<<< HEAD
+=======
+    let is_given =
+        |path: &str| wanted.node_outputs.keys().any(|given| path == given || is_inside(path, given));
+>>>>>>> wt-hunt
     let children = waits.filter_map(|(path, node)| {
-        let child = node.child?;
+        let is_child =
+            progress.definition.node(path).is_some_and(|node| node.node_type == NodeType::SubWorkflow);
+        let child = node.child.filter(|_| is_child && !is_given(path))?;
         let at_version = *origin.children.get(&child)?;
         Some(ForkedChild {
             node_id: path.to_string(),
@@ -159,6 +170,63 @@ fn children_of(progress: &Progress<'_>, wanted: &ForkExecution, origin: &Origin)
         })
     });
     children.collect()
+}
+
+/// Nodes that the fork's version of the workflow does not have, or not as what they are: going on with them would never
+/// end. What lies inside such a container begins anew with it.
+fn anew_in(definition: &Definition, origin: &ExecutionState) -> Vec<String> {
+    let mut anew: Vec<&str> = Vec::new();
+    let mut container: Option<&str> = None;
+    for (path, node) in &origin.nodes {
+        let is_done = matches!(node.status, NodeStatus::Completed { .. } | NodeStatus::Skipped);
+        if container.is_some_and(|container| is_inside(path, container)) {
+            anew.push(path);
+        } else if !is_done && !fits(definition.node(path), node) {
+            container = node.iterations.is_some().then_some(path);
+            anew.push(path);
+        }
+    }
+    anew.into_iter().map(str::to_owned).collect()
+}
+
+/// Whether a node of a definition can go on with what a node of the origin has begun.
+fn fits(defined: Option<&Node>, node: &NodeState) -> bool {
+    let Some(defined) = defined else { return false };
+    if let Some(iterations) = &node.iterations {
+        return match &defined.config {
+            NodeConfig::Loop(iteration) => {
+                iteration.is_while() == iterations.count.is_none()
+                    && iteration.is_while() == iterations.items.is_none()
+            }
+            NodeConfig::Parallel(parallel) => {
+                iterations.items.is_none() && iterations.count == Some(parallel.branches().len() as u32)
+            }
+            _ => false,
+        };
+    }
+    match &node.status {
+        NodeStatus::Waiting { .. }
+        | NodeStatus::Due { purpose: TimerPurpose::Delay | TimerPurpose::Wait, .. } => {
+            match (&defined.config, node.child, &node.wait) {
+                (NodeConfig::SubWorkflow(_), Some(_), _) | (NodeConfig::Delay(_), None, None) => true,
+                (NodeConfig::Wait(defined), None, Some(wait)) => {
+                    defined.conditions() == wait.conditions.len()
+                }
+                _ => false,
+            }
+        }
+        NodeStatus::BackingOff { .. } | NodeStatus::Due { purpose: TimerPurpose::Backoff, .. } => {
+            defined.config.runs_in(defined.node_type) == RunsIn::Worker
+        }
+        NodeStatus::Pending
+        | NodeStatus::Scheduled { .. }
+        | NodeStatus::Running { .. }
+        | NodeStatus::Iterating
+        | NodeStatus::Failed { .. }
+        | NodeStatus::Completed { .. }
+        | NodeStatus::Skipped
+        | NodeStatus::Cancelled => true,
+    }
 }
 
 /// Timers go on with the time that was left of them.

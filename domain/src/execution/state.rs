@@ -218,6 +218,8 @@ pub struct ForkFacts {
     pub recorded_until: u64,
     /// How many forks led here.
     pub depth: u32,
+    /// When the first of its origins started: what came since then may satisfy its waits.
+    pub begun_at: Timestamp,
     /// What it does with effects.
     pub effects: Effects,
     /// Children that are forked with it: the child of the origin, and the fork's own.

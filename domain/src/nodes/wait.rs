@@ -108,6 +108,11 @@ impl Wait {
         Ok(Step::Await { conditions, mode: self.mode, timeout_ms })
     }
 
+    /// How many conditions it has.
+    pub(crate) fn conditions(&self) -> usize {
+        self.conditions.len()
+    }
+
     /// Whether the filter of a condition lets something through; `scope` has `payload` and `event` beside all else.
     pub(crate) fn lets_through(
         &self,

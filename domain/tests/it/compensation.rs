@@ -295,3 +295,43 @@ fn an_engine_node_may_undo_and_be_undone_in_one_step() {
         ]
     );
 }
+
+/// A completed child with `a` and `b`, which its parent has asked to undo its work.
+fn asked_by_parent() -> (Scenario, ExecutionCommand) {
+    let document =
+        graph(json!([booked("a"), booked("b"), undo("a"), undo("b")]), json!(["start>a", "a>b", "b>end"]));
+    let mut scenario = given(document).started_with(Value::Null);
+    scenario.done("a", json!(1));
+    scenario.done("b", json!(2));
+    let parent = ParentRef { execution_id: id(90), node_id: "sub".to_owned(), run: 1, attempt: 1, depth: 1 };
+    let ask = ExecutionCommand::Compensate { parent };
+    assert_eq!(scenario.when(ask.clone()).expect("accepted"), ["compensation.started", "scheduled undo_b"]);
+    (scenario, ask)
+}
+
+#[test]
+fn a_child_that_could_not_undo_all_its_work_goes_on_with_the_rest_when_it_is_asked_again() {
+    let (mut scenario, ask) = asked_by_parent();
+    scenario.done("undo_b", json!(0));
+    let events = scenario.broken("undo_a", ErrorKind::Http4xx);
+    assert_eq!(events, ["failed undo_a", "compensation.finished undo_a"]);
+    assert_eq!(scenario.latest("execution.compensation.finished")["status"], "failed");
+    assert_eq!(scenario.when(ask.clone()).expect("accepted"), ["retried", "scheduled undo_a"]);
+    let events = scenario.done("undo_a", json!(0));
+    assert_eq!(events, ["completed undo_a", "compensated a", "compensation.finished"]);
+    assert_eq!(scenario.latest("execution.compensation.finished")["parent"]["node_id"], "sub");
+    assert_eq!((scenario.phase(), scenario.count("scheduled undo_b")), (COMPLETED, 1));
+    assert_eq!(scenario.when(ask).expect_err("once").code, "nothing_to_compensate");
+}
+
+#[test]
+fn a_parent_hears_of_a_child_that_is_terminated_while_it_undoes_its_work() {
+    let (mut scenario, ask) = asked_by_parent();
+    let events = scenario.when(ExecutionCommand::Terminate { reason: None }).expect("accepted");
+    assert_eq!(events, ["cancelled undo_b", "compensation.finished", "terminated"]);
+    let told = scenario.latest("execution.compensation.finished");
+    assert_eq!((&told["status"], &told["parent"]["node_id"]), (&json!("failed"), &json!("sub")));
+    // Asked again it goes on.
+    let events = scenario.when(ask).expect("accepted");
+    assert_eq!(events, ["retried", "scheduled undo_b"]);
+}

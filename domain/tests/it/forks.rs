@@ -1,10 +1,11 @@
 //! Forks: going on from any event of another execution.
 
+use domain::execution::Phase;
 use domain::execution::command::{ExecutionCommand, ForkExecution};
 use domain::execution::event::{Effects, ErrorKind};
 use serde_json::{Map, Value, json};
 
-use crate::documents::{end, graph, node, request};
+use crate::documents::{body, end, graph, node, request, transform, with};
 use crate::scenario::{COMPLETED, FAILED, Scenario, given};
 
 fn chain() -> Value {
@@ -192,4 +193,123 @@ fn a_waiting_child_is_forked_with_its_parent() {
     assert_ne!(fork.at("sub").child, Some(child));
     fork.child_ends("sub", Ok(json!("forked child")));
     assert_eq!(fork.output(), json!("forked child"));
+}
+
+#[test]
+fn a_timer_that_fires_while_a_fork_waits_for_its_lane_counts_when_it_is_admitted() {
+    let document = with(
+        graph(json!([node("d", "delay", json!({"duration_ms": 10_000}))]), json!(["start>d", "d>end"])),
+        "concurrency",
+        json!({"key": "k", "limit": 1}),
+    );
+    let mut origin = given(document).started_with(Value::Null);
+    let lane = origin.state().lane.expect("a lane");
+    origin.when(ExecutionCommand::Admit { lane }).expect("queued");
+    let mut fork = fork(&origin, origin.log.len() as u64, Effects::Live, |_| {});
+    assert_eq!(fork.phase(), Phase::Queued);
+    assert_eq!(fork.passes(60_000), ["timer.fired d"]);
+    fork.when(ExecutionCommand::Admit { lane }).expect("queued");
+    assert_eq!(fork.phase(), COMPLETED);
+}
+
+#[test]
+fn what_another_version_of_the_workflow_has_no_more_does_not_hold_a_fork_up() {
+    let inner = body(json!([node("w", "wait", json!({"for": "approval"}))]), json!(["start>w", "w>end"]));
+    let document = graph(
+        json!([
+            node("d", "delay", json!({"duration_ms": 10_000})),
+            node("sub", "sub_workflow", json!({"workflow": "w"})),
+            node("loop", "loop", json!({"over": [1, 2], "body": inner})),
+            node("other", "wait", json!({"for": "approval"})),
+            node("still", "delay", json!({"duration_ms": 5_000})),
+            request("r")
+        ]),
+        json!([
+            "start>d",
+            "start>sub",
+            "start>loop",
+            "start>other",
+            "start>still",
+            "start>r",
+            "d>end",
+            "sub>end",
+            "loop>end",
+            "other>end",
+            "still>end",
+            "r>end"
+        ]),
+    );
+    let mut origin = given(document).started_with(Value::Null);
+    let child = origin.at("sub").child.expect("a child");
+    origin.children.insert(child, 1);
+    let (mut fork, mut wanted) = origin.forked(origin.log.len() as u64, Effects::Live);
+    wanted.workflow_version = Some(2);
+    fork.with_definition(graph(
+        json!([
+            transform("other", json!("{{ 1 + 1 }}")),
+            node("still", "delay", json!({"duration_ms": 5_000})),
+            end(json!("{{ nodes.other.output }}"))
+        ]),
+        json!(["start>other", "start>still", "other>end", "still>end"]),
+    ));
+    fork.when(ExecutionCommand::Fork(wanted)).expect("accepted");
+    assert_eq!(fork.latest("execution.forked")["children"], Value::Null);
+    fork.passes(5_000);
+    assert_eq!((fork.phase(), fork.output()), (COMPLETED, json!(2)), "{:#?}", fork.types());
+}
+
+#[test]
+fn a_child_whose_node_gets_its_output_from_the_fork_is_not_forked() {
+    let document = graph(
+        json!([node("sub", "sub_workflow", json!({"workflow": "w"})), end(json!("{{ nodes.sub.output }}"))]),
+        json!(["start>sub", "sub>end"]),
+    );
+    let mut origin = given(document).started_with(Value::Null);
+    let child = origin.at("sub").child.expect("a child");
+    origin.children.insert(child, 4);
+    let change = |wanted: &mut ForkExecution| {
+        wanted.node_outputs = Map::from_iter([("sub".to_owned(), json!("given"))]);
+    };
+    let fork = fork(&origin, origin.log.len() as u64, Effects::Live, change);
+    assert_eq!(fork.latest("execution.forked")["children"], Value::Null);
+    assert_eq!(fork.output(), json!("given"));
+}
+
+#[test]
+fn an_output_for_an_iteration_that_has_not_begun_lets_those_before_it_wait_their_turn() {
+    let inner = body(json!([request("x"), request("y")]), json!(["start>x", "x>y", "y>end"]));
+    let document = graph(
+        json!([node("loop", "loop", json!({"over": [1, 2, 3], "body": inner}))]),
+        json!(["start>loop", "loop>end"]),
+    );
+    let origin = given(document).started_with(Value::Null);
+    let change = |wanted: &mut ForkExecution| {
+        wanted.node_outputs = Map::from_iter([("loop/2/x".to_owned(), json!("given"))]);
+    };
+    let mut fork = fork(&origin, origin.log.len() as u64, Effects::Live, change);
+    assert_eq!(fork.types(), ["forked", "scheduled loop/0/x"]);
+    for path in ["loop/0/x", "loop/0/y", "loop/1/x", "loop/1/y", "loop/2/y"] {
+        fork.done(path, json!(1));
+    }
+    assert_eq!((fork.phase(), fork.count("scheduled loop/2/x")), (COMPLETED, 0));
+}
+
+#[test]
+fn a_wait_that_begins_in_a_fork_finds_signals_from_the_origins_time_also_in_a_fork_of_it() {
+    let document = graph(
+        json!([request("a"), node("w", "wait", json!({"for": "signal", "signal": "go"}))]),
+        json!(["start>a", "a>w", "w>end"]),
+    );
+    let mut origin = given(document).started_with(Value::Null);
+    origin.passes(1_000);
+    origin.signal("go", json!("early"));
+    origin.passes(1_000);
+    let mut first = fork(&origin, origin.log.len() as u64, Effects::Live, |_| {});
+    first.passes(1_000);
+    let mut second = fork(&first, 1, Effects::Live, |_| {});
+    for fork in [&mut first, &mut second] {
+        fork.passes(1_000);
+        fork.done("a", json!(1));
+        assert_eq!(fork.phase(), COMPLETED);
+    }
 }

@@ -290,6 +290,7 @@ fn the_children_of_a_fork_are_forked_with_its_effects() {
         node_outputs: Map::new(),
         node_handles: Map::new(),
         parent: None,
+        anew: Vec::new(),
         children: vec![child(1), child(2)],
         deadline: None,
     }));

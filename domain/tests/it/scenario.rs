@@ -72,6 +72,12 @@ impl Scenario {
         self
     }
 
+    /// Another version of its workflow.
+    pub(crate) fn with_definition(&mut self, document: Value) {
+        let definition = Definition::parse(&document).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        self.definition = Arc::new(definition);
+    }
+
     pub(crate) fn started_with(mut self, input: Value) -> Self {
         self.when(start_with(input)).expect("a start");
         self

@@ -260,10 +260,15 @@ impl ExecutionView {
     /// An execution that had ended goes on.
     fn retry(&mut self, bodies: &mut Bodies, event: &ExecutionRetried) {
         self.status = ExecutionStatus::Running;
-        self.finished_at = None;
-        self.duration_ms = None;
-        self.error = None;
-        self.cancel_reason = None;
+        // One that undoes its work for its parent has completed, and stays so.
+        let by_parent =
+            self.compensation.as_ref().is_some_and(|compensation| compensation.cause == Ending::ByParent);
+        if !(event.compensation && by_parent) {
+            self.finished_at = None;
+            self.duration_ms = None;
+            self.error = None;
+            self.cancel_reason = None;
+        }
         for path in &event.nodes {
             self.change_known(bodies, path, NodeView::go_on);
         }

@@ -30,6 +30,12 @@ impl ExecutionView {
             open.enter(node);
         }
         view.open_nodes = Some(open);
+        for path in &event.anew {
+            view.change_known(bodies, path, |node| {
+                (node.iterations, node.child) = (None, None);
+                node.reset();
+            });
+        }
         for (path, output) in event.node_outputs {
             let known = view.node_type(bodies, &path).unwrap_or(NodeType::Transform);
             let completes = event.node_handles.contains_key(&path);
