@@ -94,12 +94,8 @@ pub(super) fn retry(
     }
     if let Some(node) = dead_letter {
         let state = progress.state.nodes.get(&*node.node_id);
-<<<<<<< HEAD
         let is_it = |state: &Arc<NodeState>| (state.run, state.dead_lettered) == (node.run, node.attempt);
         if again || state.is_none_or(|state| !is_it(state)) {
-=======
-        if again || !state.is_some_and(|state| (state.run, state.dead_lettered) == (node.run, node.attempt)) {
->>>>>>> wt-hunt
             let detail = format!("`{}` of execution {stream} was redriven already", node.node_id);
             return Err(conflict("dead_letter_stale", detail).into());
         }
@@ -281,15 +277,6 @@ fn child_error(child: Uuid, status: ExecutionStatus, error: Option<&NodeError>) 
 
 /// Undoes the work of an execution that had completed, for its parent.
 pub(super) fn compensate(progress: &mut Progress<'_>, parent: &ParentRef) -> Result<(), Rejection> {
-<<<<<<< HEAD
-    let can = progress.state.phase == Phase::Finished(ExecutionStatus::Completed)
-        && progress
-            .state
-            .compensation
-            .as_ref()
-            .is_none_or(|state| state.status == CompensationStatus::Failed)
-        && progress.has_work_to_undo();
-=======
     let before = progress.state.compensation.as_ref();
     let again = before
         .is_some_and(|state| state.status == CompensationStatus::Failed && state.cause == Ending::ByParent);
@@ -298,7 +285,6 @@ pub(super) fn compensate(progress: &mut Progress<'_>, parent: &ParentRef) -> Res
         Phase::Finished(_) => again,
         _ => false,
     };
->>>>>>> wt-hunt
     if !can {
         let detail = format!("execution {} has nothing to undo", progress.facts.stream);
         return Err(conflict("nothing_to_compensate", detail));

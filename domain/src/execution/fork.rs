@@ -149,11 +149,8 @@ fn children_of(progress: &Progress<'_>, wanted: &ForkExecution, origin: &Origin)
     let depth = wanted.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
     let waits =
         origin.state.nodes.iter().filter(|(_, node)| matches!(node.status, NodeStatus::Waiting { .. }));
-<<<<<<< HEAD
-=======
     let is_given =
         |path: &str| wanted.node_outputs.keys().any(|given| path == given || is_inside(path, given));
->>>>>>> wt-hunt
     let children = waits.filter_map(|(path, node)| {
         let is_child =
             progress.definition.node(path).is_some_and(|node| node.node_type == NodeType::SubWorkflow);

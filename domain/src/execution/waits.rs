@@ -13,13 +13,7 @@ use crate::rejection::{Rejection, RejectionKind};
 
 use super::advance::Place;
 use super::command::OfferedEvent;
-<<<<<<< HEAD
 use super::event::{NodeError, TimerCancelled, TimerPurpose, WaitFor, WaitMode, WaitSatisfied};
-=======
-use super::event::{
-    NodeError, TimerCancelled, TimerPurpose, WaitCondition, WaitFor, WaitMode, WaitSatisfied,
-};
->>>>>>> wt-hunt
 use super::progress::Progress;
 use super::scope::Offered;
 use super::state::{NodeState, NodeStatus, Signal, WaitState};

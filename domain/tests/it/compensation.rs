@@ -303,7 +303,14 @@ fn asked_by_parent() -> (Scenario, ExecutionCommand) {
     let mut scenario = given(document).started_with(Value::Null);
     scenario.done("a", json!(1));
     scenario.done("b", json!(2));
-    let parent = ParentRef { execution_id: id(90), node_id: "sub".to_owned(), run: 1, attempt: 1, depth: 1 };
+    let parent = ParentRef {
+        execution_id: id(90),
+        node_id: "sub".to_owned(),
+        run: 1,
+        attempt: 1,
+        depth: 1,
+        detached: false,
+    };
     let ask = ExecutionCommand::Compensate { parent };
     assert_eq!(scenario.when(ask.clone()).expect("accepted"), ["compensation.started", "scheduled undo_b"]);
     (scenario, ask)
