@@ -14,6 +14,7 @@ mod endurance;
 mod examples;
 mod executing;
 mod expression_bombs;
+mod forks;
 mod harness;
 mod idempotency;
 mod lanes;
