@@ -122,6 +122,8 @@ fn not_found(command: &CommandEnvelope) -> Rejection {
         Command::Variables(_) => {
             Rejection::new(RejectionKind::NotFound, "variable_not_found", "there are no variables here")
         }
-        Command::Lane(_) => Rejection::new(RejectionKind::NotFound, "lane_not_found", "there is no such lane"),
+        Command::Lane(_) => {
+            Rejection::new(RejectionKind::NotFound, "lane_not_found", "there is no such lane")
+        }
     }
 }

@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn only_a_retry_takes_configurations_of_nodes_and_not_too_many() {
-        let read = |verb: &'static str| move |fields: &mut Fields| drop(Act::read(verb, fields).expect("a verb"));
+        let read =
+            |verb: &'static str| move |fields: &mut Fields| drop(Act::read(verb, fields).expect("a verb"));
         let inputs = json!({"reason": "fixed", "node_inputs": {"fetch": {"url": "x"}}});
         assert_eq!(problems(inputs.clone(), read("retry")), []);
         assert_eq!(problems(inputs, read("pause"))[0].0, "/node_inputs");

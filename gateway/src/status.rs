@@ -45,10 +45,10 @@ codes! {
     WORKFLOW_NOT_FOUND = "workflow_not_found", NOT_FOUND, "There is no such workflow";
     WORKFLOW_VERSION_NOT_FOUND = "workflow_version_not_found", NOT_FOUND, "There is no such version";
     EXECUTION_NOT_FOUND = "execution_not_found", NOT_FOUND, "There is no such execution";
+    DEAD_LETTER_NOT_FOUND = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter";
+    VARIABLE_NOT_FOUND = "variable_not_found", NOT_FOUND, "There is no such variable";
     EXECUTION_VERSION_NOT_FOUND = "execution_version_not_found", NOT_FOUND, "The execution has no such version";
     NODE_NOT_FOUND = "node_not_found", NOT_FOUND, "There is no such node";
-    VARIABLE_NOT_FOUND = "variable_not_found", NOT_FOUND, "There is no such variable";
-    DEAD_LETTER_NOT_FOUND = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
     REQUEST_TIMEOUT = "request_timeout", REQUEST_TIMEOUT, "The body did not arrive in time";
     SUBSCRIPTION_EXISTS = "subscription_exists", CONFLICT, "There is a subscription with this id";

@@ -144,7 +144,7 @@ impl Interested {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::event_waits) mod tests {
     use super::*;
     use domain::event::Codec;
     use domain::ids::{Actor, Partition, Position};

@@ -123,6 +123,26 @@ async fn failure_goes_up_and_an_unknown_workflow_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_whose_refusal_was_told_is_not_tried_again_by_the_next_owner() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = Service::start(folder.path()).await;
+    let parent = service.create_workflow(chain("parent", json!([sub("late", &json!({}))]))).await;
+    let execution = fresh();
+    service.send(execution, start(parent, json!(1))).await.expect("accepted");
+    failure(&service, execution).await;
+    // Now it could be started; and the checkpoint has not passed the event yet.
+    service.create_workflow(chain("late", json!([transform("t", json!(1))]))).await;
+    service.kill().await;
+    let service = Service::start(folder.path()).await;
+    let again = fresh();
+    service.send(again, start(parent, json!(1))).await.expect("accepted");
+    assert_eq!(output(&service, again).await, json!(1));
+    let child = child_of(&service, execution).await.child_id;
+    assert!(service.types(child).await.is_empty(), "nobody waits for it any more");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancellation_goes_down() {
     let folder = tempfile::tempdir().expect("a folder");
     let service = Service::start(folder.path()).await;

@@ -202,6 +202,7 @@ async fn a_running_child_is_forked_at_its_last_event_before_the_parents() {
             run: asked.run,
             attempt: asked.attempt,
             depth: asked.depth,
+            detached: false,
         }),
     }));
     let _ = service.send(asked.child_id, child).await;

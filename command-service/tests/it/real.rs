@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use bus::nats::{NatsBus, NatsOptions};
-use bus::tasks::Beat;
 use bus::in_process::InProcessCommands;
+use bus::nats::{NatsBus, NatsOptions};
 use bus::routed::RoutedCommands;
+use bus::tasks::Beat;
 use bus::{CommandError, FeedMessage};
 use domain::command::Command;
 use domain::execution::command::ExecutionCommand;

@@ -105,8 +105,12 @@ impl<'a> Progress<'a> {
             node.node_type == NodeType::Merge
                 && state.is_some_and(|state| matches!(state.status, NodeStatus::Completed { .. }))
         };
-        let paths: Vec<(Arc<str>, &Node)> =
-            graph.order().iter().map(|index| &graph.nodes()[*index]).map(|node| (join(scope, &node.id), node)).collect();
+        let paths: Vec<(Arc<str>, &Node)> = graph
+            .order()
+            .iter()
+            .map(|index| &graph.nodes()[*index])
+            .map(|node| (join(scope, &node.id), node))
+            .collect();
         for (path, node) in &paths {
             if has_fired(self, node, path) {
                 self.look_at(path);

@@ -120,11 +120,9 @@ impl<'a> Progress<'a> {
                 let message = "the output has the form of a claim check (`$blob`), which is reserved; wrap it in an object";
                 Ok(Err(custom_error(message.to_owned())))
             }
-            Ok(Step::Complete { output: value, .. } | Step::Schedule(value) | Step::Emit { data: value, .. })
-                if is_too_deep(&value) =>
-            {
-                Ok(Err(too_deep_error()))
-            }
+            Ok(
+                Step::Complete { output: value, .. } | Step::Schedule(value) | Step::Emit { data: value, .. },
+            ) if is_too_deep(&value) => Ok(Err(too_deep_error())),
             Ok(step) => Ok(Ok(step)),
             Err(StepError::NeedsBlob(_)) => Err(needs),
             Err(StepError::Failed(error)) => Ok(Err(error)),
@@ -212,7 +210,13 @@ impl<'a> Progress<'a> {
     }
 
     /// Hands a node to the workers; a fork that replays or is mute takes what is on record instead.
-    fn schedule(&mut self, place: &Place<'a>, run: u32, attempt: u32, config: Value) -> Result<(), Vec<Need>> {
+    fn schedule(
+        &mut self,
+        place: &Place<'a>,
+        run: u32,
+        attempt: u32,
+        config: Value,
+    ) -> Result<(), Vec<Need>> {
         let config = if BlobRef::from_value(&config).is_some() { config } else { self.check_in(config) };
         if self.effects() != Effects::Live {
             return self.take_recorded(place, run, attempt, &config);
@@ -223,7 +227,15 @@ impl<'a> Progress<'a> {
         let node = NodeRun { node_id: node_id.clone(), run, attempt };
         self.wake_at(deadline, WakeupKind::AttemptDeadline(node));
         let (node_type, heartbeat_timeout_ms) = (place.node.node_type, place.node.heartbeat_timeout_ms);
-        self.record(NodeScheduled { node_id, run, attempt, node_type, config, deadline, heartbeat_timeout_ms });
+        self.record(NodeScheduled {
+            node_id,
+            run,
+            attempt,
+            node_type,
+            config,
+            deadline,
+            heartbeat_timeout_ms,
+        });
         Ok(())
     }
 

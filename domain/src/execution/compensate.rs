@@ -111,8 +111,8 @@ impl<'a> Progress<'a> {
     fn undo_of(&self, entry: &Completion) -> Option<Undo> {
         let node: &Node = self.definition.node(&entry.path)?;
         let compensation = self.state.compensation.as_ref();
-        let is_done = compensation
-            .is_some_and(|state| state.compensated.contains(&(entry.path.clone(), entry.run)));
+        let is_done =
+            compensation.is_some_and(|state| state.compensated.contains(&(entry.path.clone(), entry.run)));
         let state = self.state.nodes.get(&*entry.path)?;
         let is_known = entry.attempt > 0;
         let completed_later = state.output_of(entry.run).is_some() && state.error.is_none();

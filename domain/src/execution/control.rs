@@ -18,7 +18,7 @@ use super::event::{
 use super::paths::{container_of, scope_of};
 use super::progress::Progress;
 use super::start::enter_lane;
-use super::state::{ExecutionStatus, NodeStatus, Phase};
+use super::state::{ExecutionStatus, NodeState, NodeStatus, Phase};
 
 /// The most characters of a reason.
 const MAX_REASON_CHARS: usize = 1_000;
@@ -94,9 +94,8 @@ pub(super) fn retry(
     }
     if let Some(node) = dead_letter {
         let state = progress.state.nodes.get(&*node.node_id);
-        if again
-            || !state.is_some_and(|state| (state.run, state.dead_lettered) == (node.run, node.attempt))
-        {
+        let is_it = |state: &Arc<NodeState>| (state.run, state.dead_lettered) == (node.run, node.attempt);
+        if again || state.is_none_or(|state| !is_it(state)) {
             let detail = format!("`{}` of execution {stream} was redriven already", node.node_id);
             return Err(conflict("dead_letter_stale", detail).into());
         }
@@ -208,9 +207,10 @@ fn refuse_unless_queued(progress: &Progress<'_>, lane: Uuid) -> Result<(), Rejec
 
 /// The child of a node, if the node waits for it in this very attempt.
 fn refuse_other_child(progress: &Progress<'_>, node: &NodeRun, child: Uuid) -> Result<(), Rejection> {
-    let state = progress.state.nodes.get(&*node.node_id).filter(|state| {
-        (state.run, state.attempt) == (node.run, node.attempt) && state.child == Some(child)
-    });
+    let state =
+        progress.state.nodes.get(&*node.node_id).filter(|state| {
+            (state.run, state.attempt) == (node.run, node.attempt) && state.child == Some(child)
+        });
     if state.is_some() {
         return Ok(());
     }
@@ -232,7 +232,8 @@ pub(super) fn finish_child(
     refuse_finished(progress)?;
     refuse_other_child(progress, node, child)?;
     let state = progress.state.nodes.get(&*node.node_id);
-    let Some(since) = state.filter(|state| matches!(state.status, NodeStatus::Waiting { .. })).map(|state| state.since)
+    let Some(since) =
+        state.filter(|state| matches!(state.status, NodeStatus::Waiting { .. })).map(|state| state.since)
     else {
         let detail = format!("`{}` has had its child's end already", node.node_id);
         return Err(conflict("stale_child", detail));
@@ -266,7 +267,8 @@ fn child_error(child: Uuid, status: ExecutionStatus, error: Option<&NodeError>) 
     match error {
         Some(error) => NodeError { details, retryable: false, ..error.clone() },
         None => {
-            let kind = if status == ExecutionStatus::Failed { ErrorKind::Custom } else { ErrorKind::Cancelled };
+            let kind =
+                if status == ExecutionStatus::Failed { ErrorKind::Custom } else { ErrorKind::Cancelled };
             let message = format!("its child ended {}", status.as_str());
             NodeError { kind, message, retryable: false, details }
         }
@@ -276,7 +278,11 @@ fn child_error(child: Uuid, status: ExecutionStatus, error: Option<&NodeError>) 
 /// Undoes the work of an execution that had completed, for its parent.
 pub(super) fn compensate(progress: &mut Progress<'_>, parent: &ParentRef) -> Result<(), Rejection> {
     let can = progress.state.phase == Phase::Finished(ExecutionStatus::Completed)
-        && progress.state.compensation.as_ref().is_none_or(|state| state.status == CompensationStatus::Failed)
+        && progress
+            .state
+            .compensation
+            .as_ref()
+            .is_none_or(|state| state.status == CompensationStatus::Failed)
         && progress.has_work_to_undo();
     if !can {
         let detail = format!("execution {} has nothing to undo", progress.facts.stream);
@@ -296,7 +302,8 @@ pub(super) fn child_compensated(
     let asked = progress.state.compensation.as_ref().and_then(|state| state.asked.clone());
     let is_asked = asked.is_some_and(|(path, run)| *path == *node.node_id && run == node.run);
     if progress.state.phase != Phase::Compensating || !is_asked {
-        let detail = format!("execution {} did not ask child {child} to undo anything", progress.facts.stream);
+        let detail =
+            format!("execution {} did not ask child {child} to undo anything", progress.facts.stream);
         return Err(conflict("stale_child", detail));
     }
     let (node_id, run) = (node.node_id.clone(), node.run);

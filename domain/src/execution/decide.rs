@@ -298,7 +298,8 @@ fn signal(progress: &mut Progress<'_>, name: &str, payload: &Value) -> Result<()
     refuse_too_deep(payload, "")?;
     // Nodes need room for their own events; a flood of signals must not end the execution.
     if progress.state.version >= MAX_HISTORY_EVENTS / 2 {
-        let detail = format!("execution {} has too many events to take further signals", progress.facts.stream);
+        let detail =
+            format!("execution {} has too many events to take further signals", progress.facts.stream);
         return Err(Rejection::new(RejectionKind::Conflict, "history_limit", detail));
     }
     progress.record(SignalReceived { name: name.to_owned(), payload: payload.clone() });

@@ -28,6 +28,9 @@ pub struct ParentRef {
     pub attempt: u32,
     /// How deep this execution is below its root, from 1.
     pub depth: u32,
+    /// Whether the node does not wait for it: then nobody hears of its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detached: bool,
 }
 
 impl ParentRef {

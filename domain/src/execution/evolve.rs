@@ -18,7 +18,7 @@ use super::event::{
 };
 use super::paths::{container_of, is_inside, scope_of};
 use super::state::{
-    ChildAnswer, Completion, CompensationState, ExecutionState, ExecutionStatus, ForkFacts, Iterations,
+    ChildAnswer, CompensationState, Completion, ExecutionState, ExecutionStatus, ForkFacts, Iterations,
     NodeState, NodeStatus, Openness, Phase, Signal, StartedFacts,
 };
 
@@ -153,7 +153,14 @@ pub(super) fn fold(mut state: ExecutionState, event: &ExecutionEvent, at: Timest
         }
         ExecutionEvent::Admitted(_) => state.phase = Phase::Running,
         ExecutionEvent::NodeScheduled(e) => {
-            let node = touch(&mut state, &e.node_id, e.run, e.attempt, NodeStatus::Scheduled { deadline: e.deadline }, at);
+            let node = touch(
+                &mut state,
+                &e.node_id,
+                e.run,
+                e.attempt,
+                NodeStatus::Scheduled { deadline: e.deadline },
+                at,
+            );
             node.since = at;
         }
         ExecutionEvent::NodeStarted(e) => node_started(&mut state, e, at),
@@ -350,6 +357,10 @@ fn touch<'a>(
     }
     node.run = run;
     node.attempt = attempt;
+    // In a container's further runs its nodes are there already.
+    if node.status == NodeStatus::Pending {
+        note_begun(state, scope_of(path));
+    }
     set_status(state, path, status);
     node_mut(state, path, at)
 }
@@ -367,7 +378,9 @@ fn node_started(state: &mut ExecutionState, event: &NodeStarted, at: Timestamp) 
         }));
         return;
     }
-    if let Some(NodeStatus::Scheduled { deadline }) = state.nodes.get(&*event.node_id).map(|node| &node.status) {
+    if let Some(NodeStatus::Scheduled { deadline }) =
+        state.nodes.get(&*event.node_id).map(|node| &node.status)
+    {
         let status = NodeStatus::Running { deadline: *deadline };
         set_status(state, &event.node_id, status);
     }
@@ -533,6 +546,8 @@ fn wait_satisfied(state: &mut ExecutionState, event: &WaitSatisfied) {
 
 fn compensation_started(state: &mut ExecutionState, event: &CompensationStarted) {
     state.phase = Phase::Compensating;
+    // Undoing is part of the end, which a pause does not hold up.
+    state.paused = false;
     let in_flight = state.nodes.iter().filter(|(_, node)| node.status.is_in_flight());
     let stopping = in_flight.map(|(path, _)| path.clone()).collect();
     state.compensation = Some(Arc::new(CompensationState {

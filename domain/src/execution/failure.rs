@@ -106,15 +106,15 @@ impl<'a> Progress<'a> {
     /// A failure that a scope does not get over: its container fails, or the execution.
     pub(super) fn fail_up(&mut self, path: &Arc<str>, mut error: NodeError) {
         let inner = error.details.get(INNER_NODE).and_then(Value::as_str).map(str::to_owned);
-        let is_container =
-            self.definition.node(path).is_some_and(|node| node.node_type.is_container());
+        let is_container = self.definition.node(path).is_some_and(|node| node.node_type.is_container());
         let failed = inner.filter(|_| is_container).unwrap_or_else(|| path.to_string());
         let Some((container, _)) = container_of(scope_of(path)) else {
             return self.end(Ending::Failed { node_id: Some(failed), error });
         };
         let container: Arc<str> = Arc::from(container);
         let Some(place) = self.place(&container) else { return };
-        let (run, attempt) = self.state.nodes.get(&*container).map_or((1, 1), |node| (node.run, node.attempt));
+        let (run, attempt) =
+            self.state.nodes.get(&*container).map_or((1, 1), |node| (node.run, node.attempt));
         match &mut error.details {
             Value::Object(details) => {
                 details.insert(INNER_NODE.to_owned(), Value::String(failed));
@@ -206,9 +206,10 @@ impl<'a> Progress<'a> {
         if self.state.open_leaves == 0 && self.state.scopes.values().all(|scope| scope.open == 0) {
             return Vec::new();
         }
-        let open = self.state.nodes.iter().filter(|(_, node)| {
-            node.status.is_open() && !matches!(node.status, NodeStatus::Failed { .. })
-        });
+        let open =
+            self.state.nodes.iter().filter(|(_, node)| {
+                node.status.is_open() && !matches!(node.status, NodeStatus::Failed { .. })
+            });
         open.map(|(path, _)| path.clone()).collect()
     }
 
@@ -235,9 +236,8 @@ impl<'a> Progress<'a> {
     /// workers are stopped by whoever hears of the end.
     pub(super) fn terminate(&mut self, reason: Option<String>) {
         let mut open = self.open_nodes();
-        let has_child = |path: &Arc<str>| {
-            self.state.nodes.get(&**path).is_none_or(|node| node.child.is_none())
-        };
+        let has_child =
+            |path: &Arc<str>| self.state.nodes.get(&**path).is_none_or(|node| node.child.is_none());
         open.sort_by_cached_key(has_child);
         for path in open {
             if !self.has_room_for(3) {

@@ -143,7 +143,8 @@ fn handles_of(wanted: &ForkExecution, definition: &Definition) -> Map<String, Va
 /// Children that the origin waited for and that had begun: each is forked at its last event before the origin's.
 fn children_of(progress: &Progress<'_>, wanted: &ForkExecution, origin: &Origin) -> Vec<ForkedChild> {
     let depth = wanted.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
-    let waits = origin.state.nodes.iter().filter(|(_, node)| matches!(node.status, NodeStatus::Waiting { .. }));
+    let waits =
+        origin.state.nodes.iter().filter(|(_, node)| matches!(node.status, NodeStatus::Waiting { .. }));
     let children = waits.filter_map(|(path, node)| {
         let child = node.child?;
         let at_version = *origin.children.get(&child)?;

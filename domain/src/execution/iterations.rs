@@ -31,7 +31,12 @@ impl<'a> Progress<'a> {
             }
             // After a fork to a version where it is something else.
             _ => {
-                self.fail_attempt(place, run, attempt, custom_error("this version has no iterations here".to_owned()));
+                self.fail_attempt(
+                    place,
+                    run,
+                    attempt,
+                    custom_error("this version has no iterations here".to_owned()),
+                );
                 Ok(())
             }
         }
@@ -82,7 +87,9 @@ impl<'a> Progress<'a> {
             None | Some(Ok(false)) => self.complete_iterations(place, run, attempt, index),
             Some(Ok(true)) if index >= iteration.max_iterations() => {
                 let most = iteration.max_iterations();
-                let message = format!("the condition still holds after {most} iterations, which is all that `max_iterations` allows");
+                let message = format!(
+                    "the condition still holds after {most} iterations, which is all that `max_iterations` allows"
+                );
                 let details = json!({ "code": "too_many_iterations" });
                 let error = NodeError { kind: ErrorKind::InvalidConfig, message, retryable: false, details };
                 self.fail_container(place, run, attempt, error);
@@ -110,7 +117,8 @@ impl<'a> Progress<'a> {
         let (mut outputs, mut needs) = (Vec::with_capacity(count as usize), Vec::new());
         for index in 0..count {
             let scope = self.state.scopes.get(&*scope_at(&place.path, index));
-            let output = scope.and_then(|scope| scope.output.clone()).unwrap_or_else(|| Arc::new(Value::Null));
+            let output =
+                scope.and_then(|scope| scope.output.clone()).unwrap_or_else(|| Arc::new(Value::Null));
             match self.content(&output) {
                 Ok(output) => outputs.push(output),
                 Err(more) => needs.extend(more),

@@ -45,8 +45,8 @@ pub use decide::decide;
 pub use evolve::{evolve, forked};
 pub use recording::{Recorded, Recording};
 pub use state::{
-    ChildAnswer, CompensationState, Completion, ExecutionState, ExecutionStatus, FINAL_EVENT_TYPES, ForkFacts,
-    Iterations, NodeState, NodeStatus, Past, Phase, ScopeState, Signal, StartedFacts, WaitState,
+    ChildAnswer, CompensationState, Completion, ExecutionState, ExecutionStatus, FINAL_EVENT_TYPES,
+    ForkFacts, Iterations, NodeState, NodeStatus, Past, Phase, ScopeState, Signal, StartedFacts, WaitState,
 };
 
 /// How many workers may be lost over one run of a node before it fails.

@@ -206,6 +206,7 @@ impl<'a> Progress<'a> {
     /// Who must hear of the end.
     pub(super) fn notice(&self) -> EndNotice {
         let parent = self.state.started.as_ref().and_then(|started| started.parent.clone());
+        let parent = parent.filter(|parent| !parent.detached);
         EndNotice { lane: self.state.lane, parent }
     }
 

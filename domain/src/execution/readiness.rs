@@ -110,12 +110,16 @@ impl<'a> Progress<'a> {
         let next = self.state.nodes.get(&*target).map_or(1, |node| node.run) + 1;
         if next.max(run + 1) > self.definition.max_node_runs {
             let most = self.definition.max_node_runs;
-            let message = format!("`{target}` has run {most} times, which is all that `max_node_runs` allows");
+            let message =
+                format!("`{target}` has run {most} times, which is all that `max_node_runs` allows");
             self.fail_up(&place.path, custom_error(message));
             return true;
         }
-        let ran: Vec<&crate::workflow::definition::Node> =
-            region.iter().map(|index| &graph.nodes()[*index]).filter(|node| node.node_type != NodeType::End).collect();
+        let ran: Vec<&crate::workflow::definition::Node> = region
+            .iter()
+            .map(|index| &graph.nodes()[*index])
+            .filter(|node| node.node_type != NodeType::End)
+            .collect();
         for node in &ran {
             let path = join(scope, &node.id);
             if self.state.nodes.get(&*path).is_some_and(|node| node.status.is_open()) {

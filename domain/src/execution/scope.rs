@@ -137,7 +137,11 @@ impl<'a> ExecutionScope<'a> {
 
     /// What a start gives in a scope.
     fn start_output(&self, scope: &'a str) -> Binding<'a> {
-        if scope.is_empty() { self.value(&self.started.input) } else { Self { scope, ..*self }.item_or_input() }
+        if scope.is_empty() {
+            self.value(&self.started.input)
+        } else {
+            Self { scope, ..*self }.item_or_input()
+        }
     }
 
     fn item_or_input(&self) -> Binding<'a> {
@@ -241,7 +245,8 @@ impl<'a> Object<'a> for Nodes<'a> {
     fn keys(&self) -> Vec<String> {
         let graph = self.scope.definition.scope(self.scope.scope);
         let nodes = graph.into_iter().flat_map(|graph| graph.nodes());
-        let known = nodes.filter(|node| self.scope.state.nodes.contains_key(&*join(self.scope.scope, &node.id)));
+        let known =
+            nodes.filter(|node| self.scope.state.nodes.contains_key(&*join(self.scope.scope, &node.id)));
         known.map(|node| node.id.clone()).collect()
     }
 }

@@ -187,9 +187,7 @@ fn render_attributes(
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(reject("/attributes".to_owned(), "attributes must be an object".to_owned())),
         Err(error) => Err(match error.error {
-            EvaluationError::NeedsBlob(reference) => {
-                AttributesError::Needs(Need::Blob(reference))
-            }
+            EvaluationError::NeedsBlob(reference) => AttributesError::Needs(Need::Blob(reference)),
             other => reject(format!("/attributes{}", error.pointer), other.to_string()),
         }),
     }

@@ -13,10 +13,13 @@ use crate::rejection::{Rejection, RejectionKind};
 
 use super::advance::Place;
 use super::command::OfferedEvent;
-use super::event::{NodeError, TimerCancelled, TimerPurpose, WaitCondition, WaitFor, WaitMode, WaitSatisfied};
+use super::event::{NodeError, TimerCancelled, TimerPurpose, WaitFor, WaitMode, WaitSatisfied};
 use super::progress::Progress;
 use super::scope::Offered;
 use super::state::{NodeState, NodeStatus, Signal, WaitState};
+
+/// What looking through filters gives: needs, the failure of a filter, or the answer.
+type Filtered<T> = Result<Result<T, NodeError>, Vec<Need>>;
 
 impl<'a> Progress<'a> {
     /// Takes the signals that a wait is for, and completes it when it has what it needs.
@@ -30,20 +33,15 @@ impl<'a> Progress<'a> {
         if is_met(wait) {
             return self.complete_wait(place, node, wait, has_timer);
         }
-        for (number, condition) in wait.conditions.iter().enumerate() {
-            if wait.met.get(number).is_some_and(Option::is_some) || condition.wait_for == WaitFor::Event {
-                continue;
+        match self.oldest_signal(place, wait)? {
+            Ok(None) => {}
+            Ok(Some((condition, number, signal))) => {
+                self.satisfy(place, node, condition, &signal, number);
+                return Ok(());
             }
-            match self.oldest_signal(place, wait, number, condition)? {
-                Ok(None) => {}
-                Ok(Some((place_in_list, signal))) => {
-                    self.satisfy(place, node, number, &signal, place_in_list);
-                    return Ok(());
-                }
-                Err(error) => {
-                    self.fail_attempt(place, node.run, node.attempt, error);
-                    return Ok(());
-                }
+            Err(error) => {
+                self.fail_attempt(place, node.run, node.attempt, error);
+                return Ok(());
             }
         }
         if let Some(timeout_at) = wait.timeout_at
@@ -54,7 +52,14 @@ impl<'a> Progress<'a> {
         Ok(())
     }
 
-    fn satisfy(&mut self, place: &Place<'a>, node: &NodeState, condition: usize, signal: &Signal, number: u32) {
+    fn satisfy(
+        &mut self,
+        place: &Place<'a>,
+        node: &NodeState,
+        condition: usize,
+        signal: &Signal,
+        number: u32,
+    ) {
         self.record(WaitSatisfied {
             node_id: place.path.to_string(),
             run: node.run,
@@ -69,28 +74,32 @@ impl<'a> Progress<'a> {
         self.look_at(&place.path);
     }
 
-    /// The oldest signal that meets a condition and that this path has not used.
+    /// The oldest signal that this path has not used and that meets a condition which is not met yet.
     fn oldest_signal(
         &mut self,
         place: &Place<'a>,
         wait: &WaitState,
-        number: usize,
-        condition: &WaitCondition,
-    ) -> Result<Result<Option<(u32, Arc<Signal>)>, NodeError>, Vec<Need>> {
+    ) -> Filtered<Option<(usize, u32, Arc<Signal>)>> {
         let signals = self.state.signals.clone();
-        for (at, signal) in signals.iter().enumerate() {
-            let at = at as u32;
-            if Some(&signal.name) != condition.signal.as_ref()
-                || signal.received_at < condition.since
-                || wait.used_signals.contains(&at)
-            {
+        for (number, signal) in signals.iter().enumerate() {
+            let number = number as u32;
+            if wait.used_signals.contains(&number) {
                 continue;
             }
-            let event = json!({ "type": "signal", "name": signal.name, "recorded_at": signal.received_at });
-            match self.filter(place, number, &signal.payload, event)? {
-                Ok(true) => return Ok(Ok(Some((at, signal.clone())))),
-                Ok(false) => {}
-                Err(error) => return Ok(Err(error)),
+            for (at, condition) in wait.conditions.iter().enumerate() {
+                if condition.signal.as_ref() != Some(&signal.name)
+                    || signal.received_at < condition.since
+                    || wait.met.get(at).is_some_and(Option::is_some)
+                {
+                    continue;
+                }
+                let event =
+                    json!({ "type": "signal", "name": signal.name, "recorded_at": signal.received_at });
+                match self.filter(place, at, &signal.payload, event)? {
+                    Ok(true) => return Ok(Ok(Some((at, number, signal.clone())))),
+                    Ok(false) => {}
+                    Err(error) => return Ok(Err(error)),
+                }
             }
         }
         Ok(Ok(None))
@@ -103,7 +112,7 @@ impl<'a> Progress<'a> {
         condition: usize,
         payload: &Value,
         event: Value,
-    ) -> Result<Result<bool, NodeError>, Vec<Need>> {
+    ) -> Filtered<bool> {
         let NodeConfig::Wait(config) = &place.node.config else { return Ok(Ok(false)) };
         let Some(started) = self.state.started.clone() else { return Ok(Ok(false)) };
         let offered = Offered { payload, event };

@@ -27,7 +27,11 @@ pub fn after_refusal(reaction: &Reaction, rejection: &Rejection) -> Option<React
         },
         Command::Execution(command) => match command {
             // Its id is its parent's choice: it can only be this child, and it began.
-            ExecutionCommand::Start(_) | ExecutionCommand::Fork(_) if rejection.code == "execution_exists" => None,
+            ExecutionCommand::Start(_) | ExecutionCommand::Fork(_)
+                if rejection.code == "execution_exists" =>
+            {
+                None
+            }
             ExecutionCommand::Start(_) | ExecutionCommand::Fork(_) => {
                 let parent = reaction.parent.as_ref()?;
                 Some(told_parent(reaction, parent, never_began(reaction, target, rejection)))

@@ -149,6 +149,7 @@ fn of_execution(event: &RecordedEvent, typed: &ExecutionEvent) -> Vec<Reaction> 
                 attempt: e.attempt,
                 // Says where the answer goes; how deep the child is, the child knows.
                 depth: 0,
+                detached: false,
             };
             let command = ExecutionCommand::Compensate { parent: parent.clone() };
             let asking = reaction(event, "compensate_child", e.child_id, command);
@@ -229,13 +230,15 @@ fn ended(
 }
 
 fn start_child(event: &RecordedEvent, e: &ChildStarted) -> Reaction {
-    let parent = e.wait.then(|| ParentRef {
+    // Also where nobody waits: how deep it is must be known.
+    let parent = ParentRef {
         execution_id: event.stream,
         node_id: e.node_id.clone(),
         run: e.run,
         attempt: e.attempt,
         depth: e.depth,
-    });
+        detached: !e.wait,
+    };
     let workflow_id = parse_id(&e.workflow);
     let command = ExecutionCommand::Start(StartExecution {
         workflow_id: workflow_id.unwrap_or_default(),
@@ -244,8 +247,9 @@ fn start_child(event: &RecordedEvent, e: &ChildStarted) -> Reaction {
         trigger: Trigger { kind: "parent".to_owned() },
         priority: Some(e.priority),
         attributes: Map::new(),
-        parent: parent.clone(),
+        parent: Some(parent.clone()),
     });
+    let parent = e.wait.then_some(parent);
     let workflow_name = workflow_id.is_none().then(|| e.workflow.clone());
     let starting = reaction(event, "start_child", e.child_id, command);
     Reaction { workflow_name, parent, ..starting }
@@ -258,6 +262,7 @@ fn fork_child(event: &RecordedEvent, fork: &ExecutionForked, child: &ForkedChild
         run: child.run,
         attempt: child.attempt,
         depth: child.depth,
+        detached: false,
     };
     let command = ExecutionCommand::Fork(ForkExecution {
         origin: child.origin,

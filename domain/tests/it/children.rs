@@ -22,7 +22,7 @@ fn parent() -> Scenario {
 }
 
 fn parent_ref(depth: u32) -> ParentRef {
-    ParentRef { execution_id: id(90), node_id: "sub".to_owned(), run: 1, attempt: 1, depth }
+    ParentRef { execution_id: id(90), node_id: "sub".to_owned(), run: 1, attempt: 1, depth, detached: false }
 }
 
 #[test]

@@ -254,7 +254,14 @@ fn a_completed_child_compensates_when_its_parent_asks_and_stays_completed() {
     let mut scenario = given(document).started_with(Value::Null);
     scenario.done("a", json!(1));
     assert_eq!(scenario.phase(), COMPLETED);
-    let parent = ParentRef { execution_id: id(90), node_id: "sub".to_owned(), run: 1, attempt: 1, depth: 1 };
+    let parent = ParentRef {
+        execution_id: id(90),
+        node_id: "sub".to_owned(),
+        run: 1,
+        attempt: 1,
+        depth: 1,
+        detached: false,
+    };
     let ask = ExecutionCommand::Compensate { parent };
     assert_eq!(scenario.when(ask.clone()).expect("accepted"), ["compensation.started", "scheduled undo_a"]);
     assert_eq!(

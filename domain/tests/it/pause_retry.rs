@@ -194,3 +194,27 @@ fn an_execution_that_waits_for_its_lane_can_be_cancelled() {
     assert_eq!(scenario.cancel(), ["cancelled"]);
     assert!(scenario.latest("execution.cancelled")["lane"].is_string());
 }
+
+#[test]
+fn a_paused_execution_that_is_cancelled_or_out_of_time_undoes_its_work_at_once() {
+    let booked = with(request("a"), "compensate", json!("undo"));
+    let document = with(
+        graph(json!([booked, request("b"), request("undo")]), json!(["start>a", "a>b", "b>end"])),
+        "timeout_ms",
+        json!(60_000),
+    );
+    for ends_by_itself in [false, true] {
+        let mut scenario = given(document.clone()).started_with(Value::Null);
+        scenario.done("a", json!(1));
+        scenario.pause();
+        scenario.done("b", json!(2));
+        if ends_by_itself {
+            scenario.passes(60_000);
+        } else {
+            scenario.cancel();
+        }
+        assert_eq!(scenario.count("scheduled undo"), 1, "{:?}", scenario.types());
+        scenario.done("undo", json!(0));
+        assert_eq!(scenario.phase(), if ends_by_itself { FAILED } else { CANCELLED });
+    }
+}

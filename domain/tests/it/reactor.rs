@@ -91,7 +91,14 @@ fn asks(reaction: &Reaction) -> (Uuid, Value) {
 }
 
 fn parent() -> ParentRef {
-    ParentRef { execution_id: id(7), node_id: "loop/3/sub".to_owned(), run: 2, attempt: 3, depth: 4 }
+    ParentRef {
+        execution_id: id(7),
+        node_id: "loop/3/sub".to_owned(),
+        run: 2,
+        attempt: 3,
+        depth: 4,
+        detached: false,
+    }
 }
 
 fn node() -> Value {

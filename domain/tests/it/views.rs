@@ -59,14 +59,10 @@ fn body(nodes: Value, edges: Value) -> Value {
 /// A loop over three items, each with a request and a parallel of two transforms.
 fn looping() -> Scenario {
     let branch = |n: u64| {
-        body(
-            json!([{"id": "x", "type": "transform", "config": {"output": n}}]),
-            json!(["start>x", "x>end"]),
-        )
+        body(json!([{"id": "x", "type": "transform", "config": {"output": n}}]), json!(["start>x", "x>end"]))
     };
     let inner = json!({"id": "inner", "type": "parallel", "config": {"branches": [branch(1), branch(2)]}});
-    let each =
-        body(json!([request("fetch"), inner]), json!(["start>fetch", "fetch>inner", "inner>end"]));
+    let each = body(json!([request("fetch"), inner]), json!(["start>fetch", "fetch>inner", "inner>end"]));
     let looped = json!({"id": "loop", "type": "loop", "config": {"over": "{{ input }}", "body": each}});
     let document = graph(json!([looped]), json!(["start>loop", "loop>end"]));
     let mut scenario = given(document).started_with(json!([1, 2, 3]));
@@ -85,21 +81,25 @@ fn going_back() -> Scenario {
         ]),
         json!(["start>fetch", "fetch>again", "again.false>end"]),
     );
-    document["edges"].as_array_mut().expect("edges").push(
-        json!({"source": "again", "source_handle": "true", "target": "fetch", "back": true}),
-    );
+    document["edges"]
+        .as_array_mut()
+        .expect("edges")
+        .push(json!({"source": "again", "source_handle": "true", "target": "fetch", "back": true}));
     let mut scenario = given(document).started_with(Value::Null);
     for number in 0..3u32 {
         let node = domain::decision::NodeRun { node_id: "fetch".to_owned(), run: number + 1, attempt: 1 };
         let result = Ok(json!(number));
-        scenario.when(ExecutionCommand::CompleteNode { node, result }).unwrap_or_else(|error| panic!("{error:?} after {:#?}", scenario.types()));
+        scenario
+            .when(ExecutionCommand::CompleteNode { node, result })
+            .unwrap_or_else(|error| panic!("{error:?} after {:#?}", scenario.types()));
     }
     scenario
 }
 
 /// Two requests of which one fails for good, while the other is stopped; then a retry.
 fn retried() -> Scenario {
-    let document = graph(json!([request("a"), request("b")]), json!(["start>a", "start>b", "a>end", "b>end"]));
+    let document =
+        graph(json!([request("a"), request("b")]), json!(["start>a", "start>b", "a>end", "b>end"]));
     let mut scenario = given(document).started_with(Value::Null);
     scenario.fails("a", 1, ErrorKind::Http5xx).expect("a result");
     let retry = ExecutionCommand::Retry { reason: None, node_inputs: Map::new(), dead_letter: None };
@@ -113,10 +113,8 @@ fn retried() -> Scenario {
 fn compensated() -> Scenario {
     let mut book = request("book");
     book["compensate"] = json!("unbook");
-    let document = graph(
-        json!([book, request("unbook"), request("pay")]),
-        json!(["start>book", "book>pay", "pay>end"]),
-    );
+    let document =
+        graph(json!([book, request("unbook"), request("pay")]), json!(["start>book", "book>pay", "pay>end"]));
     let mut scenario = given(document).started_with(Value::Null);
     scenario.completes("book", 1, json!("booked")).expect("a result");
     scenario.fails("pay", 1, ErrorKind::Http4xx).expect("a result");

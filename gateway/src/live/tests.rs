@@ -42,12 +42,7 @@ impl Bench {
         self.append_with(count, event_type, "{}".to_owned()).await
     }
 
-    async fn append_with(
-        &mut self,
-        count: u64,
-        event_type: &'static str,
-        data: String,
-    ) -> CommittedBatch {
+    async fn append_with(&mut self, count: u64, event_type: &'static str, data: String) -> CommittedBatch {
         let tenant = TenantId::default_tenant();
         let at = Timestamp::from_unix_ms(1);
         let events = (1..=count).map(|number| RecordedEvent {
@@ -235,7 +230,8 @@ async fn an_execution_whose_work_was_undone_for_its_parent_is_over_again() {
     bench.append(1, "execution.completed").await;
     bench.append(1, "execution.compensation.started").await;
     assert!(!is_over_after(bench.log.as_ref(), bench.stream, 2).await.expect("read"));
-    let parent = json!({"execution_id": bench.stream, "node_id": "child", "run": 1, "attempt": 1, "depth": 1});
+    let parent =
+        json!({"execution_id": bench.stream, "node_id": "child", "run": 1, "attempt": 1, "depth": 1});
     let data = json!({"status": "completed", "parent": parent}).to_string();
     bench.append_with(1, "execution.compensation.finished", data).await;
     let mut tail = bench.stream_tail(0);

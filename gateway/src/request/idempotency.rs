@@ -286,7 +286,16 @@ mod tests {
         let message = |key: Option<&str>, body: &Value| {
             let caller = write("key:a", "", None).caller;
             let key = key.map(|key| MessageKey::parse(key.to_owned()).expect("a key"));
-            Write::of_message(caller, key, &path.to_uppercase().replace("/API/V1/EXECUTIONS", "/api/v1/executions").replace("CANCEL", "cancel"), body).to(stream, now)
+            Write::of_message(
+                caller,
+                key,
+                &path
+                    .to_uppercase()
+                    .replace("/API/V1/EXECUTIONS", "/api/v1/executions")
+                    .replace("CANCEL", "cancel"),
+                body,
+            )
+            .to(stream, now)
         };
         let same = message(Some("k"), &body);
         assert_eq!((same.command_id, same.digest), (request.command_id, request.digest));

@@ -132,10 +132,8 @@ async fn redrive_all(
     reason: Option<&str>,
 ) -> Answer {
     let began = Instant::now();
-    let mut answer = Answer {
-        body: Redriven { more, ..Redriven::default() },
-        seen: Offsets::start(app.log.partitions()),
-    };
+    let mut answer =
+        Answer { body: Redriven { more, ..Redriven::default() }, seen: Offsets::start(app.log.partitions()) };
     let in_time = |_: &DeadLetter| futures::future::ready(began.elapsed() < MAX_TIME);
     let found = letters.len();
     let mut results = stream::iter(letters)
@@ -200,7 +198,11 @@ async fn find(
 fn read_filter(fields: &mut Fields) -> DeadLetterFilter {
     // An absent filter must not mean every dead letter; an empty one does.
     let Some(given) = fields.any("filter") else {
-        fields.report("", "missing_field", "the field `filter` is missing; `{}` stands for every dead letter");
+        fields.report(
+            "",
+            "missing_field",
+            "the field `filter` is missing; `{}` stands for every dead letter",
+        );
         return DeadLetterFilter::default();
     };
     let Ok(mut inner) = Fields::open(given) else {

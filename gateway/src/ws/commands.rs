@@ -138,8 +138,16 @@ mod tests {
                 format!("{executions}/retry"),
                 json!({"node_inputs": {"a": 1}}),
             ),
-            (json!({"name": "fork", "at_version": 2}), format!("{executions}/fork"), json!({"at_version": 2})),
-            (json!({"name": "signal", "signal": "go", "payload": [1]}), format!("{executions}/signals/go"), json!([1])),
+            (
+                json!({"name": "fork", "at_version": 2}),
+                format!("{executions}/fork"),
+                json!({"at_version": 2}),
+            ),
+            (
+                json!({"name": "signal", "signal": "go", "payload": [1]}),
+                format!("{executions}/signals/go"),
+                json!([1]),
+            ),
         ] {
             let mut message = json!({"type": "command", "id": 1, "execution_id": ID, "idempotency_key": "k"});
             message.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());

@@ -90,7 +90,11 @@ async fn an_execution_is_paused_and_resumed_and_keeps_the_reasons() {
     assert_eq!(status, StatusCode::CONFLICT, "{problem}");
     for verb in ["pause", "terminate", "cancel"] {
         let (status, problem) = h.ask(&id, verb, json!({})).await;
-        assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("execution_finished")), "{verb}");
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::CONFLICT, &json!("execution_finished")),
+            "{verb}"
+        );
     }
 }
 
@@ -122,11 +126,18 @@ async fn a_failed_execution_goes_on_with_another_configuration() {
     h.report(&id, 1, Err(ErrorKind::Http5xx)).await;
     let (status, problem) = h.ask(&id, "retry", json!({"node_inputs": {"copy": {}}})).await;
     assert!(status.is_client_error(), "only worker nodes take a configuration: {problem}");
-    let (status, problem) = h.ask(&id, "retry", json!({"node_inputs": {"call": {"$blob": {"sha256": "0", "bytes": 1, "media_type": "x"}}}})).await;
+    let (status, problem) = h
+        .ask(
+            &id,
+            "retry",
+            json!({"node_inputs": {"call": {"$blob": {"sha256": "0", "bytes": 1, "media_type": "x"}}}}),
+        )
+        .await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(problem["errors"][0]["pointer"], "/node_inputs/call");
     let fixed = json!({"method": "GET", "url": "http://127.0.0.1:2/fixed"});
-    let (status, answer) = h.ask(&id, "retry", json!({"reason": "typo", "node_inputs": {"call": fixed}})).await;
+    let (status, answer) =
+        h.ask(&id, "retry", json!({"reason": "typo", "node_inputs": {"call": fixed}})).await;
     assert_eq!((status, &answer["status"]), (StatusCode::ACCEPTED, &json!("running")), "{answer}");
     let scheduled = h.latest(&id, "execution.node.scheduled").await;
     assert_eq!((&scheduled["attempt"], &scheduled["config"]["url"]), (&json!(2), &fixed["url"]));
@@ -157,7 +168,10 @@ async fn a_fork_has_an_id_of_its_own_and_one_for_a_repeated_key() {
     assert_eq!(fork("f1", body.clone()).await.2, first);
     assert_ne!(text(&fork("f2", body).await.2, "execution_id"), forked);
     let data = h.latest(&forked, "execution.forked").await;
-    assert_eq!((&data["origin"], &data["at_version"], &data["effects"]), (&json!(id), &json!(2), &json!("mute")));
+    assert_eq!(
+        (&data["origin"], &data["at_version"], &data["effects"]),
+        (&json!(id), &json!(2), &json!("mute"))
+    );
     assert_eq!(data["input"], json!({"n": 2}));
 
     let (status, _, problem) = fork("f3", json!({"effects": "some"})).await;

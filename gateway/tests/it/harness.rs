@@ -63,6 +63,8 @@ pub(crate) struct Harness {
     pub(crate) key: String,
     pub(crate) http: reqwest::Client,
     pub(crate) owner: Arc<Owner>,
+    /// Nobody projects into them but the test.
+    pub(crate) models: ReadModels,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: JoinHandle<()>,
 }
@@ -81,13 +83,14 @@ impl Harness {
         let admin = prepare_admin(&*log, &*clock, EMAIL, Some(PASSWORD.to_owned().into()));
         let admin = admin.await.expect("prepared").expect("the first administrator");
         admin.store(&*log).await.expect("stored");
+        let models = ReadModels::open_temporary().await.expect("read models");
         let ports = GatewayPorts {
             log: log.clone(),
             blobs: log.clone(),
             verifiers: log.clone(),
             commands: owner.clone() as Arc<dyn Commands>,
             feed,
-            models: ReadModels::open_temporary().await.expect("read models"),
+            models: models.clone(),
             clock,
             readiness: Arc::new(Ready),
             scripts: Arc::new(Scripts),
@@ -99,7 +102,7 @@ impl Harness {
         let run = gateway.run(listener, shutdown.clone());
         let running = tokio::spawn(async move { run.await.expect("served") });
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
-        Self { address, key: admin.api_key.to_string(), http, owner, shutdown, running }
+        Self { address, key: admin.api_key.to_string(), http, owner, models, shutdown, running }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

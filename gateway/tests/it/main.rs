@@ -9,6 +9,7 @@ mod harness;
 mod idempotency;
 mod owner;
 mod problems;
+mod reads;
 mod sessions;
 mod streams;
 mod websocket;

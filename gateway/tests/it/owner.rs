@@ -93,12 +93,14 @@ impl Owner {
             Need::Origin { execution, at_version } => {
                 let latest_version = self.fold(execution, u64::MAX).await.version;
                 facts.origin = match self.fold(execution, at_version).await.state {
-                    AggregateState::Execution(state) if at_version <= latest_version => Fact::Is(Arc::new(Origin {
-                        state: *state,
-                        latest_version,
-                        depth: 0,
-                        children: HashMap::new(),
-                    })),
+                    AggregateState::Execution(state) if at_version <= latest_version => {
+                        Fact::Is(Arc::new(Origin {
+                            state: *state,
+                            latest_version,
+                            depth: 0,
+                            children: HashMap::new(),
+                        }))
+                    }
                     _ => Fact::Absent,
                 };
             }

@@ -89,7 +89,7 @@ impl PgTx {
 
     async fn indexes_of(&mut self, table: &str) -> Result<Indexes, sqlx::Error> {
         let query = sqlx::query(
-            "select concat_ws(' ', x.indisunique, x.indisprimary, x.indpred, \
+            "select concat_ws(' ', x.indisunique, x.indisprimary, pg_get_expr(x.indpred, x.indrelid), \
                  (select string_agg(pg_get_indexdef(x.indexrelid, n, true), ',' order by n) \
                   from generate_series(1, x.indnatts::int) n)), \
                  i.relname::text \

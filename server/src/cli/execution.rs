@@ -223,7 +223,13 @@ async fn start(
 }
 
 /// Asks an execution for something and says what it is then.
-async fn act(client: &Client, asked: &Act, verb: &str, mut body: Value, output: Output) -> Result<(), Failure> {
+async fn act(
+    client: &Client,
+    asked: &Act,
+    verb: &str,
+    mut body: Value,
+    output: Output,
+) -> Result<(), Failure> {
     insert(&mut body, "reason", asked.reason.clone().map(Value::from));
     let answer = client.post(&asked.execution.path(&format!("/{verb}")), &body).await?;
     let status = answer.body.get("status").and_then(Value::as_str).unwrap_or("unknown");

@@ -25,7 +25,8 @@ pub(super) fn by_path(name: &str, arguments: &[String]) -> Result<Option<Map<Str
     let mut values = Map::new();
     for argument in arguments {
         let Some((path, value)) = argument.split_once('=').filter(|(path, _)| !path.is_empty()) else {
-            let detail = format!("{name} `{argument}` is not a path and a value; write for instance fetch={{}}");
+            let detail =
+                format!("{name} `{argument}` is not a path and a value; write for instance fetch={{}}");
             return Err(Failure::Usage(detail));
         };
         let value = json_argument(&format!("{name} {path}"), value)?;

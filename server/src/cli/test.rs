@@ -62,11 +62,7 @@ pub(super) async fn run(args: TestArgs, output: Output) -> Result<(), Failure> {
     tally.conclude(output)
 }
 
-fn print(
-    file: &Path,
-    report: &crate::workflow_tests::CaseReport,
-    output: Output,
-) -> Result<(), Failure> {
+fn print(file: &Path, report: &crate::workflow_tests::CaseReport, output: Output) -> Result<(), Failure> {
     if !output.for_people() {
         return output.thing(&json!({
             "file": file.display().to_string(),

@@ -2,7 +2,9 @@
 
 use agents::{AgentsConfig, CircuitCounts, WorkerRuntime};
 use anyhow::Context;
-use command_service::{ClusterPorts, CommandService, CommandServiceHandle, CommandServicePorts, ReactorPorts, RelayPorts};
+use command_service::{
+    ClusterPorts, CommandService, CommandServiceHandle, CommandServicePorts, ReactorPorts, RelayPorts,
+};
 use gateway::{Gateway, GatewayPorts, HealthServer};
 use projection_service::{ProjectionHandle, ProjectionService};
 use read_models::ReadModels;

@@ -116,7 +116,12 @@ impl Expectation {
     }
 
     /// How an outcome differs.
-    pub(super) fn findings(&self, definition: &Definition, case: &Case, outcome: &CaseOutcome) -> Vec<Finding> {
+    pub(super) fn findings(
+        &self,
+        definition: &Definition,
+        case: &Case,
+        outcome: &CaseOutcome,
+    ) -> Vec<Finding> {
         let mut found = Findings(Vec::new());
         found.0.extend(outcome.problems.iter().map(|problem| Finding::Problem { problem: problem.clone() }));
         if !found.0.is_empty() {

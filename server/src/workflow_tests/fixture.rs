@@ -228,8 +228,7 @@ fn read_calls<T>(
 ) -> Option<Calls<T>> {
     let Value::Array(items) = value else { return read(at, value, defects).map(Calls::Always) };
     let items = items.into_iter().enumerate();
-    let all: Vec<_> =
-        items.map(|(index, item)| read(&format!("{at}[{index}]"), item, defects)).collect();
+    let all: Vec<_> = items.map(|(index, item)| read(&format!("{at}[{index}]"), item, defects)).collect();
     all.into_iter().collect::<Option<_>>().map(Calls::InOrder)
 }
 

@@ -44,6 +44,7 @@ impl World<'_> {
                     run: node.run,
                     attempt: node.attempt,
                     depth: 1,
+                    detached: false,
                 };
                 if !self.tell(e.child_id, ExecutionCommand::Compensate { parent }) {
                     // A child that only stands in has nothing to undo.
@@ -87,11 +88,8 @@ impl World<'_> {
         let number = *call;
         *call += 1;
         let calls = recordings.of(&scheduled.node_id);
-        let node = NodeRun {
-            node_id: scheduled.node_id.clone(),
-            run: scheduled.run,
-            attempt: scheduled.attempt,
-        };
+        let node =
+            NodeRun { node_id: scheduled.node_id.clone(), run: scheduled.run, attempt: scheduled.attempt };
         match calls.and_then(|calls| calls.get(number)) {
             Some(Some(recorded)) => {
                 let result = recorded.clone().map(|output| self.stored(output));
@@ -139,14 +137,15 @@ impl World<'_> {
             Some(Child::Runs { definition, nodes }) => {
                 let label = format!("child `{}`: ", started.workflow);
                 let child = self.add(started.child_id, label, definition.clone(), nodes);
-                let parent = started.wait.then(|| ParentRef {
+                let parent = ParentRef {
                     execution_id: self.runs[run].id,
                     node_id: node.node_id,
                     run: node.run,
                     attempt: node.attempt,
                     depth: started.depth,
-                });
-                self.start(child, started.input, parent, Some(started.priority));
+                    detached: !started.wait,
+                };
+                self.start(child, started.input, Some(parent), Some(started.priority));
             }
             None => {
                 let input = self.resolved(&started.input);

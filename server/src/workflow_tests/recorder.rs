@@ -71,7 +71,9 @@ impl<'d> Recorder<'d> {
                 if let Some(answer) = self.calls.get_mut(&call) {
                     *answer = match data.get("error") {
                         Some(error) => json!({ "error": error }),
-                        None => json!({"output": whole(&data["output"], &format!("the output of `{}`", call.0))?}),
+                        None => {
+                            json!({"output": whole(&data["output"], &format!("the output of `{}`", call.0))?})
+                        }
                     };
                 }
             }
@@ -124,7 +126,9 @@ impl<'d> Recorder<'d> {
             None if data["status"] == "completed" => {
                 json!({"output": whole(&data["output"], &format!("the output of child `{workflow}`"))?})
             }
-            None => json!({"error": {"kind": "custom", "message": format!("the child was {}", text(data, "/status"))}}),
+            None => {
+                json!({"error": {"kind": "custom", "message": format!("the child was {}", text(data, "/status"))}})
+            }
         };
         Ok(())
     }
@@ -154,9 +158,9 @@ impl<'d> Recorder<'d> {
             })
             .collect();
         put("signals", json!(signals), signals.is_empty());
-        let events = self.events.iter().map(|(at, event_type, data)| {
-            json!({"type": event_type, "data": data, "at_ms": at.since_ms(started)})
-        });
+        let events = self.events.iter().map(
+            |(at, event_type, data)| json!({"type": event_type, "data": data, "at_ms": at.since_ms(started)}),
+        );
         let events: Vec<_> = events.collect();
         put("events", json!(events), events.is_empty());
         let children = in_order(self.children.into_iter().map(|(_, workflow, answer)| (workflow, answer)));

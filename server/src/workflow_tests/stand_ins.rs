@@ -115,8 +115,9 @@ impl World<'_> {
         condition.wait_for == WaitFor::Event
             && condition.event_type.as_deref() == Some(event.event_type())
             && event.at >= condition.since
-            && condition.key.as_ref().is_none_or(|key| {
-                self.resolved(&event.data()).get("key").is_some_and(|value| value == key)
-            })
+            && condition
+                .key
+                .as_ref()
+                .is_none_or(|key| self.resolved(&event.data()).get("key").is_some_and(|value| value == key))
     }
 }

@@ -145,7 +145,13 @@ impl<'c> World<'c> {
     }
 
     /// Asks an execution to start.
-    pub(super) fn start(&mut self, run: usize, input: Value, parent: Option<ParentRef>, priority: Option<u8>) {
+    pub(super) fn start(
+        &mut self,
+        run: usize,
+        input: Value,
+        parent: Option<ParentRef>,
+        priority: Option<u8>,
+    ) {
         let kind = if parent.is_some() { "parent" } else { "api" };
         let start = StartExecution {
             workflow_id: self.runs[run].workflow_id,

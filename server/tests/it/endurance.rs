@@ -140,7 +140,10 @@ impl Insistent {
                 assert_eq!(view["output"], json!({"n": number, "ok": true}));
                 return Duration::from_millis(view["duration_ms"].as_u64().expect("a duration"));
             }
-            assert!(["pending", "running", "waiting"].contains(&view["status"].as_str().unwrap_or("")), "{view}");
+            assert!(
+                ["pending", "running", "waiting"].contains(&view["status"].as_str().unwrap_or("")),
+                "{view}"
+            );
             assert!(begun.elapsed() < PATIENCE, "execution {id} does not end: {view}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -13,7 +13,9 @@ pub(crate) fn input_of(example: &Path) -> PathBuf {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .filter(|path| !["workflow.json", "workflow.test.json", "expected.json"].iter().any(|name| path.ends_with(name)))
+        .filter(|path| {
+            !["workflow.json", "workflow.test.json", "expected.json"].iter().any(|name| path.ends_with(name))
+        })
         .collect();
     assert_eq!(inputs.len(), 1, "inputs of {}", example.display());
     inputs.remove(0)
@@ -27,18 +29,43 @@ async fn every_example_gives_its_expected_output() {
         if !example.join("workflow.json").exists() {
             continue;
         }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_everline"));
-        command.args(["run", "--local", "--output", "json", "--input"]);
-        command.arg(format!("@{}", input_of(&example).display())).arg(example.join("workflow.json"));
-        command.stdin(Stdio::null()).kill_on_drop(true).current_dir(std::env::temp_dir());
-        let done = within("an example", command.output()).await.unwrap();
+        let input = format!("@{}", input_of(&example).display());
+        let result = run_locally(&example.join("workflow.json"), &input).await;
         let name = example.display();
-        assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
-        let result: Value = serde_json::from_slice(&done.stdout).unwrap();
         let expected: Value =
             serde_json::from_slice(&std::fs::read(example.join("expected.json")).unwrap()).unwrap();
         assert_eq!(result["output"], expected, "{name}");
         checked += 1;
     }
     assert!(checked >= 3, "only {checked} examples in {}", examples.display());
+}
+
+async fn run_locally(workflow: &Path, input: &str) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_everline"));
+    command.args(["run", "--local", "--output", "json", "--input", input]).arg(workflow);
+    command.stdin(Stdio::null()).kill_on_drop(true).current_dir(std::env::temp_dir());
+    let done = within("an example", command.output()).await.unwrap();
+    assert!(done.status.success(), "{}: {}", workflow.display(), String::from_utf8_lossy(&done.stderr));
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+
+/// Those that the README marks with a ▶: the first of their cases needs no worker, signal, event or child.
+#[tokio::test]
+async fn every_small_example_that_needs_nobody_runs_as_it_is() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/control");
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let marked = readme.split("](").skip(1).filter_map(|rest| {
+        let (name, after) = rest.split_once(".json)")?;
+        after.trim_start().starts_with('▶').then_some(name)
+    });
+    let mut checked = 0;
+    for name in marked {
+        let fixture = std::fs::read(folder.join(format!("{name}.test.json"))).unwrap();
+        let fixture: Value = serde_json::from_slice(&fixture).unwrap();
+        let case = &fixture["cases"][0];
+        let result = run_locally(&folder.join(format!("{name}.json")), &case["input"].to_string()).await;
+        assert_eq!(result["output"], case["expect"]["output"], "{name}");
+        checked += 1;
+    }
+    assert!(checked >= 15, "only {checked} examples are marked");
 }

@@ -21,7 +21,11 @@ async fn tested(directory: &Path, arguments: &[&str]) -> (Option<i32>, String, S
 async fn a_line_for_each_case_differences_below_and_1_if_one_fails() {
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), "doubling.json", &doubling());
-    let good = case("small", 2, json!({"output": {"n": 4, "large": false}, "nodes": {"yes": {"status": "skipped"}}}));
+    let good = case(
+        "small",
+        2,
+        json!({"output": {"n": 4, "large": false}, "nodes": {"yes": {"status": "skipped"}}}),
+    );
     let bad = case("large", 20, json!({"output": {"n": 41, "large": true}}));
     write(directory.path(), "doubling.test.json", &json!({"cases": [good, bad]}));
     let (code, stdout, stderr) = tested(directory.path(), &["doubling.json"]).await;
@@ -35,11 +39,13 @@ async fn a_line_for_each_case_differences_below_and_1_if_one_fails() {
             "1 passed, 1 failed"
         ]
     );
-    let (code, stdout, _) = tested(directory.path(), &["doubling.json", "--case", "small", "--output", "json"]).await;
+    let (code, stdout, _) =
+        tested(directory.path(), &["doubling.json", "--case", "small", "--output", "json"]).await;
     assert_eq!(code, Some(0));
     let line: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(line, json!({"file": "doubling.json", "case": "small", "passed": true, "findings": []}));
-    let (_, stdout, _) = tested(directory.path(), &["doubling.json", "--case", "large", "--output", "json"]).await;
+    let (_, stdout, _) =
+        tested(directory.path(), &["doubling.json", "--case", "large", "--output", "json"]).await;
     let line: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(line["findings"], json!([{"path": "output.n", "expected": 41, "found": 40}]));
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing else is written");
@@ -82,10 +88,10 @@ async fn a_case_recorded_from_an_execution_passes() {
     let router = axum::Router::new().route("/", axum::routing::post(|body: String| async move { body }));
     let target = crate::harness::Target::serve(router).await;
     let mut definition = crate::harness::posting(&format!("{}/", target.url));
-    definition["nodes"].as_array_mut().unwrap().insert(
-        2,
-        json!({"id": "go", "type": "wait", "config": {"for": "signal", "signal": "go"}}),
-    );
+    definition["nodes"]
+        .as_array_mut()
+        .unwrap()
+        .insert(2, json!({"id": "go", "type": "wait", "config": {"for": "signal", "signal": "go"}}));
     definition["edges"] = json!([
         {"source": "start", "target": "call"}, {"source": "call", "target": "go"}, {"source": "go", "target": "end"}
     ]);

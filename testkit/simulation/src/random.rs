@@ -15,7 +15,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
@@ -23,7 +23,7 @@ impl Random {
     /// A number below `bound`; 0 for a bound of 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The bias of a remainder is of no concern for bounds this small.
-        self.next().checked_rem(bound).unwrap_or(0)
+        self.draw().checked_rem(bound).unwrap_or(0)
     }
 
     /// A number from `low` to `high`, both included.
@@ -43,7 +43,7 @@ impl Random {
 
     /// A stream of its own, so that more draws here change nothing there.
     pub fn split(&mut self) -> Self {
-        Self::new(self.next())
+        Self::new(self.draw())
     }
 }
 

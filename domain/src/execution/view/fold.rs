@@ -290,6 +290,7 @@ impl ExecutionView {
     fn begin_compensation(&mut self, event: CompensationStarted, at: Timestamp) {
         // It may have completed, and its parent has it undo that.
         self.status = ExecutionStatus::Compensating;
+        self.paused = false;
         self.compensation = Some(CompensationView {
             status: CompensationStatus::Running,
             cause: event.cause,

@@ -206,7 +206,8 @@ impl GraphBuilder<'_> {
         self.region = self.generator.ids;
         let number = Some(format!("nodes.{counter}.output"));
         let stubs = self.leave(counter.clone(), Readable { number, weight: Some(1), is_list: false });
-        let strict = place.strict || self.generator.flavour == Flavour::Confluent || self.generator.random.chance(50);
+        let strict =
+            place.strict || self.generator.flavour == Flavour::Confluent || self.generator.random.chance(50);
         let length = self.generator.random.between(0, 2);
         let inner = Place { depth: place.depth + 1, strict, ..place };
         let stubs = self.sequence(stubs, inner, length);

@@ -95,7 +95,9 @@ impl GraphBuilder<'_> {
     pub(crate) fn collection(&mut self, settled: &[(String, bool)]) -> Value {
         let lists: Vec<&String> = settled
             .iter()
-            .filter(|(id, certain)| *certain && self.readable.get(id).is_some_and(|readable| readable.is_list))
+            .filter(|(id, certain)| {
+                *certain && self.readable.get(id).is_some_and(|readable| readable.is_list)
+            })
             .map(|(id, _)| id)
             .collect();
         let picked = self.generator.random.pick(&lists).map(|id| (*id).clone());

@@ -95,8 +95,7 @@ impl<'g> GraphBuilder<'g> {
     pub(crate) fn inner(&mut self, stubs: &[Stub], in_loop: bool) -> Value {
         let outer = self.settled_at(stubs);
         let (nesting, in_loop) = (self.nesting + 1, self.in_loop || in_loop);
-        let inner =
-            GraphBuilder::new(self.generator, self.readable.clone(), outer, nesting, in_loop);
+        let inner = GraphBuilder::new(self.generator, self.readable.clone(), outer, nesting, in_loop);
         let (nodes, edges) = inner.build();
         json!({"nodes": nodes, "edges": edges})
     }
@@ -175,8 +174,12 @@ impl<'g> GraphBuilder<'g> {
     /// A further edge for a node: from any earlier one of the same region.
     pub(crate) fn join(&mut self, stubs: &mut Vec<Stub>) {
         let region = self.region;
-        let found: Vec<&Stub> =
-            self.joinable.iter().filter(|(stub, of)| *of == region && !stubs.contains(stub)).map(|(stub, _)| stub).collect();
+        let found: Vec<&Stub> = self
+            .joinable
+            .iter()
+            .filter(|(stub, of)| *of == region && !stubs.contains(stub))
+            .map(|(stub, _)| stub)
+            .collect();
         if let Some(stub) = self.generator.random.pick(&found) {
             stubs.push((*stub).clone());
         }

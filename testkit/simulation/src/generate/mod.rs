@@ -99,13 +99,7 @@ pub fn case(seed: u64, flavour: Flavour) -> Case {
     Case { seed, flavour, workflows, input, signals }
 }
 
-fn document(
-    random: &mut Random,
-    name: &str,
-    flavour: Flavour,
-    children: &[String],
-    budget: u32,
-) -> Value {
+fn document(random: &mut Random, name: &str, flavour: Flavour, children: &[String], budget: u32) -> Value {
     let mut generator = Generator {
         random: random.split(),
         flavour,

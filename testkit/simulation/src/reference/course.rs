@@ -22,6 +22,8 @@ pub(super) struct Course<'a> {
     pub(super) scopes: BTreeMap<String, Scope<'a>>,
     /// The highest run of each path.
     runs: BTreeMap<String, u32>,
+    /// The latest output of each path: a container that runs again has the same paths inside.
+    pub(super) latest: BTreeMap<String, Value>,
     pub(super) signals: Vec<Signal>,
     /// How many of the signals have come.
     pub(super) received: usize,
@@ -111,6 +113,7 @@ impl<'a> Course<'a> {
             queued: 0,
             scopes: BTreeMap::new(),
             runs: BTreeMap::new(),
+            latest: BTreeMap::new(),
             signals: signals.to_vec(),
             received: 0,
             consumed: BTreeMap::new(),
@@ -133,7 +136,10 @@ impl<'a> Course<'a> {
                 return self.ending(status, output, failed_node, fault);
             }
             let Some(((at, number), happening)) = self.queue.pop_first() else {
-                unreachable!("the reference is stuck: a node runs and nothing will happen (seed {})", self.case.seed)
+                unreachable!(
+                    "the reference is stuck: a node runs and nothing will happen (seed {})",
+                    self.case.seed
+                )
             };
             let tied = self.queue.range((at, number)..).next().is_some_and(|((next, _), _)| *next == at);
             if tied && !matches!(happening.what, What::Signal) {
@@ -147,9 +153,11 @@ impl<'a> Course<'a> {
     /// Looks at every graph until nothing changes.
     fn look_around(&mut self) {
         while self.over.is_none() {
-            let paths: Vec<String> = self.scopes.iter().filter(|(_, scope)| !scope.done).map(|(path, _)| path.clone()).collect();
+            let mut paths: Vec<String> =
+                self.scopes.iter().filter(|(_, scope)| !scope.done).map(|(path, _)| path.clone()).collect();
             // The deepest first, so that what is done inside is told before the outside is asked whether it is done.
-            let changed = paths.iter().rev().any(|path| self.begin_one(path) || self.close(path));
+            paths.sort_by_key(|path| std::cmp::Reverse(path.matches('/').count()));
+            let changed = paths.iter().any(|path| self.begin_one(path) || self.close(path));
             if !changed {
                 return;
             }
@@ -175,8 +183,13 @@ impl<'a> Course<'a> {
         if scope.nodes.values().any(|node| node.state == State::Running) {
             return false;
         }
-        let reached: Vec<&'a str> =
-            scope.graph.nodes.iter().filter(|(id, node)| kind(node) == "end" && scope.is_ready(id)).map(|(id, _)| *id).collect();
+        let reached: Vec<&'a str> = scope
+            .graph
+            .nodes
+            .iter()
+            .filter(|(id, node)| kind(node) == "end" && scope.is_ready(id))
+            .map(|(id, _)| *id)
+            .collect();
         let mut outputs = Map::new();
         for id in &reached {
             let template = &self.scopes[path].graph.nodes[id]["config"]["output"];
@@ -222,7 +235,8 @@ impl<'a> Course<'a> {
         for id in graph.nodes.keys() {
             let highest = self.runs.entry(join(path, id)).or_default();
             *highest += 1;
-            nodes.insert(*id, Node { run: *highest, ..Node::default() });
+            let latest = self.latest.get(&join(path, id)).cloned();
+            nodes.insert(*id, Node { run: *highest, latest, ..Node::default() });
         }
         self.scopes.insert(path.to_owned(), Scope { graph, names, nodes, done: false });
     }
@@ -264,7 +278,13 @@ impl<'a> Course<'a> {
         self.scopes.get(scope)?.graph.nodes.get(id).copied()
     }
 
-    fn ending(self, status: Status, output: Value, failed_node: Option<String>, fault: Option<Fault>) -> Ending {
+    fn ending(
+        self,
+        status: Status,
+        output: Value,
+        failed_node: Option<String>,
+        fault: Option<Fault>,
+    ) -> Ending {
         let mut nodes = BTreeMap::new();
         for (path, scope) in &self.scopes {
             for (id, node) in &scope.nodes {
@@ -273,7 +293,11 @@ impl<'a> Course<'a> {
                 if matches!(kind(definition), "start" | "end") || undoes {
                     continue;
                 }
-                let end = if matches!(node.state, State::Done(_)) { NodeEnd::Completed } else { NodeEnd::NotCompleted };
+                let end = if matches!(node.state, State::Done(_)) {
+                    NodeEnd::Completed
+                } else {
+                    NodeEnd::NotCompleted
+                };
                 let run = path.is_empty().then_some(node.run);
                 nodes.insert(join(path, id), NodeEnding { end, output: node.latest.clone(), run });
             }

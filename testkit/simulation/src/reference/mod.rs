@@ -97,6 +97,7 @@ pub fn ending(case: &Case, label: &str) -> Ending {
 
 /// How `main` must end if all signals come at once.
 pub fn ending_with_early_signals(case: &Case, label: &str) -> Ending {
-    let early: Vec<Signal> = case.signals.iter().map(|signal| Signal { at_ms: 0, ..signal.clone() }).collect();
+    let early: Vec<Signal> =
+        case.signals.iter().map(|signal| Signal { at_ms: 0, ..signal.clone() }).collect();
     course::Course::new(case, label.to_owned(), "main", &case.input, &early, 0).run()
 }

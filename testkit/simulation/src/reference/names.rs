@@ -17,7 +17,12 @@ impl Course<'_> {
     }
 
     /// Evaluates an expression that must give true or false.
-    pub(super) fn truth(&self, scope: &str, source: &Value, names: Option<&Map<String, Value>>) -> Result<bool, Fault> {
+    pub(super) fn truth(
+        &self,
+        scope: &str,
+        source: &Value,
+        names: Option<&Map<String, Value>>,
+    ) -> Result<bool, Fault> {
         let source = source.as_str().unwrap_or_default();
         let program = Program::parse(source).map_err(|_| expression_error())?;
         let context = self.context(scope, program.references(), names);

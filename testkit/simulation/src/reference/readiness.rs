@@ -65,7 +65,8 @@ impl<'a> Scope<'a> {
             self.graph.incoming(id).into_iter().map(|edge| self.settled(edge, known)).collect();
         let taken = edges.iter().filter(|edge| **edge == Settled::Taken).count();
         let all_settled = edges.iter().all(|edge| *edge != Settled::Open);
-        let dead = kind(self.graph.nodes[id]) != "start" && all_settled && taken < self.needed(id).unwrap_or(1);
+        let dead =
+            kind(self.graph.nodes[id]) != "start" && all_settled && taken < self.needed(id).unwrap_or(1);
         known.insert(id, dead);
         dead
     }
@@ -79,13 +80,17 @@ impl<'a> Course<'a> {
         let edges = scope.graph.incoming(id);
         let settled: Vec<(Edge<'a>, Settled)> =
             edges.into_iter().map(|edge| (edge, scope.settled(edge, &mut known))).collect();
-        let taken: Vec<&'a str> =
-            settled.iter().filter(|(_, state)| *state == Settled::Taken).map(|(edge, _)| edge.source).collect();
+        let taken: Vec<&'a str> = settled
+            .iter()
+            .filter(|(_, state)| *state == Settled::Taken)
+            .map(|(edge, _)| edge.source)
+            .collect();
         let outputs: Vec<Value> =
             taken.iter().map(|source| scope.nodes[source].latest.clone().unwrap_or_default()).collect();
         let early = settled.iter().any(|(_, state)| *state == Settled::Open);
         if scope.needed(id).is_some_and(|needed| taken.len() > needed) {
-            self.ambiguous.get_or_insert_with(|| format!("more inputs than needed reach {id} at the same time"));
+            self.ambiguous
+                .get_or_insert_with(|| format!("more inputs than needed reach {id} at the same time"));
         }
         let others = scope.graph.nodes.keys().any(|other| *other != id && scope.is_ready(other));
         if early && others {

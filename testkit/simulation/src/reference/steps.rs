@@ -204,14 +204,17 @@ impl<'a> Course<'a> {
 
     /// A node has its output.
     pub(super) fn complete(&mut self, path: &str, output: Value, handle: Option<String>) {
+        self.latest.insert(path.to_owned(), output.clone());
         let Some(node) = self.node(path) else { return };
         node.state = State::Done(handle.clone());
         node.latest = Some(output);
         node.container = None;
         let (scope, id) = split(path);
-        let back = self.scopes[scope].graph.edges.iter().find(|edge| {
-            edge.back && edge.source == id && edge.handle == handle.as_deref()
-        });
+        let back = self.scopes[scope]
+            .graph
+            .edges
+            .iter()
+            .find(|edge| edge.back && edge.source == id && edge.handle == handle.as_deref());
         if let Some(target) = back.map(|edge| edge.target) {
             self.take_back_edge(scope, target);
         }
@@ -257,9 +260,9 @@ impl<'a> Course<'a> {
         if matches!(what, What::Signal) {
             return self.receive();
         }
-        let live = self.node(&path).is_some_and(|node| {
-            node.state == State::Running && node.run == run && node.attempt == attempt
-        });
+        let live = self
+            .node(&path)
+            .is_some_and(|node| node.state == State::Running && node.run == run && node.attempt == attempt);
         if !live {
             return;
         }
@@ -303,12 +306,18 @@ pub(crate) fn child_label(label: &str, path: &str, run: u32) -> String {
 /// What each iteration of a loop over something sees.
 fn items(over: &Value) -> Result<Vec<Map<String, Value>>, Fault> {
     let names = |index: usize, key: Value, item: Value| {
-        Map::from_iter([("item".to_owned(), item), ("key".to_owned(), key), ("index".to_owned(), json!(index))])
+        Map::from_iter([
+            ("item".to_owned(), item),
+            ("key".to_owned(), key),
+            ("index".to_owned(), json!(index)),
+        ])
     };
     match over {
-        Value::Array(list) => {
-            Ok(list.iter().enumerate().map(|(index, item)| names(index, json!(index), item.clone())).collect())
-        }
+        Value::Array(list) => Ok(list
+            .iter()
+            .enumerate()
+            .map(|(index, item)| names(index, json!(index), item.clone()))
+            .collect()),
         Value::Object(fields) => {
             let mut sorted: Vec<_> = fields.iter().collect();
             sorted.sort_by_key(|(key, _)| *key);

@@ -50,7 +50,8 @@ impl Course<'_> {
                 continue;
             }
             let Some(met) = self.node(path).and_then(|node| node.wait.as_mut()) else { return };
-            let Some(free) = (0..names.len()).find(|slot| met[*slot].is_none() && names[*slot] == signal) else {
+            let Some(free) = (0..names.len()).find(|slot| met[*slot].is_none() && names[*slot] == signal)
+            else {
                 continue;
             };
             met[free] = Some(at);

@@ -62,10 +62,10 @@ impl World {
             return Err(format!("{} after its end", event.event_type()));
         }
         match event {
-            ExecutionEvent::NodeCompleted(node) => {
-                if !checks.completed.insert((stream, node.node_id.clone(), node.run)) {
-                    return Err(format!("run {} of {} completed twice", node.run, node.node_id));
-                }
+            ExecutionEvent::NodeCompleted(node)
+                if !checks.completed.insert((stream, node.node_id.clone(), node.run)) =>
+            {
+                return Err(format!("run {} of {} completed twice", node.run, node.node_id));
             }
             ExecutionEvent::NodeFailed(node) => {
                 if !checks.failed.insert((stream, node.node_id.clone(), node.run, node.attempt)) {
@@ -128,17 +128,21 @@ impl World {
         use domain::command::Command;
         use domain::execution::command::ExecutionCommand;
         debug_assert!(self.breaks(Breakage::AcceptTwice));
-        let Command::Execution(ExecutionCommand::CompleteNode { node, result: Ok(_) }) = &envelope.command else { return };
-        let completed = self.log.streams.get(&envelope.stream).into_iter().flatten().rev().find_map(|recorded| {
-            match recorded.decode() {
-                Ok(Event::Execution(ExecutionEvent::NodeCompleted(done)))
-                    if done.node_id == node.node_id && done.run == node.run =>
-                {
-                    Some((recorded.clone(), done))
+        let Command::Execution(ExecutionCommand::CompleteNode { node, result: Ok(_) }) = &envelope.command
+        else {
+            return;
+        };
+        let completed =
+            self.log.streams.get(&envelope.stream).into_iter().flatten().rev().find_map(|recorded| {
+                match recorded.decode() {
+                    Ok(Event::Execution(ExecutionEvent::NodeCompleted(done)))
+                        if done.node_id == node.node_id && done.run == node.run =>
+                    {
+                        Some((recorded.clone(), done))
+                    }
+                    _ => None,
                 }
-                _ => None,
-            }
-        });
+            });
         if let Some((recorded, mut done)) = completed {
             done.attempt += 1;
             self.check_event(&recorded, &Event::Execution(ExecutionEvent::NodeCompleted(done)));

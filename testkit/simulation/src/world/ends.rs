@@ -37,7 +37,8 @@ impl World {
         self.lanes_are_empty()?;
         let streams: Vec<Uuid> = self.labels.keys().copied().collect();
         for stream in streams {
-            self.compensation_is_in_order(stream).map_err(|what| format!("{}: {what}", self.label(stream)))?;
+            self.compensation_is_in_order(stream)
+                .map_err(|what| format!("{}: {what}", self.label(stream)))?;
         }
         for number in 0..self.clients.len() {
             let label = self.clients[number].label.clone();
@@ -76,7 +77,10 @@ impl World {
                 _ => false,
             };
             if !equal {
-                return Err(format!("{}: the log folds to another state than the live one", self.label(*stream)));
+                return Err(format!(
+                    "{}: the log folds to another state than the live one",
+                    self.label(*stream)
+                ));
             }
         }
         Ok(())
@@ -102,7 +106,8 @@ impl World {
             let Ok(Event::Execution(event)) = recorded.decode() else { continue };
             match event {
                 ExecutionEvent::NodeCompleted(node) => {
-                    let compensable = definition.node(&node.node_id).is_some_and(|node| node.compensate.is_some());
+                    let compensable =
+                        definition.node(&node.node_id).is_some_and(|node| node.compensate.is_some());
                     completed.push((node.node_id, node.run, compensable));
                 }
                 ExecutionEvent::NodeCompensated(node) => undone.push((node.node_id, node.run)),
@@ -119,7 +124,9 @@ impl World {
             return Err(format!("undone without having completed: {undone:?}"));
         }
         if !places.is_sorted_by(|newer, older| newer > older) {
-            return Err(format!("not undone in the reverse order of completion: {undone:?} of {completed:?}"));
+            return Err(format!(
+                "not undone in the reverse order of completion: {undone:?} of {completed:?}"
+            ));
         }
         let missing: Vec<_> = completed
             .iter()
@@ -163,19 +170,29 @@ impl World {
         let errors = if self.chaos { Errors::Presence } else { Errors::Kind };
         let execution = self.clients[number].execution;
         let aggregate = self.log.fold(execution)?;
-        let AggregateState::Execution(state) = &aggregate.state else { return Err("it has no events".to_owned()) };
+        let AggregateState::Execution(state) = &aggregate.state else {
+            return Err("it has no events".to_owned());
+        };
         self.same_end(execution, status, &expected, errors)?;
         if expected.status == Status::Completed { self.same_nodes(state, &expected, errors) } else { Ok(()) }
     }
 
-    fn same_end(&self, execution: Uuid, status: &str, expected: &Ending, errors: Errors) -> Result<(), String> {
+    fn same_end(
+        &self,
+        execution: Uuid,
+        status: &str,
+        expected: &Ending,
+        errors: Errors,
+    ) -> Result<(), String> {
         let wanted = match expected.status {
             Status::Completed => "completed",
             Status::Failed => "failed",
         };
         let last = self.log.streams[&execution].iter().rev().find_map(|recorded| match recorded.decode() {
             Ok(Event::Execution(ExecutionEvent::Completed(end))) => Some((end.output, None)),
-            Ok(Event::Execution(ExecutionEvent::Failed(end))) => Some((Value::Null, Some((end.node_id, end.error)))),
+            Ok(Event::Execution(ExecutionEvent::Failed(end))) => {
+                Some((Value::Null, Some((end.node_id, end.error))))
+            }
             _ => None,
         });
         let Some((output, error)) = last else { return Err(format!("it {status}, not {wanted}")) };
@@ -230,13 +247,17 @@ fn matches(expected: &Value, actual: &Value, errors: Errors) -> bool {
         (Value::Object(wanted), Value::Object(found)) => {
             let is_error = wanted.contains_key("kind") && wanted.contains_key("message");
             if is_error {
-                return errors == Errors::Presence && found.contains_key("kind") || found.get("kind") == wanted.get("kind");
+                return errors == Errors::Presence && found.contains_key("kind")
+                    || found.get("kind") == wanted.get("kind");
             }
             wanted.len() == found.len()
-                && wanted.iter().all(|(key, value)| found.get(key).is_some_and(|found| matches(value, found, errors)))
+                && wanted
+                    .iter()
+                    .all(|(key, value)| found.get(key).is_some_and(|found| matches(value, found, errors)))
         }
         (Value::Array(wanted), Value::Array(found)) => {
-            wanted.len() == found.len() && wanted.iter().zip(found).all(|(wanted, found)| matches(wanted, found, errors))
+            wanted.len() == found.len()
+                && wanted.iter().zip(found).all(|(wanted, found)| matches(wanted, found, errors))
         }
         _ => expected == actual,
     }

@@ -24,8 +24,8 @@ mod script;
 mod steps;
 mod workers;
 
-use domain::decision::{NodeRun, Wakeup};
 use domain::command::CommandEnvelope;
+use domain::decision::{NodeRun, Wakeup};
 use domain::time::Timestamp;
 use domain::workflow::definition::Definition;
 use serde_json::Value;
@@ -123,7 +123,7 @@ enum Sender {
 /// What a message carries.
 #[derive(Debug, Clone)]
 enum Load {
-    Command(CommandEnvelope),
+    Command(Box<CommandEnvelope>),
     Task,
 }
 

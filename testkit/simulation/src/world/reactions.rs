@@ -68,7 +68,7 @@ impl World {
         outstanding.sent = true;
         if let Some(reaction) = outstanding.commands.front() {
             let command = reaction.command.clone();
-            self.send(self.now, Sender::Reactor(stream), Load::Command(command));
+            self.send(self.now, Sender::Reactor(stream), Load::Command(Box::new(command)));
         }
     }
 
@@ -92,7 +92,8 @@ impl World {
         let Some(outstanding) = self.reactor.outstanding.get_mut(&stream) else { return };
         if outstanding.commands.front().is_some_and(|front| front.command.id == command) {
             let asked = outstanding.commands.pop_front();
-            let follow_up = asked.zip(refusal).and_then(|(asked, refusal)| reactor::after_refusal(&asked, refusal));
+            let follow_up =
+                asked.zip(refusal).and_then(|(asked, refusal)| reactor::after_refusal(&asked, refusal));
             if let Some(follow_up) = follow_up {
                 outstanding.commands.push_front(follow_up);
             }
@@ -135,7 +136,9 @@ fn asked(recorded: &RecordedEvent, case: &Case, breakage: Option<Breakage>) -> V
     }
     let is_kept = |reaction: &Reaction| match &reaction.command.command {
         Command::Lane(LaneCommand::Release { .. }) => breakage != Some(Breakage::ForgetReleases),
-        Command::Execution(ExecutionCommand::FinishChild { .. }) => breakage != Some(Breakage::ForgetChildren),
+        Command::Execution(ExecutionCommand::FinishChild { .. }) => {
+            breakage != Some(Breakage::ForgetChildren)
+        }
         _ => true,
     };
     asked.into_iter().filter(is_kept).collect()

@@ -36,7 +36,7 @@ impl World {
             Some(Turn::Client(number)) => {
                 if let Some((_, envelope)) = self.clients[number].steps.front().cloned() {
                     self.waiting_clients.insert(number);
-                    self.send(self.now, Sender::Client(number), Load::Command(envelope));
+                    self.send(self.now, Sender::Client(number), Load::Command(Box::new(envelope)));
                 }
             }
             Some(Turn::React) => self.react(),
@@ -204,7 +204,7 @@ impl World {
             digest: None,
             command: Command::Execution(ExecutionCommand::Wake(wakeup.clone())),
         };
-        self.send(self.now, Sender::Timer(due, stream, wakeup), Load::Command(envelope));
+        self.send(self.now, Sender::Timer(due, stream, wakeup), Load::Command(Box::new(envelope)));
     }
 
     /// Faults that come by themselves.

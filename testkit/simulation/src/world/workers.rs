@@ -3,9 +3,9 @@
 use domain::aggregate::AggregateState;
 use domain::decision::NodeRun;
 use domain::event::{Event, ExecutionEvent};
+use domain::execution::Phase;
 use domain::execution::command::ExecutionCommand;
 use domain::execution::event::{ErrorKind, NodeError, NodeScheduled};
-use domain::execution::Phase;
 use serde_json::Value;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -63,7 +63,8 @@ impl World {
             }
             for scheduled in latest.into_values() {
                 let in_flight = state.nodes.get(scheduled.node_id.as_str()).is_some_and(|node| {
-                    node.status.is_in_flight() && (node.run, node.attempt) == (scheduled.run, scheduled.attempt)
+                    node.status.is_in_flight()
+                        && (node.run, node.attempt) == (scheduled.run, scheduled.attempt)
                 });
                 if in_flight {
                     self.tasks.insert((stream, node_run(&scheduled)), task(&scheduled));
@@ -78,8 +79,12 @@ impl World {
 
     /// Hands a task out, or reports that its worker is gone.
     pub(super) fn dispatch(&mut self) {
-        let open: Vec<(Uuid, NodeRun)> =
-            self.tasks.iter().filter(|(_, task)| task.state != TaskState::Out).map(|(key, _)| key.clone()).collect();
+        let open: Vec<(Uuid, NodeRun)> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.state != TaskState::Out)
+            .map(|(key, _)| key.clone())
+            .collect();
         let picked = if self.chaos { self.random.pick(&open) } else { open.first() };
         let Some((stream, node)) = picked.cloned() else { return };
         let Some(task) = self.tasks.get_mut(&(stream, node.clone())) else { return };
@@ -88,7 +93,7 @@ impl World {
         if was == TaskState::Lost {
             let lost = ExecutionCommand::LoseWorker { node };
             let command = envelope(self.fresh(), stream, "dispatcher", lost);
-            self.send(self.now, sender, Load::Command(command));
+            self.send(self.now, sender, Load::Command(Box::new(command)));
         } else {
             self.send(self.now, sender, Load::Task);
         }
@@ -118,7 +123,7 @@ impl World {
         if self.chaos && self.random.chance(5) {
             let started = ExecutionCommand::StartNode { node: node.clone(), worker: "sim".into() };
             let command = envelope(self.fresh(), *stream, "worker", started);
-            self.send(self.now, Sender::Nobody, Load::Command(command));
+            self.send(self.now, Sender::Nobody, Load::Command(Box::new(command)));
         }
         let label = self.labels.get(stream).cloned().unwrap_or_default();
         let ordinal = node.attempt.saturating_sub(lost_workers);
@@ -137,7 +142,7 @@ impl World {
         let due = self.now.plus_ms(answers::duration_ms(self.case.seed, attempt));
         let done = ExecutionCommand::CompleteNode { node: node.clone(), result };
         let command = envelope(self.fresh(), *stream, "worker", done);
-        self.send(due, sender.clone(), Load::Command(command));
+        self.send(due, sender.clone(), Load::Command(Box::new(command)));
     }
 
     /// How many workers a run of a node has lost.
