@@ -252,13 +252,16 @@ async fn a_replay_calls_nobody_and_ends_like_its_origin_while_it_asks_the_same()
     );
     assert_eq!(other["error"]["node_id"], "right", "{other}");
 
-    // What the origin did after the fork was made is not on record for it.
-    let early = finish(client, &early, ["a", "b"]).await;
+    // What the origin did after the fork was made is not on record for it. One half fails, and the other is stopped.
+    let [left, right] = waiting_halves(client, &early).await;
+    signal(client, &left, "go", "a").await;
+    let early = client.ended(&early).await;
     assert_eq!(
         (&early["status"], &early["error"]["kind"]),
         (&json!("failed"), &json!("no_record")),
         "{early}"
     );
+    assert_eq!(client.ended(&right).await["status"], "cancelled");
     assert_eq!(middle.target.new_calls(), [""; 0], "no replay has called anybody");
     assert_eq!(middle.histories().await, histories);
     middle.server.stop().await;

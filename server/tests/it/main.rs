@@ -15,6 +15,7 @@ mod examples;
 mod executing;
 mod expression_bombs;
 mod forks;
+mod golden_paths;
 mod harness;
 mod idempotency;
 mod lanes;
