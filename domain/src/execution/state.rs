@@ -1,24 +1,26 @@
 //! What an execution's events add up to.
 //!
-//! | phase | started · forked | queued | admitted | any node event | compensation.started | completed · failed · cancelled · terminated | retried |
-//! |---|---|---|---|---|---|---|---|
-//! | not started | running | – | – | – | – | – | – |
-//! | running | – | queued | – | running | compensating | finished | – |
-//! | queued | – | – | running | – | – | finished | – |
-//! | compensating | – | – | – | compensating | – | finished | – |
-//! | finished | – | – | – | – | compensating (by parent) | finished | running, compensating |
+//! | phase | started · forked | queued | admitted | any node event | compensation.started | compensation.finished | completed · failed · cancelled · terminated | retried |
+//! |---|---|---|---|---|---|---|---|---|
+//! | not started | running | – | – | – | – | – | – | – |
+//! | running | – | queued | – | running | compensating | – | finished | – |
+//! | queued | – | – | running | – | – | – | finished | – |
+//! | compensating | – | – | – | compensating | – | compensating, finished (by parent) | finished | – |
+//! | finished | – | – | – | – | compensating (by parent) | – | – | running, compensating |
 //!
-//! | node status | scheduled | started | waiting · child.started | retry_scheduled | timer fired | completed | failed | skipped | cancelled | run.started · retried |
-//! |---|---|---|---|---|---|---|---|---|---|---|
-//! | pending | scheduled | iterating | waiting | – | – | completed | failed | skipped | – | pending |
-//! | scheduled | – | running | – | – | – | completed | failed | – | cancelled | – |
-//! | running | – | – | – | – | – | completed | failed | – | cancelled | – |
-//! | iterating | – | – | – | – | – | completed | failed | – | cancelled | – |
-//! | waiting | – | – | – | – | due | completed | failed | – | cancelled | – |
-//! | failed | scheduled (lost worker) | – | – | backing off | – | completed (continue, route) | – | – | – | pending |
-//! | backing off | – | – | – | – | due | – | – | – | cancelled | – |
-//! | due | scheduled | – | – | – | – | completed | failed | – | cancelled | – |
-//! | completed, skipped, cancelled | – | – | – | – | – | – | – | – | – | pending |
+//! | node status | scheduled | started | waiting · child.started | retry_scheduled | timer fired | completed | failed | skipped | cancelled | run.started | retried |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|
+//! | pending | scheduled | iterating | waiting | – | – | completed | failed | skipped | cancelled (by a merge) | pending | – |
+//! | scheduled | – | running | – | – | – | completed | failed | – | cancelled | – | – |
+//! | running | – | – | – | – | – | completed | failed | – | cancelled | – | – |
+//! | iterating | – | – | – | – | – | completed | failed | – | cancelled | – | – |
+//! | waiting | – | – | – | – | due | completed | failed | – | cancelled | – | – |
+//! | failed | scheduled (lost worker) | – | – | backing off | – | completed (continue, route) | – | – | – | pending | pending, iterating (a container) |
+//! | backing off | – | – | – | – | due | – | – | – | cancelled | – | – |
+//! | due | scheduled | – | – | – | – | completed | failed | – | cancelled | – | – |
+//! | completed | scheduled (compensates another run) | – | – | – | – | – | – | – | – | pending | – |
+//! | cancelled | – | – | – | – | – | – | – | – | – | pending | pending, iterating (a container) |
+//! | skipped | – | – | – | – | – | – | – | – | – | pending | – |
 //!
 //! A state is copied for every decision, so its collections share what is equal between copies, and a copy costs the
 //! same however long the history is.

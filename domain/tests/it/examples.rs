@@ -15,17 +15,17 @@ use std::path::{Path, PathBuf};
 
 use crate::scenario::{Scenario, failure, given};
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
 }
 
-fn read(path: &Path) -> Value {
+pub(crate) fn read(path: &Path) -> Value {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The definitions of the folder of small examples.
-fn definitions() -> Vec<PathBuf> {
+pub(crate) fn definitions() -> Vec<PathBuf> {
     let files = std::fs::read_dir(folder().join("control"))
         .expect("examples")
         .map(|entry| entry.expect("an entry").path());
@@ -101,7 +101,7 @@ struct World<'a> {
     seen: usize,
 }
 
-fn run(path: &Path, case: &Value) -> Scenario {
+pub(crate) fn run(path: &Path, case: &Value) -> Scenario {
     let folder = path.parent().expect("a folder");
     let mut scenario = given(read(path));
     if let Some(now) = case["now"].as_str() {

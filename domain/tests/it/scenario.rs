@@ -20,6 +20,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub(crate) use crate::documents::graph;
+use crate::transitions;
 
 pub(crate) const COMPLETED: Phase = Phase::Finished(ExecutionStatus::Completed);
 pub(crate) const FAILED: Phase = Phase::Finished(ExecutionStatus::Failed);
@@ -27,6 +28,15 @@ pub(crate) const CANCELLED: Phase = Phase::Finished(ExecutionStatus::Cancelled);
 pub(crate) const TERMINATED: Phase = Phase::Finished(ExecutionStatus::Terminated);
 
 /// An execution of one definition, driven by hand.
+/// What was asked of an execution, when, and what came of it: events and wakeups, or the code of a refusal.
+#[derive(Clone)]
+pub(crate) struct Step {
+    pub(crate) id: Uuid,
+    pub(crate) at: Timestamp,
+    pub(crate) command: ExecutionCommand,
+    pub(crate) answer: Result<(Vec<Event>, Vec<Wakeup>), String>,
+}
+
 #[derive(Clone)]
 pub(crate) struct Scenario {
     pub(crate) aggregate: Aggregate,
@@ -34,12 +44,14 @@ pub(crate) struct Scenario {
     /// When each event of the log was recorded.
     pub(crate) times: Vec<Timestamp>,
     pub(crate) wakeups: Vec<Wakeup>,
+    /// Everything that was asked of it.
+    pub(crate) steps: Vec<Step>,
     pub(crate) now: Timestamp,
     pub(crate) stream: Uuid,
     /// The last version of each child that a fork of it finds.
     pub(crate) children: HashMap<Uuid, u64>,
     definition: Arc<Definition>,
-    variables: Map<String, Value>,
+    pub(crate) variables: Map<String, Value>,
     commands: u64,
     /// What it was forked from.
     origin: Option<Box<Scenario>>,
@@ -56,6 +68,7 @@ pub(crate) fn given(document: Value) -> Scenario {
         log: Vec::new(),
         times: Vec::new(),
         wakeups: Vec::new(),
+        steps: Vec::new(),
         now: Timestamp::from_unix_ms(1_795_000_000_000),
         stream: id(2),
         children: HashMap::new(),
@@ -93,7 +106,19 @@ impl Scenario {
 
     /// Decides a command and folds what follows; returns the event types, shortened.
     pub(crate) fn when(&mut self, command: ExecutionCommand) -> Result<Vec<String>, Rejection> {
-        let outcome = self.decide(command)?;
+        let id = self.next_command();
+        self.when_as(id, command)
+    }
+
+    /// The same for a command that has an id.
+    pub(crate) fn when_as(&mut self, id: Uuid, command: ExecutionCommand) -> Result<Vec<String>, Rejection> {
+        let decided = self.decide_as(id, command.clone());
+        let answer = match &decided {
+            Ok(outcome) => Ok((outcome.events.clone(), outcome.wakeups.clone())),
+            Err(rejection) => Err(rejection.code.to_string()),
+        };
+        self.steps.push(Step { id, at: self.now, command, answer });
+        let outcome = decided?;
         let types = outcome.events.iter().map(shorten).collect();
         for event in outcome.events {
             self.apply(event);
@@ -108,6 +133,7 @@ impl Scenario {
 
     /// Folds an event, as whoever reads the log does.
     pub(crate) fn apply(&mut self, event: Event) {
+        let before = self.aggregate.state.clone();
         match (&event, &self.origin) {
             (Event::Execution(ExecutionEvent::Forked(fork)), Some(origin)) => {
                 let state = origin.state_at(fork.at_version);
@@ -118,6 +144,7 @@ impl Scenario {
             }
             _ => self.aggregate.apply(&TenantId::default_tenant(), &event, self.now),
         }
+        transitions::check(&before, &event, &self.aggregate.state);
         self.log.push(event);
         self.times.push(self.now);
     }
@@ -134,10 +161,20 @@ impl Scenario {
         past.state().clone()
     }
 
-    pub(crate) fn decide(&mut self, command: ExecutionCommand) -> Result<Outcome, Rejection> {
+    fn next_command(&mut self) -> Uuid {
         self.commands += 1;
+        id(1_000 + self.commands)
+    }
+
+    pub(crate) fn decide(&mut self, command: ExecutionCommand) -> Result<Outcome, Rejection> {
+        let id = self.next_command();
+        self.decide_as(id, command)
+    }
+
+    /// Decides a command that has an id; nothing is folded.
+    pub(crate) fn decide_as(&self, id: Uuid, command: ExecutionCommand) -> Result<Outcome, Rejection> {
         let envelope = CommandEnvelope {
-            id: id(1_000 + self.commands),
+            id,
             tenant: TenantId::default_tenant(),
             actor: Actor::system("test"),
             stream: self.stream,
@@ -207,6 +244,7 @@ impl Scenario {
         let mut fork = self.clone();
         fork.aggregate = Aggregate::default();
         (fork.log, fork.times, fork.wakeups) = (Vec::new(), Vec::new(), Vec::new());
+        fork.steps = Vec::new();
         fork.stream = id(500 + self.commands);
         fork.origin = Some(Box::new(self.clone()));
         let wanted = ForkExecution {

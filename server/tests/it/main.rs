@@ -14,6 +14,8 @@ mod endurance;
 mod examples;
 mod executing;
 mod expression_bombs;
+mod forks;
+mod golden_paths;
 mod harness;
 mod idempotency;
 mod lanes;
