@@ -4,9 +4,9 @@
 //! |---|---|---|---|---|---|---|---|---|
 //! | not started | running | – | – | – | – | – | – | – |
 //! | running | – | queued | – | running | compensating | – | finished | – |
-//! | queued | – | – | running | – | – | – | finished | – |
+//! | queued | – | – | running | queued (a fork's timer) | – | – | finished | – |
 //! | compensating | – | – | – | compensating | – | compensating, finished (by parent) | finished | – |
-//! | finished | – | – | – | – | compensating (by parent) | – | – | running, compensating |
+//! | finished | – | – | – | – | compensating (by parent) | – | finished (terminated by its parent) | running, compensating |
 //!
 //! | node status | scheduled | started | waiting · child.started | retry_scheduled | timer fired | completed | failed | skipped | cancelled | run.started | retried |
 //! |---|---|---|---|---|---|---|---|---|---|---|---|
@@ -19,7 +19,7 @@
 //! | backing off | – | – | – | – | due | – | – | – | cancelled | – | – |
 //! | due | scheduled | – | – | – | – | completed | failed | – | cancelled | – | – |
 //! | completed | scheduled (compensates another run) | – | – | – | – | – | – | – | – | pending | – |
-//! | cancelled | – | – | – | – | – | – | – | – | – | pending | pending, iterating (a container) |
+//! | cancelled | scheduled (compensates again) | – | – | – | – | – | – | – | – | pending | pending, iterating (a container) |
 //! | skipped | – | – | – | – | – | – | – | – | – | pending | – |
 //!
 //! A state is copied for every decision, so its collections share what is equal between copies, and a copy costs the
