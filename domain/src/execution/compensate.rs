@@ -16,8 +16,8 @@ use crate::workflow::definition::{Node, OnError};
 
 use super::advance::Place;
 use super::event::{
-    ChildCompensationRequested, CompensationFinished, CompensationStarted, CompensationStatus, Effects, Ending,
-    NodeCompensated, NodeError, ParentRef, TimerPurpose,
+    ChildCompensationRequested, CompensationFinished, CompensationStarted, CompensationStatus, Effects,
+    Ending, NodeCompensated, NodeError, ParentRef, TimerPurpose,
 };
 use super::failure::error_of;
 use super::paths::{join, scope_of};

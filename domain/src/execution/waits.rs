@@ -15,9 +15,7 @@ use crate::time::Timestamp;
 
 use super::advance::Place;
 use super::command::OfferedEvent;
-use super::event::{
-    NodeError, TimerCancelled, TimerPurpose, WaitFor, WaitMode, WaitSatisfied,
-};
+use super::event::{NodeError, TimerCancelled, TimerPurpose, WaitFor, WaitMode, WaitSatisfied};
 use super::progress::Progress;
 use super::scope::Offered;
 use super::state::{NodeState, NodeStatus, Signal, WaitState};

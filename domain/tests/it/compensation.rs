@@ -333,9 +333,8 @@ fn a_parent_hears_of_a_child_that_is_terminated_while_it_undoes_its_work() {
 fn thousands_of_attempts_that_do_not_stop_are_cancelled_in_several_decisions() {
     let inner = || body(json!([request("x")]), json!(["start>x", "x>end"]));
     let items: Vec<u32> = (0..800).collect();
-    let looped = |id: &str| {
-        node(id, "loop", json!({"over": items.clone(), "max_concurrency": 1000, "body": inner()}))
-    };
+    let looped =
+        |id: &str| node(id, "loop", json!({"over": items.clone(), "max_concurrency": 1000, "body": inner()}));
     let document = graph(
         json!([booked("a"), looped("l"), looped("m"), looped("n"), undo("a")]),
         json!(["start>a", "a>l", "a>m", "a>n", "l>end", "m>end", "n>end"]),
@@ -375,7 +374,10 @@ fn after_a_lost_worker_too_a_run_is_undone_with_the_output_of_that_run() {
 #[test]
 fn a_mute_fork_does_not_have_the_child_of_its_origin_undone() {
     let document = graph(
-        json!([node("sub", "sub_workflow", json!({"workflow": "w"})), node("w", "wait", json!({"for": "approval"}))]),
+        json!([
+            node("sub", "sub_workflow", json!({"workflow": "w"})),
+            node("w", "wait", json!({"for": "approval"}))
+        ]),
         json!(["start>sub", "sub>w", "w>end"]),
     );
     let mut origin = given(document).started_with(Value::Null);

@@ -512,7 +512,8 @@ fn a_decision_that_makes_much_or_thinks_long_yields() {
 
 #[test]
 fn data_in_the_form_of_a_claim_check_becomes_no_childs_input_no_event_and_no_answer() {
-    let forged = json!({"$blob": {"sha256": "0".repeat(64), "bytes": 70_000, "media_type": "application/json"}});
+    let forged =
+        json!({"$blob": {"sha256": "0".repeat(64), "bytes": 70_000, "media_type": "application/json"}});
     for (node_type, config) in [
         ("sub_workflow", json!({"workflow": "w", "input": "{{ input.x }}"})),
         ("emit_event", json!({"type": "order.paid", "data": "{{ input.x }}"})),

@@ -318,7 +318,8 @@ fn a_wait_that_begins_in_a_fork_finds_signals_from_the_origins_time_also_in_a_fo
 fn a_replay_of_many_outputs_makes_appends_that_fit_and_few_rounds_of_fetching() {
     let step = |at: usize| {
         let before = format!("{{{{ nodes.n{}.output.n }}}}", at.max(1) - 1);
-        let url = if at == 0 { "http://127.0.0.1:1/".to_owned() } else { format!("http://127.0.0.1:1/{before}") };
+        let url =
+            if at == 0 { "http://127.0.0.1:1/".to_owned() } else { format!("http://127.0.0.1:1/{before}") };
         node(&format!("n{at}"), "http_request", json!({"url": url}))
     };
     for bytes in [60_000, 70_000] {

@@ -226,7 +226,9 @@ fn another_configuration_for_a_failed_node_is_data_and_names_no_credential() {
     let parts = json!({"$parts": [{"$credential": "shop_token", "field": "value"}]});
     let config = json!({"url": "http://127.0.0.1:1/", "headers": {"x": parts}});
     let node_inputs = Map::from_iter([("a".to_owned(), config.clone())]);
-    scenario.when(ExecutionCommand::Retry { reason: None, node_inputs, dead_letter: None }).expect("accepted");
+    scenario
+        .when(ExecutionCommand::Retry { reason: None, node_inputs, dead_letter: None })
+        .expect("accepted");
     let rendered = scenario.latest("execution.node.scheduled")["config"].clone();
     let mut asked = Vec::new();
     let resolved = domain::expression::resolve_parts(rendered, &mut |name: &str, _: &str| {

@@ -100,7 +100,10 @@ impl Scenario {
         let outcome = self.decide(command)?;
         let types = outcome.events.iter().map(shorten).collect();
         let bytes: usize = outcome.events.iter().map(|event| event.encode().len()).sum();
-        assert!(outcome.events.len() <= 2_000 && bytes <= 4 * 1024 * 1024, "an append holds it: {bytes} bytes");
+        assert!(
+            outcome.events.len() <= 2_000 && bytes <= 4 * 1024 * 1024,
+            "an append holds it: {bytes} bytes"
+        );
         for blob in outcome.blobs {
             self.keep(blob);
         }

@@ -407,7 +407,10 @@ fn many_signals_that_a_filter_turns_down_do_not_hold_the_partition() {
 #[test]
 fn many_large_signals_that_a_filter_turns_down_are_fetched_in_few_rounds() {
     let document = graph(
-        json!([request("a"), node("w", "wait", json!({"for": "signal", "signal": "go", "filter": "payload.n == 150"}))]),
+        json!([
+            request("a"),
+            node("w", "wait", json!({"for": "signal", "signal": "go", "filter": "payload.n == 150"}))
+        ]),
         json!(["start>a", "a>w", "w>end"]),
     );
     let mut scenario = given(document).started_with(Value::Null);
