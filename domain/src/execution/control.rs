@@ -94,7 +94,7 @@ pub(super) fn retry(
     }
     if let Some(node) = dead_letter {
         let state = progress.state.nodes.get(&*node.node_id);
-        if again || !state.is_some_and(|state| (state.run, state.dead_lettered) == (node.run, node.attempt)) {
+        if again || state.is_none_or(|state| (state.run, state.dead_lettered) != (node.run, node.attempt)) {
             let detail = format!("`{}` of execution {stream} was redriven already", node.node_id);
             return Err(conflict("dead_letter_stale", detail).into());
         }
