@@ -78,6 +78,7 @@ macro_rules! catalogue {
 
         /// Any event of the catalogue.
         #[derive(Debug, Clone, PartialEq)]
+        #[expect(clippy::large_enum_variant, reason = "nearly all events are of executions; a box would be made for each")]
         pub enum Event {
             $(#[doc = concat!("Of the `", stringify!($category), "` aggregate.")] $short($enum_name)),+
         }

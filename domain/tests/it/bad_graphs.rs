@@ -3,6 +3,9 @@
 use domain::workflow::definition::{Definition, MAX_GRAPH_DEPTH, MAX_NODES};
 use serde_json::{Value, json};
 
+/// Nodes, edges, and the problems that are expected.
+type Row = (Value, &'static [&'static str], Vec<(String, String)>);
+
 /// The problems of nodes and edges; an edge is `source[.handle]>target`, with `<` in the place of `>` for a back edge.
 fn problems(nodes: Value, edges: &[&str]) -> Vec<(String, String)> {
     problems_of(&document(nodes, edges))
@@ -271,7 +274,7 @@ fn all_graphs_together_have_at_most_a_thousand_nodes() {
 #[test]
 fn a_back_edge_leads_to_an_ancestor_by_a_handle_of_its_own_and_can_be_left() {
     let retry = || json!([transform("a"), choice("c"), transform("b")]);
-    let rows: [(Value, &[&str], Vec<(String, String)>); 12] = [
+    let rows: [Row; 12] = [
         (retry(), &["start>a", "a>c", "c.true>end", "c.false<a", "start>b", "b>end"], vec![]),
         // With a step on the way back: only the condition leads to it.
         (retry(), &["start>a", "a>c", "c.true>end", "c.false>b", "b<a"], vec![]),
@@ -344,7 +347,7 @@ fn compensation_is_by_a_node_of_the_same_graph_that_does_nothing_else() {
     };
     let book = |by: &str| with(transform("book"), "compensate", json!(by));
     let chain: &[&str] = &["start>book", "book>end"];
-    let rows: [(Value, &[&str], Vec<(String, String)>); 9] = [
+    let rows: [Row; 9] = [
         (json!([book("undo"), transform("undo")]), chain, vec![]),
         (json!([book("undo")]), chain, one("/nodes/0/compensate", "unknown_node")),
         (json!([book("book")]), chain, one("/nodes/0/compensate", "invalid_compensation")),
