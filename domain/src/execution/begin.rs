@@ -298,7 +298,7 @@ impl<'a> Progress<'a> {
 
     /// The outputs of a merge's taken inputs, in edge order.
     fn merge(&mut self, place: &Place<'a>, run: u32, attempt: u32) -> Result<(), Vec<Need>> {
-        let (mut inputs, mut needs) = (Vec::new(), Vec::new());
+        let (mut inputs, mut needs, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
         for edge in place.graph.incoming(place.index) {
             if self.way(place.scope(), place.graph, edge) != Way::Taken {
                 continue;
@@ -306,6 +306,7 @@ impl<'a> Progress<'a> {
             let source = &place.graph.nodes()[edge.source];
             let path = super::paths::join(place.scope(), &source.id);
             let given = self.state.nodes.get(&*path).and_then(|node| node.output.as_deref());
+            bytes = bytes.saturating_add(given.map_or(0, bytes_of));
             let content = match (given, &self.state.started) {
                 (Some(output), _) => self.content(output),
                 // A start has no event of its own.
@@ -319,6 +320,10 @@ impl<'a> Progress<'a> {
                 Err(more) => needs.extend(more),
             }
         }
+        if bytes > MAX_COLLECTED_BYTES {
+            self.fail_collected(place, run, attempt);
+            return Ok(());
+        }
         if !needs.is_empty() {
             return Err(needs);
         }
@@ -326,7 +331,17 @@ impl<'a> Progress<'a> {
         Ok(())
     }
 
-    /// Completes a node with a list of what others gave, if it is not too large for one value.
+    /// Fails a node that collects more than a value may have.
+    pub(super) fn fail_collected(&mut self, place: &Place<'a>, run: u32, attempt: u32) {
+        let message = format!(
+            "the outputs together have more than {MAX_COLLECTED_BYTES} bytes; give less from each, or keep the large parts elsewhere"
+        );
+        let details = json!({ "code": "too_large" });
+        let error = NodeError { kind: ErrorKind::Custom, message, retryable: false, details };
+        self.fail_attempt(place, run, attempt, error);
+    }
+
+    /// Completes a node with a list of what others gave, if it is not too deep for one value.
     pub(super) fn complete_collected(
         &mut self,
         place: &Place<'a>,
@@ -337,15 +352,6 @@ impl<'a> Progress<'a> {
         let output = Value::Array(outputs);
         if is_too_deep(&output) {
             return self.fail_attempt(place, run, attempt, too_deep_error());
-        }
-        let bytes = crate::blob::inline_bytes_bound(&output);
-        if bytes > MAX_COLLECTED_BYTES {
-            let message = format!(
-                "the outputs together have more than {MAX_COLLECTED_BYTES} bytes; give less from each, or keep the large parts elsewhere"
-            );
-            let details = json!({ "code": "too_large" });
-            let error = NodeError { kind: ErrorKind::Custom, message, retryable: false, details };
-            return self.fail_attempt(place, run, attempt, error);
         }
         self.complete_node(place, run, attempt, output, None);
     }
@@ -415,8 +421,14 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// The most bytes of what a loop, a parallel or a merge collects: an append must hold it.
-const MAX_COLLECTED_BYTES: usize = 3 * 1024 * 1024;
+/// The most bytes of what a loop, a parallel or a merge collects: what a value may have that travels by reference.
+pub(super) const MAX_COLLECTED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How many bytes a value adds to what is collected, known before its content is.
+pub(super) fn bytes_of(value: &Value) -> u64 {
+    BlobRef::from_value(value)
+        .map_or_else(|| inline_bytes_bound(value) as u64 / 6, |reference| reference.bytes)
+}
 
 /// The handle by which a node leaves that a worker has completed.
 pub(super) fn handle_of(node_type: NodeType, output: &Value) -> Option<String> {

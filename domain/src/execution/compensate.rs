@@ -16,8 +16,8 @@ use crate::workflow::definition::{Node, OnError};
 
 use super::advance::Place;
 use super::event::{
-    ChildCompensationRequested, CompensationFinished, CompensationStarted, CompensationStatus, Ending,
-    NodeCompensated, NodeError, ParentRef, TimerPurpose,
+    ChildCompensationRequested, CompensationFinished, CompensationStarted, CompensationStatus, Effects,
+    Ending, NodeCompensated, NodeError, ParentRef, TimerPurpose,
 };
 use super::failure::error_of;
 use super::paths::{join, scope_of};
@@ -188,7 +188,7 @@ impl<'a> Progress<'a> {
             NodeStatus::Due { at, .. } => {
                 self.complete_node(&place, run, attempt, serde_json::json!(at), None);
             }
-            NodeStatus::Failed { .. } => return self.after_failed_undo(&place, &state),
+            NodeStatus::Failed { .. } => return self.after_failed_undo(&place, &state, undoing),
         }
         Ok(true)
     }
@@ -197,8 +197,9 @@ impl<'a> Progress<'a> {
         &mut self,
         place: &Place<'a>,
         state: &super::state::NodeState,
+        undoing: Option<(&str, u32)>,
     ) -> Result<bool, Vec<Need>> {
-        if self.tries_again(place, state)? {
+        if self.tries_again(place, state, undoing)? {
             return Ok(true);
         }
         let error = error_of(state);
@@ -231,6 +232,11 @@ impl<'a> Progress<'a> {
     /// A completed child undoes its own work, in its turn.
     fn undo_by_child(&mut self, entry: &Completion, child_id: uuid::Uuid) -> bool {
         let Some(compensation) = self.state.compensation.clone() else { return false };
+        if self.effects() != Effects::Live {
+            // It is the origin's child, whose work is not this fork's to undo.
+            self.record_undone(entry, &entry.path.clone(), entry.run);
+            return true;
+        }
         if compensation.asked.as_ref() != Some(&(entry.path.clone(), entry.run)) {
             let (node_id, run, attempt) = (entry.path.to_string(), entry.run, entry.attempt);
             self.record(ChildCompensationRequested { node_id, run, attempt, child_id });

@@ -90,7 +90,10 @@ fn carry_out(progress: &mut Progress<'_>, command: &ExecutionCommand) -> Result<
         ExecutionCommand::Wake(wakeup) => wake(progress, wakeup)?,
         ExecutionCommand::Signal { name, payload } => signal(progress, name, payload)?,
         ExecutionCommand::OfferEvent(offered) => {
-            refuse_unless_running(progress)?;
+            // A fork may wait for its lane with waits that its origin had begun.
+            if progress.state.phase != Phase::Queued {
+                refuse_unless_running(progress)?;
+            }
             progress.take_event(offered)??;
         }
         ExecutionCommand::Cancel { reason } => control::cancel(progress, reason.as_deref())?,

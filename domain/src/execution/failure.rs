@@ -25,7 +25,7 @@ const INNER_NODE: &str = "node_id";
 impl<'a> Progress<'a> {
     /// Another attempt, another way on, or the failure of what is around the node.
     pub(super) fn after_failure(&mut self, place: &Place<'a>, state: &NodeState) -> Result<(), Vec<Need>> {
-        if self.tries_again(place, state)? {
+        if self.tries_again(place, state, None)? {
             return Ok(());
         }
         let (run, attempt) = (state.run, state.attempt);
@@ -43,12 +43,17 @@ impl<'a> Progress<'a> {
         Ok(())
     }
 
-    /// Begins or schedules another attempt, if the node's policy has one left.
-    pub(super) fn tries_again(&mut self, place: &Place<'a>, state: &NodeState) -> Result<bool, Vec<Need>> {
+    /// Begins or schedules another attempt, if the node's policy has one left. What undoes sees the run that it undoes.
+    pub(super) fn tries_again(
+        &mut self,
+        place: &Place<'a>,
+        state: &NodeState,
+        undoing: Option<(&str, u32)>,
+    ) -> Result<bool, Vec<Need>> {
         let (run, attempt) = (state.run, state.attempt);
         let error = error_of(state);
         if error.kind == ErrorKind::WorkerLost && state.lost_workers <= MAX_LOST_WORKERS {
-            self.begin(place, run, attempt + 1)?;
+            self.begin_undoing(place, run, attempt + 1, undoing)?;
             return Ok(true);
         }
         let failed = attempt - state.attempts_before.min(attempt);

@@ -8,6 +8,7 @@ use crate::expression::Fuel;
 use crate::nodes::{NodeConfig, StepError};
 
 use super::advance::Place;
+use super::begin::{MAX_COLLECTED_BYTES, bytes_of};
 use super::event::{ErrorKind, NodeError};
 use super::paths::scope_at;
 use super::progress::{Progress, custom_error};
@@ -114,11 +115,16 @@ impl<'a> Progress<'a> {
         attempt: u32,
         count: u32,
     ) -> Result<(), Vec<Need>> {
-        let (mut outputs, mut needs) = (Vec::with_capacity(count as usize), Vec::new());
+        let (mut outputs, mut needs, mut bytes) = (Vec::with_capacity(count as usize), Vec::new(), 0_u64);
         for index in 0..count {
             let scope = self.state.scopes.get(&*scope_at(&place.path, index));
             let output =
                 scope.and_then(|scope| scope.output.clone()).unwrap_or_else(|| Arc::new(Value::Null));
+            bytes = bytes.saturating_add(bytes_of(&output));
+            if bytes > MAX_COLLECTED_BYTES {
+                self.fail_collected(place, run, attempt);
+                return Ok(());
+            }
             match self.content(&output) {
                 Ok(output) => outputs.push(output),
                 Err(more) => needs.extend(more),

@@ -3,7 +3,7 @@
 use domain::decision::{NodeRun, WakeupKind};
 use domain::execution::Phase;
 use domain::execution::command::ExecutionCommand;
-use domain::execution::event::{CompensationStatus, ErrorKind, ParentRef};
+use domain::execution::event::{CompensationStatus, Effects, ErrorKind, ParentRef};
 use serde_json::{Value, json};
 
 use crate::documents::{body, condition, graph, node, request, transform, with};
@@ -362,4 +362,44 @@ fn thousands_of_attempts_that_do_not_stop_are_cancelled_in_several_decisions() {
     assert_eq!(scenario.count("scheduled undo_a"), 1);
     scenario.done("undo_a", json!(0));
     assert_eq!(scenario.phase(), CANCELLED);
+}
+
+#[test]
+fn after_a_lost_worker_too_a_run_is_undone_with_the_output_of_that_run() {
+    let document = graph(
+        json!([
+            booked("a"),
+            condition("enough", "nodes.a.output >= 2"),
+            node("f", "fail", json!({})),
+            undo("a")
+        ]),
+        json!(["start>a", "a>enough", "enough.true>f", "enough.false<a", "f>end"]),
+    );
+    let mut scenario = given(document).started_with(Value::Null);
+    scenario.done("a", json!(1));
+    scenario.done("a", json!(2));
+    scenario.done("undo_a", json!(0));
+    let node = scenario.in_flight("undo_a");
+    scenario.when(ExecutionCommand::LoseWorker { node }).expect("in flight");
+    let again = scenario.latest("execution.node.scheduled");
+    assert_eq!((&again["attempt"], &again["config"]["url"]), (&json!(2), &json!("http://127.0.0.1:1/1")));
+}
+
+#[test]
+fn a_mute_fork_does_not_have_the_child_of_its_origin_undone() {
+    let document = graph(
+        json!([
+            node("sub", "sub_workflow", json!({"workflow": "w"})),
+            node("w", "wait", json!({"for": "approval"}))
+        ]),
+        json!(["start>sub", "sub>w", "w>end"]),
+    );
+    let mut origin = given(document).started_with(Value::Null);
+    origin.child_ends("sub", Ok(json!(1)));
+    for effects in [Effects::Mute, Effects::Replay] {
+        let (mut fork, wanted) = origin.forked(origin.log.len() as u64, effects);
+        fork.when(ExecutionCommand::Fork(wanted)).expect("accepted");
+        fork.cancel();
+        assert_eq!((fork.phase(), fork.count("child.compensation_requested sub")), (CANCELLED, 0));
+    }
 }

@@ -197,8 +197,10 @@ fn a_waiting_child_is_forked_with_its_parent() {
 
 #[test]
 fn a_timer_that_fires_while_a_fork_waits_for_its_lane_counts_when_it_is_admitted() {
+    let delay = node("d", "delay", json!({"duration_ms": 10_000}));
+    let wait = node("w", "wait", json!({"for": "event", "type": "order.paid"}));
     let document = with(
-        graph(json!([node("d", "delay", json!({"duration_ms": 10_000}))]), json!(["start>d", "d>end"])),
+        graph(json!([delay, wait]), json!(["start>d", "start>w", "d>end", "w>end"])),
         "concurrency",
         json!({"key": "k", "limit": 1}),
     );
@@ -208,6 +210,7 @@ fn a_timer_that_fires_while_a_fork_waits_for_its_lane_counts_when_it_is_admitted
     let mut fork = fork(&origin, origin.log.len() as u64, Effects::Live, |_| {});
     assert_eq!(fork.phase(), Phase::Queued);
     assert_eq!(fork.passes(60_000), ["timer.fired d"]);
+    assert_eq!(fork.offer("w", 0, (50, "order.paid"), json!({})).expect("wanted"), ["wait.satisfied w"]);
     fork.when(ExecutionCommand::Admit { lane }).expect("queued");
     assert_eq!(fork.phase(), COMPLETED);
 }

@@ -157,3 +157,18 @@ fn in_a_body_the_start_gives_a_merge_the_item() {
     let scenario = given(document).started_with(json!("input"));
     assert_eq!(scenario.output(), json!([[1, 2], [5, 6]]));
 }
+
+#[test]
+fn outputs_that_are_too_large_together_fail_a_merge_before_they_are_fetched() {
+    let document = graph(
+        json!([request("a"), request("b"), node("m", "merge", json!({"mode": "all"}))]),
+        json!(["start>a", "start>b", "a>m", "b>m", "m>end"]),
+    );
+    let mut scenario = given(document).started_with(Value::Null);
+    for (node, digit) in [("a", "0"), ("b", "1")] {
+        let large =
+            json!({"sha256": digit.repeat(64), "bytes": 40 * 1024 * 1024, "media_type": "application/json"});
+        scenario.done(node, json!({"$blob": large}));
+    }
+    assert_eq!(scenario.latest("execution.failed")["error"]["details"]["code"], "too_large");
+}
