@@ -27,6 +27,9 @@ use super::state::{NodeStatus, Phase};
 /// Events kept free at the end of a history, so that an execution at its limit can still end properly.
 const HISTORY_RESERVE: u64 = 2_100;
 
+/// With so many contents of claim checks a decision that needs more yields, if it has come anywhere.
+const MANY_CONTENTS: usize = 16;
+
 /// A node and where it stands.
 #[derive(Clone)]
 pub(super) struct Place<'a> {
@@ -58,15 +61,18 @@ impl<'a> Progress<'a> {
         }
         while !self.is_over() && !self.must_yield() {
             if self.state.phase == Phase::Compensating {
-                return self.compensate();
+                let undone = self.compensate();
+                return self.or_later(undone);
             }
             if let Some(path) = self.next_node() {
-                self.look_at_node(&path)?;
+                let looked = self.look_at_node(&path);
+                self.or_later(looked)?;
                 if self.has_yielded() {
                     self.put_back(path);
                 }
             } else if let Some(scope) = self.next_scope() {
-                self.look_into_scope(&scope)?;
+                let looked = self.look_into_scope(&scope);
+                self.or_later(looked)?;
                 if self.has_yielded() {
                     self.put_back_scope(scope);
                 }
@@ -75,6 +81,16 @@ impl<'a> Progress<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Leaves what needs further contents to the next decision, where this one has had many: each round of fetching
+    /// decides all anew, and the shell gives up what takes too many.
+    fn or_later(&mut self, looked: Result<(), Vec<Need>>) -> Result<(), Vec<Need>> {
+        if looked.is_err() && self.facts.blobs.len() >= MANY_CONTENTS && !self.outcome.events.is_empty() {
+            self.yield_now();
+            return Ok(());
+        }
+        looked
     }
 
     /// After a fold: every node of every scope that is open, those first that stop others.
@@ -199,7 +215,10 @@ impl<'a> Progress<'a> {
             NodeStatus::Due { purpose: TimerPurpose::Delay, at } => {
                 self.complete_node(place, run, attempt, json!(at), None);
             }
-            NodeStatus::Due { purpose: TimerPurpose::Wait, .. } => self.wait_is_over(place, run, attempt),
+            NodeStatus::Due { purpose: TimerPurpose::Wait, at } => match &state.wait {
+                Some(wait) => self.wait_ran_out(place, &state, wait, *at)?,
+                None => self.wait_is_over(place, run, attempt),
+            },
             NodeStatus::Failed { .. } => self.after_failure(place, &state)?,
         }
         Ok(true)
@@ -239,7 +258,7 @@ impl<'a> Progress<'a> {
     }
 
     /// A wait has lasted too long.
-    fn wait_is_over(&mut self, place: &Place<'a>, run: u32, attempt: u32) {
+    pub(super) fn wait_is_over(&mut self, place: &Place<'a>, run: u32, attempt: u32) {
         let goes_on = match &place.node.config {
             crate::nodes::NodeConfig::Wait(wait) => wait.on_timeout() == OnTimeout::Continue,
             _ => true,

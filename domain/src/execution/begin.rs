@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use crate::blob::{BlobRef, is_too_deep};
+use crate::blob::{BlobRef, inline_bytes_bound, is_too_deep};
 use crate::decision::{Need, NodeRun, WakeupKind};
-use crate::expression::Fuel;
+use crate::expression::{Fuel, guard_data};
 use crate::ids::{Slot, derived_id, event_id};
 use crate::node_type::{NodeType, RunsIn};
 use crate::nodes::{ChildRequest, Items, Step, StepError};
@@ -40,7 +40,8 @@ impl<'a> Progress<'a> {
     ) -> Result<(), Vec<Need>> {
         let step = match self.state.node_inputs.get(&*place.path) {
             Some(config) if place.node.config.runs_in(place.node.node_type) == RunsIn::Worker => {
-                Ok(Step::Schedule(Value::clone(config)))
+                // It is data of whoever asked for the retry: only the workflow can name a credential.
+                Ok(Step::Schedule(guard_data(self.content(config)?)))
             }
             _ => {
                 let (path, scope) = (place.path.clone(), place.scope().to_owned());
@@ -116,13 +117,21 @@ impl<'a> Progress<'a> {
         };
         self.budget.evaluated(fuel);
         match step {
-            Ok(Step::Complete { output, .. }) if BlobRef::from_value(&output).is_some() => {
+            Ok(
+                Step::Complete { output: value, .. }
+                | Step::Emit { data: value, .. }
+                | Step::Respond { body: value, .. }
+                | Step::StartChild(ChildRequest { input: value, .. }),
+            ) if BlobRef::from_value(&value).is_some() => {
                 // Real claim checks were resolved by the scope: this one was put together from data.
-                let message = "the output has the form of a claim check (`$blob`), which is reserved; wrap it in an object";
+                let message = "the value has the form of a claim check (`$blob`), which is reserved; wrap it in an object";
                 Ok(Err(custom_error(message.to_owned())))
             }
             Ok(
-                Step::Complete { output: value, .. } | Step::Schedule(value) | Step::Emit { data: value, .. },
+                Step::Complete { output: value, .. }
+                | Step::Schedule(value)
+                | Step::Emit { data: value, .. }
+                | Step::Respond { body: value, .. },
             ) if is_too_deep(&value) => Ok(Err(too_deep_error())),
             Ok(step) => Ok(Ok(step)),
             Err(StepError::NeedsBlob(_)) => Err(needs),
@@ -267,6 +276,7 @@ impl<'a> Progress<'a> {
             self.fail_attempt(place, run, attempt, error);
         } else if let Some(output) = output {
             let handle = handle_of(place.node.node_type, &output);
+            self.budget.made(inline_bytes_bound(&output));
             self.complete_checked_in(place, run, attempt, output, handle);
         }
         Ok(())
@@ -294,14 +304,17 @@ impl<'a> Progress<'a> {
                 continue;
             }
             let source = &place.graph.nodes()[edge.source];
-            let output = match source.node_type {
-                NodeType::Start => self.state.started.as_ref().map(|started| started.input.clone()),
-                _ => {
-                    let path = super::paths::join(place.scope(), &source.id);
-                    self.state.nodes.get(&*path).and_then(|node| node.output.as_deref()).cloned()
+            let path = super::paths::join(place.scope(), &source.id);
+            let given = self.state.nodes.get(&*path).and_then(|node| node.output.as_deref());
+            let content = match (given, &self.state.started) {
+                (Some(output), _) => self.content(output),
+                // A start has no event of its own.
+                (None, Some(started)) if source.node_type == NodeType::Start => {
+                    self.scope(started, &place.path, place.scope()).input_of_scope()
                 }
+                (None, _) => Ok(Value::Null),
             };
-            match self.content(&output.unwrap_or_default()) {
+            match content {
                 Ok(output) => inputs.push(output),
                 Err(more) => needs.extend(more),
             }

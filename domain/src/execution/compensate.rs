@@ -63,6 +63,11 @@ impl<'a> Progress<'a> {
     pub(super) fn end_grace(&mut self) {
         let Some(compensation) = self.state.compensation.clone() else { return };
         for path in &compensation.stopping {
+            if self.budget.is_spent(self.outcome.events.len()) {
+                // The rest has had its time too.
+                self.wake_at(self.facts.now.plus_ms(1), WakeupKind::StopGrace);
+                return;
+            }
             self.stop_for(path, &compensation.cause);
         }
     }

@@ -150,7 +150,9 @@ impl<'a> Progress<'a> {
     pub(super) fn yield_now(&mut self) {
         if !self.yielded {
             let kind = WakeupKind::Yield(self.state.version);
-            self.outcome.wakeups.push(Wakeup { due_at: self.facts.now, kind });
+            // Without an event the version is that of the yield before, so the time must be another.
+            let pause_ms = u64::from(self.outcome.events.is_empty());
+            self.outcome.wakeups.push(Wakeup { due_at: self.facts.now.plus_ms(pause_ms), kind });
             self.yielded = true;
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::blob::BlobRef;
+use crate::decision::Need;
 use crate::expression::{Binding, Object, Scope};
 use crate::facts::{Fact, Facts};
 use crate::ids::{Slot, derived_id};
@@ -141,6 +142,16 @@ impl<'a> ExecutionScope<'a> {
             self.value(&self.started.input)
         } else {
             Self { scope, ..*self }.item_or_input()
+        }
+    }
+
+    /// What the start of its own graph gives, as a value.
+    pub(super) fn input_of_scope(&self) -> Result<Value, Vec<Need>> {
+        match self.start_output(self.scope) {
+            Binding::Value(value) => Ok(value.clone()),
+            Binding::Owned(value) => Ok(value),
+            Binding::NeedsBlob(reference) => Err(vec![Need::Blob(reference)]),
+            Binding::Missing | Binding::Object(_) => Ok(Value::Null),
         }
     }
 

@@ -159,6 +159,8 @@ pub struct ExecutionState {
     pub busy_leaves: usize,
     /// What the next decision must look at. Not part of what the events say.
     pub(crate) agenda: Agenda,
+    /// How far decisions that yielded had come in the list of signals, by wait, run and condition.
+    pub(crate) scans: OrdMap<(Arc<str>, u32, usize), usize>,
 }
 
 impl PartialEq for ExecutionState {

@@ -6,10 +6,12 @@
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+use crate::blob::{BlobRef, inline_bytes_bound};
 use crate::decision::Need;
 use crate::expression::Fuel;
 use crate::nodes::{NodeConfig, StepError, Wait};
 use crate::rejection::{Rejection, RejectionKind};
+use crate::time::Timestamp;
 
 use super::advance::Place;
 use super::command::OfferedEvent;
@@ -20,6 +22,11 @@ use super::state::{NodeState, NodeStatus, Signal, WaitState};
 
 /// What looking through filters gives: needs, the failure of a filter, or the answer.
 type Filtered<T> = Result<Result<T, NodeError>, Vec<Need>>;
+
+/// How many further signals with large payloads are fetched at once for a filter.
+const SIGNALS_AT_ONCE: usize = 20;
+/// With so many large values a decision leaves the rest of the signals to the next one.
+const MANY_PAYLOADS: usize = 200;
 
 impl<'a> Progress<'a> {
     /// Takes the signals that a wait is for, and completes it when it has what it needs.
@@ -33,16 +40,8 @@ impl<'a> Progress<'a> {
         if is_met(wait) {
             return self.complete_wait(place, node, wait, has_timer);
         }
-        match self.oldest_signal(place, wait)? {
-            Ok(None) => {}
-            Ok(Some((condition, number, signal))) => {
-                self.satisfy(place, node, condition, &signal, number);
-                return Ok(());
-            }
-            Err(error) => {
-                self.fail_attempt(place, node.run, node.attempt, error);
-                return Ok(());
-            }
+        if self.take_signal(place, node, wait, self.facts.now)? {
+            return Ok(());
         }
         if let Some(timeout_at) = wait.timeout_at
             && !has_timer
@@ -50,6 +49,57 @@ impl<'a> Progress<'a> {
             self.start_timer(place, node.run, node.attempt, TimerPurpose::Wait, timeout_at);
         }
         Ok(())
+    }
+
+    /// A wait whose time is over. What came before that counts, also if a pause kept it from being looked at.
+    pub(super) fn wait_ran_out(
+        &mut self,
+        place: &Place<'a>,
+        node: &NodeState,
+        wait: &WaitState,
+        at: Timestamp,
+    ) -> Result<(), Vec<Need>> {
+        if is_met(wait) {
+            return self.complete_wait(place, node, wait, false);
+        }
+        if !self.take_signal(place, node, wait, at)? {
+            self.wait_is_over(place, node.run, node.attempt);
+        }
+        Ok(())
+    }
+
+    /// Takes the oldest signal that came until a time and meets a condition. Whether there is more to do than to wait
+    /// on.
+    fn take_signal(
+        &mut self,
+        place: &Place<'a>,
+        node: &NodeState,
+        wait: &WaitState,
+        until: Timestamp,
+    ) -> Result<bool, Vec<Need>> {
+        let mut oldest: Option<(u32, usize, Arc<Signal>)> = None;
+        for (number, condition) in wait.conditions.iter().enumerate() {
+            if wait.met.get(number).is_some_and(Option::is_some) || condition.wait_for == WaitFor::Event {
+                continue;
+            }
+            match self.oldest_signal(place, node.run, wait, number, until)? {
+                Ok(Some((at, signal))) => {
+                    if oldest.as_ref().is_none_or(|(before, _, _)| at < *before) {
+                        oldest = Some((at, number, signal));
+                    }
+                }
+                // The rest of the list is looked at by the next decision.
+                Ok(None) if self.has_yielded() => return Ok(true),
+                Ok(None) => {}
+                Err(error) => {
+                    self.fail_attempt(place, node.run, node.attempt, error);
+                    return Ok(true);
+                }
+            }
+        }
+        let Some((at, number, signal)) = oldest else { return Ok(false) };
+        self.satisfy(place, node, number, &signal, at);
+        Ok(true)
     }
 
     fn satisfy(
@@ -60,6 +110,7 @@ impl<'a> Progress<'a> {
         signal: &Signal,
         number: u32,
     ) {
+        self.budget.made(inline_bytes_bound(&signal.payload));
         self.record(WaitSatisfied {
             node_id: place.path.to_string(),
             run: node.run,
@@ -74,32 +125,45 @@ impl<'a> Progress<'a> {
         self.look_at(&place.path);
     }
 
-    /// The oldest signal that this path has not used and that meets a condition which is not met yet.
+    /// The oldest signal until a time that meets a condition and that this path has not used. None also if the decision
+    /// has yielded before the end of the list: the next one goes on where this one stopped.
     fn oldest_signal(
         &mut self,
         place: &Place<'a>,
+        run: u32,
         wait: &WaitState,
-    ) -> Filtered<Option<(usize, u32, Arc<Signal>)>> {
+        number: usize,
+        until: Timestamp,
+    ) -> Filtered<Option<(u32, Arc<Signal>)>> {
         let signals = self.state.signals.clone();
-        for (number, signal) in signals.iter().enumerate() {
-            let number = number as u32;
-            if wait.used_signals.contains(&number) {
-                continue;
+        let condition = &wait.conditions[number];
+        let fits = |(at, signal): &(usize, &Arc<Signal>)| {
+            Some(&signal.name) == condition.signal.as_ref()
+                && (condition.since..=until).contains(&signal.received_at)
+                && !wait.used_signals.contains(&(*at as u32))
+        };
+        let scan = (place.path.clone(), run, number);
+        let from = self.state.scans.remove(&scan).unwrap_or(0);
+        let mut fitting = signals.iter().enumerate().skip(from).filter(fits);
+        while let Some((at, signal)) = fitting.next() {
+            let event = json!({ "type": "signal", "name": signal.name, "recorded_at": signal.received_at });
+            let passed = self.filter(place, number, &signal.payload, event).map_err(|mut needs| {
+                // In few rounds: the filter may turn down many.
+                let others = fitting.by_ref().take(SIGNALS_AT_ONCE);
+                let others = others.filter_map(|(_, signal)| BlobRef::from_value(&signal.payload));
+                let unknown = others.filter(|reference| !self.facts.blobs.contains_key(&reference.sha256));
+                needs.extend(unknown.map(Need::Blob));
+                needs
+            })?;
+            match passed {
+                Ok(true) => return Ok(Ok(Some((at as u32, signal.clone())))),
+                Ok(false) => {}
+                Err(error) => return Ok(Err(error)),
             }
-            for (at, condition) in wait.conditions.iter().enumerate() {
-                if condition.signal.as_ref() != Some(&signal.name)
-                    || signal.received_at < condition.since
-                    || wait.met.get(at).is_some_and(Option::is_some)
-                {
-                    continue;
-                }
-                let event =
-                    json!({ "type": "signal", "name": signal.name, "recorded_at": signal.received_at });
-                match self.filter(place, at, &signal.payload, event)? {
-                    Ok(true) => return Ok(Ok(Some((at, number, signal.clone())))),
-                    Ok(false) => {}
-                    Err(error) => return Ok(Err(error)),
-                }
+            if self.must_yield() || self.facts.blobs.len() >= MANY_PAYLOADS {
+                self.yield_now();
+                self.state.scans.insert(scan, at + 1);
+                break;
             }
         }
         Ok(Ok(None))

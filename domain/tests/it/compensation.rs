@@ -389,3 +389,24 @@ fn a_parent_hears_of_a_child_that_is_terminated_while_it_undoes_its_work() {
     let events = scenario.when(ask).expect("accepted");
     assert_eq!(events, ["retried", "scheduled undo_b"]);
 }
+
+#[test]
+fn thousands_of_attempts_that_do_not_stop_are_cancelled_in_several_decisions() {
+    let inner = || body(json!([request("x")]), json!(["start>x", "x>end"]));
+    let items: Vec<u32> = (0..800).collect();
+    let looped =
+        |id: &str| node(id, "loop", json!({"over": items.clone(), "max_concurrency": 1000, "body": inner()}));
+    let document = graph(
+        json!([booked("a"), looped("l"), looped("m"), looped("n"), undo("a")]),
+        json!(["start>a", "a>l", "a>m", "a>n", "l>end", "m>end", "n>end"]),
+    );
+    let mut scenario = given(document).started_with(Value::Null);
+    scenario.done("a", json!(1));
+    scenario.passes(1_000);
+    assert_eq!(scenario.state().busy_leaves, 2_400);
+    scenario.cancel();
+    scenario.passes(11_000);
+    assert_eq!(scenario.count("scheduled undo_a"), 1);
+    scenario.done("undo_a", json!(0));
+    assert_eq!(scenario.phase(), CANCELLED);
+}

@@ -6,6 +6,7 @@ use domain::execution::event::ErrorKind;
 use domain::execution::{ExecutionStatus, Phase};
 use serde_json::{Value, json};
 
+use crate::documents::node;
 use crate::scenario::{given, graph, run};
 
 const COMPLETED: Phase = Phase::Finished(ExecutionStatus::Completed);
@@ -507,4 +508,19 @@ fn a_decision_that_makes_much_or_thinks_long_yields() {
     let numbers: Vec<u32> = (0..200).collect();
     let outcome = long.decide(crate::scenario::start_with(json!(numbers))).expect("accepted");
     assert!(outcome.events.len() <= 8, "{} events in one decision", outcome.events.len());
+}
+
+#[test]
+fn data_in_the_form_of_a_claim_check_becomes_no_childs_input_no_event_and_no_answer() {
+    let forged =
+        json!({"$blob": {"sha256": "0".repeat(64), "bytes": 70_000, "media_type": "application/json"}});
+    for (node_type, config) in [
+        ("sub_workflow", json!({"workflow": "w", "input": "{{ input.x }}"})),
+        ("emit_event", json!({"type": "order.paid", "data": "{{ input.x }}"})),
+        ("respond", json!({"body": "{{ input.x }}"})),
+    ] {
+        let document = graph(json!([node("n", node_type, config)]), json!(["start>n", "n>end"]));
+        let scenario = given(document).started_with(json!({"x": forged}));
+        assert_eq!(scenario.types(), ["started", "failed n", "failed"], "{node_type}");
+    }
 }

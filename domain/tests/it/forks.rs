@@ -313,3 +313,29 @@ fn a_wait_that_begins_in_a_fork_finds_signals_from_the_origins_time_also_in_a_fo
         assert_eq!(fork.phase(), COMPLETED);
     }
 }
+
+#[test]
+fn a_replay_of_many_outputs_makes_appends_that_fit_and_few_rounds_of_fetching() {
+    let step = |at: usize| {
+        let before = format!("{{{{ nodes.n{}.output.n }}}}", at.max(1) - 1);
+        let url =
+            if at == 0 { "http://127.0.0.1:1/".to_owned() } else { format!("http://127.0.0.1:1/{before}") };
+        node(&format!("n{at}"), "http_request", json!({"url": url}))
+    };
+    for bytes in [60_000, 70_000] {
+        let nodes: Vec<Value> = (0..100).map(step).collect();
+        let edges: Vec<String> = (1..100).map(|at| format!("n{}>n{at}", at - 1)).collect();
+        let edges: Vec<String> =
+            edges.into_iter().chain(["start>n0".to_owned(), "n99>end".to_owned()]).collect();
+        let mut origin = given(graph(json!(nodes), json!(edges))).started_with(Value::Null);
+        for at in 0..100 {
+            let (output, blob) = domain::blob::claim_check(json!({"n": at, "text": "x".repeat(bytes)}));
+            blob.into_iter().for_each(|blob| origin.keep(blob));
+            origin.done(&format!("n{at}"), output);
+        }
+        assert_eq!(origin.phase(), COMPLETED);
+        let mut fork = fork(&origin, 1, Effects::Replay, |_| {});
+        fork.passes(1_000);
+        assert_eq!(fork.phase(), COMPLETED);
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::documents::{condition, end, graph, node, request, transform};
+use crate::documents::{body, condition, end, graph, node, request, transform};
 use crate::scenario::{COMPLETED, given};
 
 fn merged(config: Value, more: &[&str]) -> Value {
@@ -142,4 +142,18 @@ fn several_ends_give_an_object_by_end_id_and_none_gives_null() {
     assert_eq!(given(document).started_with(Value::Null).output(), json!({"a": 1, "b": 2}));
     let document = graph(json!([condition("c", "false")]), json!(["start>c", "c.true>end"]));
     assert_eq!(given(document).started_with(Value::Null).output(), Value::Null);
+}
+
+#[test]
+fn in_a_body_the_start_gives_a_merge_the_item() {
+    let merge = node("m", "merge", json!({"mode": "all"}));
+    let inner = body(
+        json!([transform("x", json!("{{ item + 1 }}")), merge, end(json!("{{ nodes.m.output }}"))]),
+        json!(["start>m", "start>x", "x>m", "m>end"]),
+    );
+    let looped = node("loop", "loop", json!({"over": [1, 5], "body": inner}));
+    let document =
+        graph(json!([looped, end(json!("{{ nodes.loop.output }}"))]), json!(["start>loop", "loop>end"]));
+    let scenario = given(document).started_with(json!("input"));
+    assert_eq!(scenario.output(), json!([[1, 2], [5, 6]]));
 }

@@ -218,3 +218,22 @@ fn a_paused_execution_that_is_cancelled_or_out_of_time_undoes_its_work_at_once()
         assert_eq!(scenario.phase(), if ends_by_itself { FAILED } else { CANCELLED });
     }
 }
+
+#[test]
+fn another_configuration_for_a_failed_node_is_data_and_names_no_credential() {
+    let mut scenario = given(chain()).started_with(Value::Null);
+    scenario.broken("a", ErrorKind::Http4xx);
+    let parts = json!({"$parts": [{"$credential": "shop_token", "field": "value"}]});
+    let config = json!({"url": "http://127.0.0.1:1/", "headers": {"x": parts}});
+    let node_inputs = Map::from_iter([("a".to_owned(), config.clone())]);
+    scenario
+        .when(ExecutionCommand::Retry { reason: None, node_inputs, dead_letter: None })
+        .expect("accepted");
+    let rendered = scenario.latest("execution.node.scheduled")["config"].clone();
+    let mut asked = Vec::new();
+    let resolved = domain::expression::resolve_parts(rendered, &mut |name: &str, _: &str| {
+        asked.push(name.to_owned());
+        Ok::<_, ()>("secret".to_owned())
+    });
+    assert_eq!((resolved, asked), (Ok(config), Vec::new()));
+}

@@ -1,6 +1,7 @@
 //! `wait`: signals, approvals and events, early or late; `delay` and time limits.
 
 use domain::decision::WakeupKind;
+use domain::execution::Phase;
 use domain::execution::command::ExecutionCommand;
 use domain::execution::event::ErrorKind;
 use serde_json::{Value, json};
@@ -352,4 +353,74 @@ fn a_javascript_condition_is_a_workers_and_its_answer_is_the_handle() {
         events.contains(&"completed yes".to_owned()) && events.contains(&"skipped no".to_owned()),
         "{events:?}"
     );
+}
+
+#[test]
+fn what_came_in_time_counts_though_a_pause_outlasted_the_patience_of_the_wait() {
+    let wait = json!({"any": [{"for": "signal", "signal": "go"}, {"for": "event", "type": "order.paid"}], "timeout_ms": 1000});
+    let document = graph(json!([node("w", "wait", wait)]), json!(["start>w", "w>end"]));
+    for by_signal in [true, false] {
+        let mut scenario = given(document.clone()).started_with(Value::Null);
+        scenario.pause();
+        if by_signal {
+            scenario.signal("go", json!(1));
+        } else {
+            scenario.offer("w", 1, (50, "order.paid"), json!({})).expect("wanted");
+        }
+        scenario.passes(2_000);
+        scenario.signal("go", json!("late"));
+        scenario.resume();
+        assert_eq!((scenario.phase(), scenario.count("wait.satisfied w")), (COMPLETED, 1), "{by_signal}");
+    }
+    let mut scenario = given(document).started_with(Value::Null);
+    scenario.pause();
+    scenario.passes(2_000);
+    scenario.signal("go", json!("late"));
+    scenario.resume();
+    assert_eq!(scenario.phase(), FAILED);
+}
+
+#[test]
+fn many_signals_that_a_filter_turns_down_do_not_hold_the_partition() {
+    let seven = "[1,2,3,4,5,6,7].all";
+    let work = format!("{seven}(a, {seven}(b, {seven}(c, {seven}(d, a + b + c + d > 0))))");
+    let filter = format!("{work} && payload > 250");
+    let document = graph(
+        json!([request("a"), node("w", "wait", json!({"for": "signal", "signal": "go", "filter": filter}))]),
+        json!(["start>a", "a>w", "w>end"]),
+    );
+    let mut scenario = given(document).started_with(Value::Null);
+    for number in 0..=300 {
+        scenario.signal("go", json!(number));
+    }
+    scenario.done("a", json!(1));
+    let mut decisions = 0;
+    while scenario.phase() == Phase::Running {
+        decisions += 1;
+        assert!(decisions < 50, "it comes to an end");
+        scenario.passes(1);
+    }
+    assert!(decisions > 2, "{decisions}");
+    assert_eq!(scenario.latest("execution.wait.satisfied")["payload"], 251);
+}
+
+#[test]
+fn many_large_signals_that_a_filter_turns_down_are_fetched_in_few_rounds() {
+    let document = graph(
+        json!([
+            request("a"),
+            node("w", "wait", json!({"for": "signal", "signal": "go", "filter": "payload.n == 150"}))
+        ]),
+        json!(["start>a", "a>w", "w>end"]),
+    );
+    let mut scenario = given(document).started_with(Value::Null);
+    for number in 0..=150 {
+        let payload = json!({"n": number, "text": "x".repeat(70_000)});
+        let (payload, blob) = domain::blob::claim_check(payload);
+        scenario.keep(blob.expect("large"));
+        scenario.signal("go", payload);
+    }
+    scenario.done("a", json!(1));
+    scenario.passes(1_000);
+    assert_eq!(scenario.phase(), COMPLETED);
 }
