@@ -18,8 +18,8 @@
 //! | failed | scheduled (lost worker) | – | – | backing off | – | completed (continue, route) | – | – | – | pending | pending, iterating (a container) |
 //! | backing off | – | – | – | – | due | – | – | – | cancelled | – | – |
 //! | due | scheduled | – | – | – | – | completed | failed | – | cancelled | – | – |
-//! | completed | scheduled (compensates another run) | – | – | – | – | – | – | – | – | pending | – |
-//! | cancelled | scheduled (compensates again) | – | – | – | – | – | – | – | – | pending | pending, iterating (a container) |
+//! | completed | scheduled (undoes another run) | – | waiting (the same) | – | – | completed (the same) | failed (the same) | – | – | pending | – |
+//! | cancelled | scheduled (undoes after all) | – | waiting (the same) | – | – | – | – | – | – | pending | pending, iterating (a container) |
 //! | skipped | – | – | – | – | – | – | – | – | – | pending | – |
 //!
 //! A state is copied for every decision, so its collections share what is equal between copies, and a copy costs the

@@ -204,6 +204,53 @@ fn every_run_of_a_node_is_undone_with_the_output_of_that_run() {
     assert_eq!((scenario.phase(), scenario.count("compensated a")), (FAILED, 2));
 }
 
+/// `a` has run twice when the execution fails; `undo_a` is of any type that can undo.
+fn done_twice(undo: Value) -> Scenario {
+    let nodes = [
+        booked("a"),
+        condition("enough", "nodes.a.output >= 2"),
+        node("f", "fail", json!({})),
+        with(undo, "id", json!("undo_a")),
+    ];
+    let edges = json!(["start>a", "a>enough", "enough.true>f", "enough.false<a", "f>end"]);
+    let mut scenario = given(graph(json!(nodes), edges)).started_with(Value::Null);
+    scenario.done("a", json!(1));
+    scenario.done("a", json!(2));
+    scenario
+}
+
+#[test]
+fn whatever_kind_of_node_undoes_does_so_for_each_run() {
+    let undone = |scenario: &Scenario| (scenario.phase(), scenario.count("compensated a"));
+    let at_once = [
+        transform("", json!("{{ nodes.a.output }}")),
+        node("", "emit_event", json!({"type": "undone", "data": "{{ nodes.a.output }}"})),
+    ];
+    for undo in at_once {
+        let scenario = done_twice(undo);
+        assert_eq!((undone(&scenario), scenario.count("completed undo_a")), ((FAILED, 2), 2));
+    }
+
+    let mut scenario = done_twice(node("", "delay", json!({"duration_ms": 10})));
+    assert_eq!(undone(&scenario), (Phase::Compensating, 0));
+    scenario.passes(10);
+    assert_eq!(undone(&scenario), (Phase::Compensating, 1));
+    scenario.passes(10);
+    assert_eq!(undone(&scenario), (FAILED, 2));
+
+    let mut scenario = done_twice(node("", "sub_workflow", json!({"workflow": "w"})));
+    let first = scenario.at("undo_a").child;
+    scenario.child_ends("undo_a", Ok(Value::Null));
+    assert_ne!(scenario.at("undo_a").child, first, "each run has a child of its own");
+    scenario.child_ends("undo_a", Ok(Value::Null));
+    assert_eq!(undone(&scenario), (FAILED, 2));
+
+    // The second run is undone, and what undoes the first one fails.
+    let scenario = done_twice(transform("", json!("{{ 1 / (nodes.a.output - 1) }}")));
+    assert_eq!(undone(&scenario), (FAILED, 1));
+    assert_eq!(scenario.latest("execution.compensation.finished")["status"], "failed");
+}
+
 #[test]
 fn a_compensating_node_never_runs_otherwise() {
     let mut scenario =
