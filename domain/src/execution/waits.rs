@@ -28,9 +28,6 @@ const SIGNALS_AT_ONCE: usize = 20;
 /// With so many large values a decision leaves the rest of the signals to the next one.
 const MANY_PAYLOADS: usize = 200;
 
-/// A signal and its place in the list, if there is one that meets a condition; or why the filter failed.
-type Found = Result<Option<(u32, Arc<Signal>)>, NodeError>;
-
 impl<'a> Progress<'a> {
     /// Takes the signals that a wait is for, and completes it when it has what it needs.
     pub(super) fn look_for_signals(
