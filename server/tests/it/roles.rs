@@ -207,7 +207,7 @@ async fn the_doctor_names_what_is_well_and_what_weakens_promises() {
         ("log", "ok", "tables of version 1"),
         ("log settings", "warning", "everline turns it on for appends"),
         ("clock", "ok", "ms between"),
-        ("read_models", "ok", "tables of version 1"),
+        ("read_models", "ok", "tables of version 2"),
         ("projections", "ok", "the whole log"),
         ("nodes", "warning", "0 live"),
         ("partitions", "ok", "0 of 16"),
