@@ -17,6 +17,7 @@ impl<'a> Course<'a> {
         let Some(node) = self.node(path) else { return };
         node.state = State::Running;
         node.attempt = 1;
+        self.touch(path);
         let (scope, _) = split(path);
         let config = &definition["config"];
         match kind(definition) {
@@ -209,6 +210,7 @@ impl<'a> Course<'a> {
         node.state = State::Done(handle.clone());
         node.latest = Some(output);
         node.container = None;
+        self.touch(path);
         let (scope, id) = split(path);
         let back = self.scopes[scope]
             .graph
