@@ -223,6 +223,7 @@ impl<'a> Course<'a> {
 
     /// A node has failed for good and does not go on: neither does what it is in.
     pub(super) fn scope_failed(&mut self, scope_path: &str, node: &str, fault: Fault) {
+        self.fails_beside_others(scope_path, split(node).1);
         self.fails_beside_a_merge(scope_path, split(node).1);
         match scope_path.rsplit_once('/') {
             None => self.over = Some((Status::Failed, Value::Null, Some(node.to_owned()), Some(fault))),

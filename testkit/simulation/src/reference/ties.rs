@@ -4,7 +4,8 @@
 //! into it is cancelled; a chain of such nodes that goes on at that same instant may have been cancelled before, in
 //! between or after. All of that is right, and nobody is held to the order that happens to be taken here.
 
-use super::course::{Course, join};
+use super::course::{Course, Scope, join};
+use super::document::kind;
 
 impl<'a> Course<'a> {
     /// Something happens to a node now, and so to the containers that it is in.
@@ -48,7 +49,23 @@ impl<'a> Course<'a> {
         self.either_way.extend(unneeded.into_iter().map(|id| join(scope_path, id)));
     }
 
-    /// A node fails its scope: a merge may have cancelled it before, if something else led there at this instant.
+    /// A node fails its scope while another is ready, which may as well come first and fail, or stop this one.
+    pub(super) fn fails_beside_others(&mut self, scope_path: &str, failed: &str) {
+        // Only what ends with it: the rest goes on as well after it as before.
+        let container = scope_path.rsplit_once('/').map_or("", |(container, _)| container);
+        let ending = |(path, scope): &(&String, &Scope<'a>)| path.starts_with(container) && !scope.done;
+        let other = self.scopes.iter().filter(ending).find_map(|(path, scope)| {
+            let mut ready = scope.graph.nodes.iter().filter(|(id, _)| scope.is_ready(id));
+            ready.find(|(_, node)| kind(node) != "end").map(|(id, _)| join(path, id))
+        });
+        if let Some(other) = other {
+            let failed = join(scope_path, failed);
+            self.ambiguous.get_or_insert_with(|| format!("{other} may begin before {failed} fails"));
+        }
+    }
+
+    /// A node fails its scope: a merge may have cancelled it before, if that could fire at this
+    /// instant or something else led there.
     pub(super) fn fails_beside_a_merge(&mut self, scope_path: &str, failed: &str) {
         let scope = &self.scopes[scope_path];
         let graph = &scope.graph;
@@ -56,8 +73,8 @@ impl<'a> Course<'a> {
         let tied = merges.copied().find(|merge| {
             let mut others = graph.leading_to(*merge);
             others.retain(|id| *id != *merge && !graph.region(id).contains(failed));
-            graph.only_into(*merge).contains(failed)
-                && others.iter().any(|id| scope.nodes[id].touched == Some(self.now) || scope.is_ready(id))
+            let goes_on = |id: &&str| scope.nodes[*id].touched == Some(self.now) || scope.is_ready(id);
+            graph.only_into(*merge).contains(failed) && (scope.is_ready(merge) || others.iter().any(goes_on))
         });
         if let Some(merge) = tied {
             self.ambiguous.get_or_insert_with(|| format!("{merge} may fire before {failed} fails"));
