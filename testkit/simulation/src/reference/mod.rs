@@ -9,7 +9,7 @@
 //! Owns: how an execution must end, from documents, input, signals and the workers' answers. It shares with the engine
 //! the evaluation of expressions, and nothing else: it reads documents itself, keeps no events and repeats every
 //! question instead of remembering answers. Deliberately absent: compensation (checked on the log, which says what
-//! completed when), pause, cancel, lanes, forks.
+//! completed when; a failed child that may undo makes its parent ambiguous), pause, cancel, lanes, forks.
 //!
 //! Where two things happen in the same virtual millisecond and the order could matter, [`Ending::ambiguous`] says so;
 //! where it matters only to nodes that a merge may or may not have stopped, [`Ending::either_way`] names them.

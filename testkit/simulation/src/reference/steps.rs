@@ -112,6 +112,12 @@ impl<'a> Course<'a> {
         if let Some(reason) = &ending.ambiguous {
             self.ambiguous.get_or_insert_with(|| reason.clone());
         }
+        let document = self.case.workflows[workflow].to_string();
+        let undoes = ["\"compensate\"", "\"sub_workflow\""].iter().any(|word| document.contains(word));
+        if ending.status == Status::Failed && undoes {
+            // It is told to its parent when all is undone, and that takes a time that is not known here.
+            self.ambiguous.get_or_insert_with(|| format!("the child of {path} fails and may have to undo"));
+        }
         self.later(path, ending.took_ms, What::ChildEnded(Box::new(ending)));
     }
 
