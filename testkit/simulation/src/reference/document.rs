@@ -56,7 +56,7 @@ impl<'a> Graph<'a> {
 
     /// All that leads to a node, itself included; back edges do not count.
     pub(super) fn leading_to(&self, id: &'a str) -> BTreeSet<&'a str> {
-        self.nodes.keys().filter(|from| self.region(**from).contains(id)).copied().collect()
+        self.nodes.keys().filter(|from| self.region(from).contains(id)).copied().collect()
     }
 
     /// The nodes from which every way goes through a node.

@@ -71,10 +71,10 @@ impl<'a> Course<'a> {
         let graph = &scope.graph;
         let merges = graph.nodes.keys().filter(|id| scope.needed(id).is_some() && scope.is_idle(id));
         let tied = merges.copied().find(|merge| {
-            let mut others = graph.leading_to(*merge);
+            let mut others = graph.leading_to(merge);
             others.retain(|id| *id != *merge && !graph.region(id).contains(failed));
             let goes_on = |id: &&str| scope.nodes[*id].touched == Some(self.now) || scope.is_ready(id);
-            graph.only_into(*merge).contains(failed) && (scope.is_ready(merge) || others.iter().any(goes_on))
+            graph.only_into(merge).contains(failed) && (scope.is_ready(merge) || others.iter().any(goes_on))
         });
         if let Some(merge) = tied {
             self.ambiguous.get_or_insert_with(|| format!("{merge} may fire before {failed} fails"));
