@@ -31,6 +31,8 @@ pub(super) struct Course<'a> {
     pub(super) consumed: BTreeMap<String, BTreeSet<usize>>,
     over: Option<(Status, Value, Option<String>, Option<Fault>)>,
     pub(super) ambiguous: Option<String>,
+    /// The paths of nodes that another order would have stopped before they began or ended.
+    pub(super) either_way: BTreeSet<String>,
 }
 
 /// One graph that runs: the whole, an iteration or a branch.
@@ -52,6 +54,8 @@ pub(super) struct Node {
     pub(super) latest: Option<Value>,
     pub(super) container: Option<Container>,
     pub(super) wait: Option<Vec<Option<usize>>>,
+    /// When it, or something inside it, last began or ended.
+    pub(super) touched: Option<u64>,
 }
 
 /// Where a node is.
@@ -119,6 +123,7 @@ impl<'a> Course<'a> {
             consumed: BTreeMap::new(),
             over: None,
             ambiguous: None,
+            either_way: BTreeSet::new(),
         };
         for signal in signals {
             let happening = Happening { path: String::new(), run: 0, attempt: 0, what: What::Signal };
@@ -218,6 +223,8 @@ impl<'a> Course<'a> {
 
     /// A node has failed for good and does not go on: neither does what it is in.
     pub(super) fn scope_failed(&mut self, scope_path: &str, node: &str, fault: Fault) {
+        self.fails_beside_others(scope_path, split(node).1);
+        self.fails_beside_a_merge(scope_path, split(node).1);
         match scope_path.rsplit_once('/') {
             None => self.over = Some((Status::Failed, Value::Null, Some(node.to_owned()), Some(fault))),
             Some((container, _)) => {
@@ -243,7 +250,7 @@ impl<'a> Course<'a> {
 
     /// Starts a new run of all that is reachable from a back edge's target.
     pub(super) fn take_back_edge(&mut self, scope_path: &str, target: &'a str) {
-        let region = self.scopes[scope_path].graph.region(target);
+        let (region, now) = (self.scopes[scope_path].graph.region(target), self.now);
         for id in region {
             let path = join(scope_path, id);
             self.stop_inside(&path);
@@ -251,7 +258,7 @@ impl<'a> Course<'a> {
             *highest += 1;
             let run = *highest;
             if let Some(node) = self.scopes.get_mut(scope_path).and_then(|scope| scope.nodes.get_mut(id)) {
-                *node = Node { run, latest: node.latest.take(), ..Node::default() };
+                *node = Node { run, latest: node.latest.take(), touched: Some(now), ..Node::default() };
             }
         }
     }
@@ -302,7 +309,8 @@ impl<'a> Course<'a> {
                 nodes.insert(join(path, id), NodeEnding { end, output: node.latest.clone(), run });
             }
         }
-        Ending { status, output, failed_node, fault, nodes, took_ms: self.now, ambiguous: self.ambiguous }
+        let Self { now: took_ms, ambiguous, either_way, .. } = self;
+        Ending { status, output, failed_node, fault, nodes, took_ms, ambiguous, either_way }
     }
 }
 

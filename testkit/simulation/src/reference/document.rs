@@ -54,6 +54,11 @@ impl<'a> Graph<'a> {
         }
     }
 
+    /// All that leads to a node, itself included; back edges do not count.
+    pub(super) fn leading_to(&self, id: &'a str) -> BTreeSet<&'a str> {
+        self.nodes.keys().filter(|from| self.region(from).contains(id)).copied().collect()
+    }
+
     /// The nodes from which every way goes through a node.
     pub(super) fn only_into(&self, merge: &'a str) -> BTreeSet<&'a str> {
         let mut inside = BTreeSet::from([merge]);

@@ -9,19 +9,21 @@
 //! Owns: how an execution must end, from documents, input, signals and the workers' answers. It shares with the engine
 //! the evaluation of expressions, and nothing else: it reads documents itself, keeps no events and repeats every
 //! question instead of remembering answers. Deliberately absent: compensation (checked on the log, which says what
-//! completed when), pause, cancel, lanes, forks.
+//! completed when; a failed child that may undo makes its parent ambiguous), pause, cancel, lanes, forks.
 //!
-//! Where two things happen in the same virtual millisecond and the order could matter, [`Ending::ambiguous`] says so.
+//! Where two things happen in the same virtual millisecond and the order could matter, [`Ending::ambiguous`] says so;
+//! where it matters only to nodes that a merge may or may not have stopped, [`Ending::either_way`] names them.
 
 mod course;
 mod document;
 mod names;
 mod readiness;
 mod steps;
+mod ties;
 mod waits;
 
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::generate::{Case, Signal};
 
@@ -85,6 +87,8 @@ pub struct Ending {
     pub took_ms: u64,
     /// Why another end would be as good, where it depends on an order that nothing says.
     pub ambiguous: Option<String>,
+    /// The nodes, by path, that may as well have been cancelled, with all inside them; nothing else depends on which.
+    pub either_way: BTreeSet<String>,
 }
 
 /// Stands in an expected value for anything: a time or an id.

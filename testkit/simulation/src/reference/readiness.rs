@@ -35,8 +35,13 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// Whether a node has not begun in this run.
+    pub(super) fn is_idle(&self, id: &str) -> bool {
+        self.nodes[id].state == State::Idle
+    }
+
     /// How many taken edges make a merge fire at once; `None` for any node that waits for all edges.
-    fn needed(&self, id: &str) -> Option<usize> {
+    pub(super) fn needed(&self, id: &str) -> Option<usize> {
         let node = self.graph.nodes[id];
         let config = &node["config"];
         match kind(node) {
@@ -96,8 +101,9 @@ impl<'a> Course<'a> {
         if early && others {
             self.ambiguous.get_or_insert_with(|| format!("{id} fires early while others are ready too"));
         }
+        self.look_for_ties(scope_path, id, &taken);
         if early {
-            for stopped in scope.graph.only_into(id) {
+            for stopped in self.scopes[scope_path].graph.only_into(id) {
                 let path = join(scope_path, stopped);
                 if let Some(node) = self.node(&path)
                     && matches!(node.state, State::Running | State::Idle)

@@ -17,6 +17,7 @@ impl<'a> Course<'a> {
         let Some(node) = self.node(path) else { return };
         node.state = State::Running;
         node.attempt = 1;
+        self.touch(path);
         let (scope, _) = split(path);
         let config = &definition["config"];
         match kind(definition) {
@@ -110,6 +111,12 @@ impl<'a> Course<'a> {
         let ending = Course::new(self.case, label, workflow, &input, &[], self.depth + 1).run();
         if let Some(reason) = &ending.ambiguous {
             self.ambiguous.get_or_insert_with(|| reason.clone());
+        }
+        let document = self.case.workflows[workflow].to_string();
+        let undoes = ["\"compensate\"", "\"sub_workflow\""].iter().any(|word| document.contains(word));
+        if ending.status == Status::Failed && undoes {
+            // It is told to its parent when all is undone, and that takes a time that is not known here.
+            self.ambiguous.get_or_insert_with(|| format!("the child of {path} fails and may have to undo"));
         }
         self.later(path, ending.took_ms, What::ChildEnded(Box::new(ending)));
     }
@@ -209,6 +216,7 @@ impl<'a> Course<'a> {
         node.state = State::Done(handle.clone());
         node.latest = Some(output);
         node.container = None;
+        self.touch(path);
         let (scope, id) = split(path);
         let back = self.scopes[scope]
             .graph
