@@ -48,6 +48,12 @@ pub(super) fn fork_execution(
         Fact::Is(origin) => origin,
     };
     let Some(started) = origin.state.started.clone() else { return Err(not_found(execution)) };
+    if origin.state.compensation.is_some() {
+        let detail = format!(
+            "at event {at_version} execution {execution} undoes its work, or has; fork it at an event before what was undone"
+        );
+        return Err(Rejection::new(RejectionKind::Conflict, "fork_after_compensation", detail));
+    }
     if origin.depth >= MAX_FORK_DEPTH {
         let detail = format!("execution {execution} is fork {MAX_FORK_DEPTH} of a fork; start anew instead");
         return Err(Rejection::new(RejectionKind::TooLarge, "fork_too_deep", detail));

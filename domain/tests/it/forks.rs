@@ -49,6 +49,26 @@ fn a_fork_goes_on_from_an_event_and_runs_nothing_finished_again() {
 }
 
 #[test]
+fn work_that_was_undone_is_not_taken_over_by_a_fork() {
+    let mut book = request("book");
+    book["compensate"] = json!("unbook");
+    let document =
+        graph(json!([book, request("unbook"), request("pay")]), json!(["start>book", "book>pay", "pay>end"]));
+    let mut origin = given(document).started_with(Value::Null);
+    origin.done("book", json!("booked"));
+    origin.broken("pay", ErrorKind::Http4xx);
+    let undoing = origin.version_of("compensation.started");
+    origin.done("unbook", json!("unbooked"));
+    for at_version in undoing..=origin.log.len() as u64 {
+        let (mut fork, wanted) = origin.forked(at_version, Effects::Live);
+        let refused = fork.when(ExecutionCommand::Fork(wanted)).expect_err("undone work");
+        assert_eq!(refused.code, "fork_after_compensation", "at {at_version}");
+    }
+    let before = fork(&origin, origin.version_of("scheduled book"), Effects::Live, |_| {});
+    assert_eq!(before.types(), ["forked", "scheduled book"]);
+}
+
+#[test]
 fn a_node_in_flight_at_the_event_is_scheduled_anew() {
     let origin = finished();
     let fork = fork(&origin, origin.version_of("scheduled a"), Effects::Live, |_| {});
