@@ -251,6 +251,12 @@ impl<'a> Course<'a> {
     /// Starts a new run of all that is reachable from a back edge's target.
     pub(super) fn take_back_edge(&mut self, scope_path: &str, target: &'a str) {
         let (region, now) = (self.scopes[scope_path].graph.region(target), self.now);
+        let scope = &self.scopes[scope_path];
+        if let Some(other) =
+            region.iter().find(|id| kind(scope.graph.nodes[*id]) != "end" && scope.is_ready(id))
+        {
+            self.ambiguous.get_or_insert_with(|| format!("{other} may begin before a back edge is taken"));
+        }
         for id in region {
             let path = join(scope_path, id);
             self.stop_inside(&path);
