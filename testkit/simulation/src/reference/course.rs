@@ -29,6 +29,8 @@ pub(super) struct Course<'a> {
     pub(super) received: usize,
     /// The signals that each wait has used, over all its runs.
     pub(super) consumed: BTreeMap<String, BTreeSet<usize>>,
+    /// Containers, as `path/`, that were stopped before they were done: what runs in them later has any run number.
+    pub(super) broken_off: BTreeSet<String>,
     over: Option<(Status, Value, Option<String>, Option<Fault>)>,
     pub(super) ambiguous: Option<String>,
     /// The paths of nodes that another order would have stopped before they began or ended.
@@ -121,6 +123,7 @@ impl<'a> Course<'a> {
             signals: signals.to_vec(),
             received: 0,
             consumed: BTreeMap::new(),
+            broken_off: BTreeSet::new(),
             over: None,
             ambiguous: None,
             either_way: BTreeSet::new(),
@@ -272,6 +275,9 @@ impl<'a> Course<'a> {
     /// Drops the scopes of a container that is stopped.
     pub(super) fn stop_inside(&mut self, path: &str) {
         let prefix = format!("{path}/");
+        if self.scopes.iter().any(|(scope, state)| scope.starts_with(&prefix) && !state.done) {
+            self.broken_off.insert(prefix.clone());
+        }
         self.scopes.retain(|scope, _| !scope.starts_with(&prefix));
     }
 
