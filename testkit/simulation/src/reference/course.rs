@@ -29,6 +29,8 @@ pub(super) struct Course<'a> {
     pub(super) received: usize,
     /// The signals that each wait has used, over all its runs.
     pub(super) consumed: BTreeMap<String, BTreeSet<usize>>,
+    /// Containers, as `path/`, that were stopped before they were done: what runs in them later has any run number.
+    pub(super) broken_off: BTreeSet<String>,
     over: Option<(Status, Value, Option<String>, Option<Fault>)>,
     pub(super) ambiguous: Option<String>,
     /// The paths of nodes that another order would have stopped before they began or ended.
@@ -121,6 +123,7 @@ impl<'a> Course<'a> {
             signals: signals.to_vec(),
             received: 0,
             consumed: BTreeMap::new(),
+            broken_off: BTreeSet::new(),
             over: None,
             ambiguous: None,
             either_way: BTreeSet::new(),
@@ -251,6 +254,12 @@ impl<'a> Course<'a> {
     /// Starts a new run of all that is reachable from a back edge's target.
     pub(super) fn take_back_edge(&mut self, scope_path: &str, target: &'a str) {
         let (region, now) = (self.scopes[scope_path].graph.region(target), self.now);
+        let scope = &self.scopes[scope_path];
+        if let Some(other) =
+            region.iter().find(|id| kind(scope.graph.nodes[*id]) != "end" && scope.is_ready(id))
+        {
+            self.ambiguous.get_or_insert_with(|| format!("{other} may begin before a back edge is taken"));
+        }
         for id in region {
             let path = join(scope_path, id);
             self.stop_inside(&path);
@@ -266,6 +275,9 @@ impl<'a> Course<'a> {
     /// Drops the scopes of a container that is stopped.
     pub(super) fn stop_inside(&mut self, path: &str) {
         let prefix = format!("{path}/");
+        if self.scopes.iter().any(|(scope, state)| scope.starts_with(&prefix) && !state.done) {
+            self.broken_off.insert(prefix.clone());
+        }
         self.scopes.retain(|scope, _| !scope.starts_with(&prefix));
     }
 

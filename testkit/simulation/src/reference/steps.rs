@@ -80,6 +80,10 @@ impl<'a> Course<'a> {
             Ok(config) => config,
             Err(fault) => return self.fail(path, fault),
         };
+        if self.broken_off.iter().any(|container| path.starts_with(container.as_str())) {
+            // What a worker answers, and when, is a function of the run.
+            self.ambiguous.get_or_insert_with(|| format!("{path} is in a container that was broken off"));
+        }
         let Some(node) = self.node(path) else { return };
         let (run, ordinal) = (node.run, node.attempt);
         let attempt = Attempt { label: &self.label, path, run, ordinal };
