@@ -231,7 +231,8 @@ impl<'a> Progress<'a> {
             Readiness::Ready => self.begin(place, run, attempt)?,
             Readiness::Never if place.graph.has_back_edges() => {
                 // Whether a back edge could still lead here is seen when nothing else is left to look at.
-                self.look_at_scope(&Arc::from(place.scope()));
+                // What comes behind it need not wait for that.
+                self.look_behind(place);
                 return Ok(false);
             }
             Readiness::Never => self.skip(place, run),

@@ -30,8 +30,37 @@ pub(super) enum Readiness {
 }
 
 impl<'a> Progress<'a> {
-    /// Whether an edge of a scope is taken, or can still be.
+    /// Whether an edge of a scope is taken, or can still be in this run. In a graph with back edges a node that can never
+    /// be ready is not recorded as skipped while it may run again; its edges are settled all the same.
     pub(super) fn way(&self, scope: &str, graph: &Graph, edge: &Edge) -> Way {
+        let way = self.recorded_way(scope, graph, edge);
+        if way != Way::Open || !graph.has_back_edges() {
+            return way;
+        }
+        if self.never_ready(scope, graph)[edge.source] { Way::Closed } else { Way::Open }
+    }
+
+    /// The nodes of a graph that have not begun and cannot in this run, by index.
+    fn never_ready(&self, scope: &str, graph: &Graph) -> Vec<bool> {
+        let mut never = vec![false; graph.nodes().len()];
+        for &index in graph.order() {
+            let node = &graph.nodes()[index];
+            let state = self.state.nodes.get(&*join(scope, &node.id));
+            let is_pending = state.is_none_or(|state| state.status == NodeStatus::Pending);
+            if !is_pending || node.node_type == NodeType::Start || graph.is_compensator(index) {
+                continue;
+            }
+            let way = |edge: &Edge| match self.recorded_way(scope, graph, edge) {
+                Way::Open if never[edge.source] => Way::Closed,
+                way => way,
+            };
+            never[index] = self.judge(graph, index, way) == Readiness::Never;
+        }
+        never
+    }
+
+    /// Whether an edge is taken or can still be, by what its source has recorded.
+    fn recorded_way(&self, scope: &str, graph: &Graph, edge: &Edge) -> Way {
         let source = &graph.nodes()[edge.source];
         if source.node_type == NodeType::Start {
             return Way::Taken;
@@ -53,13 +82,24 @@ impl<'a> Progress<'a> {
 
     /// Whether a node can begin: all edges that lead to it are settled and one was taken; a `merge` has its own rule.
     pub(super) fn readiness(&self, scope: &str, graph: &Graph, index: usize) -> Readiness {
+        if !graph.has_back_edges() {
+            return self.judge(graph, index, |edge| self.recorded_way(scope, graph, edge));
+        }
+        let never = self.never_ready(scope, graph);
+        self.judge(graph, index, |edge| match self.recorded_way(scope, graph, edge) {
+            Way::Open if never[edge.source] => Way::Closed,
+            way => way,
+        })
+    }
+
+    fn judge(&self, graph: &Graph, index: usize, way: impl Fn(&Edge) -> Way) -> Readiness {
         let merge = match &graph.nodes()[index].config {
             NodeConfig::Merge(merge) => Some(merge.mode()),
             _ => None,
         };
         let (mut taken, mut open) = (0, 0);
         for edge in graph.incoming(index) {
-            match self.way(scope, graph, edge) {
+            match way(edge) {
                 Way::Open if merge.is_none() => return Readiness::NotYet,
                 Way::Open => open += 1,
                 Way::Taken => taken += 1,
