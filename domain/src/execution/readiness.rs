@@ -124,6 +124,16 @@ impl<'a> Progress<'a> {
         if place.node.node_type != NodeType::Merge {
             return;
         }
+        // Early if an input was still open; those that this has cancelled already say so too.
+        let was_open = |edge: &Edge| {
+            let source = join(place.scope(), &place.graph.nodes()[edge.source].id);
+            let state = self.state.nodes.get(&*source);
+            state.is_some_and(|state| state.status == NodeStatus::Cancelled)
+                || self.way(place.scope(), place.graph, edge) == Way::Open
+        };
+        if !place.graph.incoming(place.index).any(was_open) {
+            return;
+        }
         for index in place.graph.only_into(place.index) {
             let node = &place.graph.nodes()[index];
             if node.node_type != NodeType::Start {
