@@ -74,10 +74,9 @@ async fn every_small_example_that_needs_nobody_runs_as_it_is() {
 #[tokio::test]
 async fn a_condition_in_javascript_is_evaluated_by_a_worker_and_decides_the_way() {
     let workflow = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/control/js-condition.json");
-    for (input, way) in [
-        (r#"{"sizes": [1, 2], "room": 5}"#, "it fits"),
-        (r#"{"sizes": [4, 2], "room": 5}"#, "too large"),
-    ] {
+    for (input, way) in
+        [(r#"{"sizes": [1, 2], "room": 5}"#, "it fits"), (r#"{"sizes": [4, 2], "room": 5}"#, "too large")]
+    {
         assert_eq!(run_locally(&workflow, input).await["output"], way);
     }
 }
