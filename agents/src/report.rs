@@ -75,6 +75,7 @@ impl Shared {
             traceparent: task.traceparent.clone(),
             digest: None,
             command: Command::Execution(command),
+            authority: None,
         }
     }
 

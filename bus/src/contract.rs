@@ -314,6 +314,7 @@ pub fn cancel(stream: Uuid) -> CommandEnvelope {
         traceparent: None,
         digest: None,
         command: Command::Execution(ExecutionCommand::Cancel { reason: None }),
+        authority: None,
     }
 }
 

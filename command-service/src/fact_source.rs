@@ -108,7 +108,14 @@ impl FactSource {
                 caches.changes += 1;
                 caches.latest_variables.pop(tenant);
             }
-            Event::Execution(_) | Event::Lane(_) => {}
+            Event::Execution(_)
+            | Event::Lane(_)
+            | Event::Tenant(_)
+            | Event::User(_)
+            | Event::Role(_)
+            | Event::ApiKey(_)
+            | Event::Audit(_)
+            | Event::Bulk(_) => {}
         }
     }
 

@@ -55,6 +55,15 @@ fn attempt_reported(envelope: &CommandEnvelope) -> Option<TaskRef> {
         Command::Execution(ExecutionCommand::CompleteNode { node, .. }) => {
             Some(TaskRef { execution: envelope.stream, node: node.clone() })
         }
-        Command::Execution(_) | Command::Workflow(_) | Command::Variables(_) | Command::Lane(_) => None,
+        Command::Execution(_)
+        | Command::Lane(_)
+        | Command::Workflow(_)
+        | Command::Variables(_)
+        | Command::Tenant(_)
+        | Command::User(_)
+        | Command::Role(_)
+        | Command::ApiKey(_)
+        | Command::Audit(_)
+        | Command::Bulk(_) => None,
     }
 }

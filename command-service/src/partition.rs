@@ -140,6 +140,7 @@ impl PartitionTask {
         // Never back within a partition, whatever the clock does.
         let now = self.clock.now().max(self.memory.last_decided_at);
         let mut facts = Facts::new(now, envelope.id, stream, envelope.tenant.clone());
+        facts.authority = envelope.authority.clone();
         for _ in 0..MAX_ROUNDS {
             // Ahead of the log, if it is: whoever comes next builds on what is on its way.
             let aggregate =

@@ -352,6 +352,7 @@ async fn fire(
         traceparent: None,
         digest: None,
         command: Command::Execution(ExecutionCommand::Wake(Wakeup { due_at, kind })),
+        authority: None,
     };
     let result = handler.handle(command).await.map(|_| ());
     (key, result)

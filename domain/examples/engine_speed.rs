@@ -56,6 +56,7 @@ impl Engine {
             traceparent: None,
             digest: None,
             command: Command::Execution(command),
+            authority: None,
         };
         let mut facts = Facts::new(self.now, envelope.id, stream, envelope.tenant.clone());
         facts.definition = Fact::Is(self.definition.clone());
@@ -66,6 +67,8 @@ impl Engine {
             latest_version: 1,
             enabled: true,
             deleted: false,
+            owner: None,
+            shared: domain::workflow::event::WorkflowShared::default(),
         }));
         let begun = Instant::now();
         let outcome = loop {
@@ -107,6 +110,7 @@ impl Engine {
             priority: None,
             attributes: Map::new(),
             parent: None,
+            owner: None,
         }));
         self.go_on();
     }

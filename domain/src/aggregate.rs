@@ -1,10 +1,16 @@
 //! Any aggregate: folding its stream, and deciding a command on what was folded.
 
+use crate::audit::{self, AuditState};
+use crate::bulk::{self, BulkState};
 use crate::command::{Command, CommandEnvelope};
 use crate::decision::Decision;
 use crate::event::{Event, EventError, RecordedEvent};
 use crate::execution::{self, ExecutionState};
 use crate::facts::Facts;
+use crate::identity::api_key::{self, ApiKeyState};
+use crate::identity::role::{self, RolesState};
+use crate::identity::tenant::{self, TenantState};
+use crate::identity::user::{self, UserState};
 use crate::ids::TenantId;
 use crate::lane::{self, LaneState};
 use crate::rejection::{Rejection, RejectionKind};
@@ -37,6 +43,18 @@ pub enum AggregateState {
     Variables(Box<VariablesState>),
     /// A lane.
     Lane(Box<LaneState>),
+    /// A tenant.
+    Tenant(Box<TenantState>),
+    /// A user.
+    User(Box<UserState>),
+    /// A tenant's roles.
+    Role(Box<RolesState>),
+    /// An API key.
+    ApiKey(Box<ApiKeyState>),
+    /// A day of a tenant's audit.
+    Audit(Box<AuditState>),
+    /// A bulk job.
+    Bulk(Box<BulkState>),
 }
 
 impl Aggregate {
@@ -79,6 +97,42 @@ impl Aggregate {
             (Event::Lane(event), _) => {
                 AggregateState::Lane(Box::new(lane::evolve(LaneState::default(), event)))
             }
+            (Event::Tenant(event), AggregateState::Tenant(state)) => {
+                AggregateState::Tenant(Box::new(tenant::evolve(*state, event)))
+            }
+            (Event::Tenant(event), _) => {
+                AggregateState::Tenant(Box::new(tenant::evolve(TenantState::default(), event)))
+            }
+            (Event::User(event), AggregateState::User(state)) => {
+                AggregateState::User(Box::new(user::evolve(*state, event)))
+            }
+            (Event::User(event), _) => {
+                AggregateState::User(Box::new(user::evolve(UserState::default(), event)))
+            }
+            (Event::Role(event), AggregateState::Role(state)) => {
+                AggregateState::Role(Box::new(role::evolve(*state, event)))
+            }
+            (Event::Role(event), _) => {
+                AggregateState::Role(Box::new(role::evolve(RolesState::default(), event)))
+            }
+            (Event::ApiKey(event), AggregateState::ApiKey(state)) => {
+                AggregateState::ApiKey(Box::new(api_key::evolve(*state, event)))
+            }
+            (Event::ApiKey(event), _) => {
+                AggregateState::ApiKey(Box::new(api_key::evolve(ApiKeyState::default(), event)))
+            }
+            (Event::Audit(event), AggregateState::Audit(state)) => {
+                AggregateState::Audit(Box::new(audit::evolve(*state, event)))
+            }
+            (Event::Audit(event), _) => {
+                AggregateState::Audit(Box::new(audit::evolve(AuditState::default(), event)))
+            }
+            (Event::Bulk(event), AggregateState::Bulk(state)) => {
+                AggregateState::Bulk(Box::new(bulk::evolve(*state, event)))
+            }
+            (Event::Bulk(event), _) => {
+                AggregateState::Bulk(Box::new(bulk::evolve(BulkState::default(), event)))
+            }
         };
     }
 
@@ -110,6 +164,33 @@ impl Aggregate {
             (Command::Lane(command), AggregateState::Empty) => {
                 lane::decide(&LaneState::default(), command, facts)
             }
+            (Command::Tenant(command), AggregateState::Tenant(state)) => {
+                tenant::decide(state, command, facts)
+            }
+            (Command::Tenant(command), AggregateState::Empty) => {
+                tenant::decide(&TenantState::default(), command, facts)
+            }
+            (Command::User(command), AggregateState::User(state)) => user::decide(state, command, facts),
+            (Command::User(command), AggregateState::Empty) => {
+                user::decide(&UserState::default(), command, facts)
+            }
+            (Command::Role(command), AggregateState::Role(state)) => role::decide(state, command, facts),
+            (Command::Role(command), AggregateState::Empty) => {
+                role::decide(&RolesState::default(), command, facts)
+            }
+            (Command::ApiKey(command), AggregateState::ApiKey(state)) => {
+                api_key::decide(state, command, facts)
+            }
+            (Command::ApiKey(command), AggregateState::Empty) => {
+                api_key::decide(&ApiKeyState::default(), command, facts)
+            }
+            (Command::Audit(command), AggregateState::Audit(_) | AggregateState::Empty) => {
+                audit::decide(command)
+            }
+            (Command::Bulk(command), AggregateState::Bulk(state)) => bulk::decide(state, command, facts),
+            (Command::Bulk(command), AggregateState::Empty) => {
+                bulk::decide(&BulkState::default(), command, facts)
+            }
             _ => Err(not_found(command)),
         }
     }
@@ -125,5 +206,17 @@ fn not_found(command: &CommandEnvelope) -> Rejection {
         Command::Lane(_) => {
             Rejection::new(RejectionKind::NotFound, "lane_not_found", "there is no such lane")
         }
+        Command::Tenant(_) => {
+            Rejection::new(RejectionKind::NotFound, "tenant_not_found", "there is no such tenant")
+        }
+        Command::User(_) => user::not_found(command.stream),
+        Command::Role(_) => {
+            Rejection::new(RejectionKind::NotFound, "role_not_found", "there are no roles here")
+        }
+        Command::ApiKey(_) => api_key::not_found(command.stream),
+        Command::Audit(_) => {
+            Rejection::new(RejectionKind::NotFound, "audit_not_found", "there is no audit here")
+        }
+        Command::Bulk(_) => bulk::not_found(command.stream),
     }
 }

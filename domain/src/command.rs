@@ -5,7 +5,14 @@ use serde_json::Value;
 use std::sync::Arc;
 use uuid::Uuid;
 
+use crate::access::Authority;
+use crate::audit::command::AuditCommand;
+use crate::bulk::command::BulkCommand;
 use crate::execution::command::ExecutionCommand;
+use crate::identity::api_key::command::ApiKeyCommand;
+use crate::identity::role::command::RoleCommand;
+use crate::identity::tenant::command::TenantCommand;
+use crate::identity::user::command::UserCommand;
 use crate::ids::{Actor, TenantId};
 use crate::lane::command::LaneCommand;
 use crate::variables::command::VariablesCommand;
@@ -26,6 +33,9 @@ pub struct CommandEnvelope {
     pub correlation_id: Uuid,
     /// What caused it; for a command from outside, the command itself.
     pub causation_id: Uuid,
+    /// With which right a caller from outside acts; judged again on folded state. `None`: a part of Everline itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Box<Authority>>,
     /// W3C trace context.
     pub traceparent: Option<Arc<str>>,
     /// SHA-256 of the caller's request, where the caller chose the id: the same id with another digest is refused.
@@ -46,6 +56,18 @@ pub enum Command {
     Variables(VariablesCommand),
     /// To a lane.
     Lane(LaneCommand),
+    /// To a tenant.
+    Tenant(TenantCommand),
+    /// To a user.
+    User(UserCommand),
+    /// To a tenant's roles.
+    Role(RoleCommand),
+    /// To an API key.
+    ApiKey(ApiKeyCommand),
+    /// To a tenant's audit.
+    Audit(AuditCommand),
+    /// To a bulk job.
+    Bulk(BulkCommand),
 }
 
 impl Command {
@@ -56,6 +78,12 @@ impl Command {
             Self::Execution(command) => command.name(),
             Self::Variables(command) => command.name(),
             Self::Lane(command) => command.name(),
+            Self::Tenant(command) => command.name(),
+            Self::User(command) => command.name(),
+            Self::Role(command) => command.name(),
+            Self::ApiKey(command) => command.name(),
+            Self::Audit(command) => command.name(),
+            Self::Bulk(command) => command.name(),
         }
     }
 }

@@ -86,6 +86,18 @@ pub struct ClaimChange {
     pub key: String,
     /// Taken or given back.
     pub op: ClaimOp,
+    /// Among whose names it is unique.
+    pub scope: ClaimScope,
+}
+
+/// Among whose names a name is unique.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ClaimScope {
+    /// Its tenant's; taken in the tenant's home partition.
+    #[default]
+    Tenant,
+    /// All of the installation; taken in the partition where all who take such names live.
+    Installation,
 }
 
 /// Whether a name is taken or given back.

@@ -12,7 +12,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use uuid::Uuid;
 
+use crate::audit::event as audit;
+use crate::bulk::event as bulk;
 use crate::execution::event as execution;
+use crate::identity::api_key::event as api_key;
+use crate::identity::role::event as role;
+use crate::identity::tenant::event as tenant;
+use crate::identity::user::event as user;
 use crate::ids::{Actor, Position, TenantId};
 use crate::lane::event as lane;
 use crate::time::Timestamp;
@@ -141,7 +147,7 @@ pub struct CatalogueEntry {
 catalogue! {
     workflow as Workflow: WorkflowEvent {
         /// A definition was stored under a name.
-        Created(workflow::WorkflowCreated) = "workflow.created" v 1,
+        Created(workflow::WorkflowCreated) = "workflow.created" v 2,
         /// A new version of the definition was stored.
         Updated(workflow::WorkflowUpdated) = "workflow.updated" v 1,
         /// A version became the one that new executions take.
@@ -154,12 +160,78 @@ catalogue! {
         Deleted(workflow::WorkflowDeleted) = "workflow.deleted" v 1,
         /// Back from deletion.
         Restored(workflow::WorkflowRestored) = "workflow.restored" v 1,
+        /// Others see it, or no longer.
+        Shared(workflow::WorkflowShared) = "workflow.shared" v 1,
     }
     variables as Variables: VariablesEvent {
         /// A tenant variable got a value.
         Set(variables::VariableSet) = "variables.set" v 1,
         /// A tenant variable is gone.
         Deleted(variables::VariableDeleted) = "variables.deleted" v 1,
+    }
+    tenant as Tenant: TenantEvent {
+        /// There is a tenant.
+        Created(tenant::TenantCreated) = "tenant.created" v 1,
+        /// Its name or settings are others.
+        Updated(tenant::TenantUpdated) = "tenant.updated" v 1,
+        /// Nobody of it is recognised any more.
+        Suspended(tenant::TenantSuspended) = "tenant.suspended" v 1,
+        /// Its users are recognised again.
+        Resumed(tenant::TenantResumed) = "tenant.resumed" v 1,
+    }
+    user as User: UserEvent {
+        /// There is a user.
+        Created(user::UserCreated) = "user.created" v 1,
+        /// Another name.
+        Renamed(user::UserRenamed) = "user.renamed" v 1,
+        /// Another role.
+        RoleChanged(user::UserRoleChanged) = "user.role_changed" v 1,
+        /// The invitation is accepted.
+        Activated(user::UserActivated) = "user.activated" v 1,
+        /// The e-mail reaches them.
+        EmailVerified(user::UserEmailVerified) = "user.email_verified" v 1,
+        /// Not recognised until enabled.
+        Disabled(user::UserDisabled) = "user.disabled" v 1,
+        /// Recognised again.
+        Enabled(user::UserEnabled) = "user.enabled" v 1,
+        /// Gone.
+        Deleted(user::UserDeleted) = "user.deleted" v 1,
+        /// Another password.
+        PasswordChanged(user::UserPasswordChanged) = "user.password_changed" v 1,
+        /// A second factor is needed.
+        TotpEnabled(user::UserTotpEnabled) = "user.totp_enabled" v 1,
+        /// No second factor is needed.
+        TotpDisabled(user::UserTotpDisabled) = "user.totp_disabled" v 1,
+        /// They may come in through a provider.
+        IdentityLinked(user::UserIdentityLinked) = "user.identity_linked" v 1,
+    }
+    role as Role: RoleEvent {
+        /// There is a role, or it is another now.
+        Defined(role::RoleDefined) = "role.defined" v 1,
+        /// It is gone.
+        Deleted(role::RoleDeleted) = "role.deleted" v 1,
+    }
+    api_key as ApiKey: ApiKeyEvent {
+        /// There is a key.
+        Created(api_key::ApiKeyCreated) = "api_key.created" v 1,
+        /// It is gone.
+        Revoked(api_key::ApiKeyRevoked) = "api_key.revoked" v 1,
+    }
+    audit as Audit: AuditEvent {
+        /// Somebody asked for something.
+        Recorded(audit::AuditRecorded) = "audit.recorded" v 1,
+    }
+    bulk as Bulk: BulkEvent {
+        /// A job began.
+        Started(bulk::BulkStarted) = "bulk.started" v 1,
+        /// A runner has it.
+        Leased(bulk::BulkLeased) = "bulk.leased" v 1,
+        /// A page is done.
+        Progressed(bulk::BulkProgressed) = "bulk.progressed" v 1,
+        /// All is done.
+        Completed(bulk::BulkCompleted) = "bulk.completed" v 1,
+        /// Stopped on request.
+        Cancelled(bulk::BulkCancelled) = "bulk.cancelled" v 1,
     }
     lane as Lane: LaneEvent {
         /// An execution asks for a slot.
@@ -175,9 +247,9 @@ catalogue! {
     }
     execution as Execution: ExecutionEvent {
         /// Input accepted.
-        Started(execution::ExecutionStarted) = "execution.started" v 3,
+        Started(execution::ExecutionStarted) = "execution.started" v 4,
         /// A new execution goes on from another's state.
-        Forked(execution::ExecutionForked) = "execution.forked" v 1,
+        Forked(execution::ExecutionForked) = "execution.forked" v 2,
         /// A concurrency key holds it back.
         Queued(execution::ExecutionQueued) = "execution.queued" v 1,
         /// It has a slot of its concurrency key.

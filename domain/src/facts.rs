@@ -6,12 +6,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
+use crate::access::Authority;
 use crate::blob::BlobRef;
 use crate::decision::Need;
 use crate::execution::{ExecutionState, Recording};
 use crate::ids::TenantId;
 use crate::time::Timestamp;
 use crate::workflow::definition::Definition;
+use crate::workflow::event::WorkflowShared;
 
 /// A thing that may not have been fetched yet, or may not exist.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +40,10 @@ pub struct WorkflowHead {
     pub enabled: bool,
     /// Whether it is deleted.
     pub deleted: bool,
+    /// The user to whom it belongs.
+    pub owner: Option<Uuid>,
+    /// Who else sees it.
+    pub shared: WorkflowShared,
 }
 
 /// A tenant's variables at a version.
@@ -73,6 +79,8 @@ pub struct Facts {
     pub stream: Uuid,
     /// Whose it is.
     pub tenant: TenantId,
+    /// With which right a caller from outside acts.
+    pub authority: Option<Box<Authority>>,
     /// The workflow that a start names.
     pub workflow: Fact<WorkflowHead>,
     /// The definition of the execution, or of the start.
@@ -95,6 +103,7 @@ impl Facts {
             command_id,
             stream,
             tenant,
+            authority: None,
             workflow: Fact::Unknown,
             definition: Fact::Unknown,
             variables: Fact::Unknown,

@@ -6,20 +6,24 @@
 //! ```
 //!
 //! Invariants: no I/O, no clock, no random source, no async. What follows depends on state, command and facts
-//! alone, so replaying a log always gives the same state. Deliberately absent: storage, transport, users.
+//! alone, so replaying a log always gives the same state. Deliberately absent: storage, transport, secrets.
 //!
 //! Read in this order: [`ids`], [`event`], [`decision`], [`facts`], [`aggregate`], then [`workflow`] (the format)
-//! and [`execution`] (the engine), with [`nodes`] and [`expression`] as their parts, [`lane`], and [`reactor`]
-//! (what follows for other streams).
+//! and [`execution`] (the engine), with [`nodes`] and [`expression`] as their parts, [`lane`], [`reactor`]
+//! (what follows for other streams), [`identity`] and [`access`] (who there is, and who may do what), [`audit`], [`bulk`].
 
+pub mod access;
 pub mod aggregate;
+pub mod audit;
 pub mod blob;
+pub mod bulk;
 pub mod command;
 pub mod decision;
 pub mod event;
 pub mod execution;
 pub mod expression;
 pub mod facts;
+pub mod identity;
 pub mod ids;
 pub mod lane;
 pub mod node_type;

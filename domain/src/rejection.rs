@@ -11,6 +11,8 @@ pub enum RejectionKind {
     NotFound,
     /// The thing exists in a state that does not allow this.
     Conflict,
+    /// The caller may not do this.
+    Forbidden,
     /// The expected version is stale.
     PreconditionFailed,
     /// The content of the command is not valid.

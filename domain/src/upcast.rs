@@ -26,6 +26,8 @@ fn step_from(event_type: &str, version: u16) -> Option<fn(&mut Value)> {
         ("execution.started", 1) => execution_started_1_to_2,
         // Version 2 came before sub-workflows: it has no parent.
         ("execution.started", 2) => as_it_is,
+        // Version 3 came before owners.
+        ("execution.started", 3) | ("execution.forked" | "workflow.created", 1) => as_it_is,
         // Version 1 came before heartbeat timeouts.
         ("execution.node.scheduled", 1) => as_it_is,
         // Version 1 was for workers alone, which always gave their name.

@@ -3,6 +3,7 @@
 //! Owns: the shapes of those requests, and how they become commands. Large values are stored here, before the command
 //! travels. Deliberately absent: whether an execution allows it, which its decider says.
 
+use domain::access::Permission;
 use domain::command::Command;
 use domain::decision::NodeRun;
 use domain::execution::command::{ExecutionCommand, ForkExecution};
@@ -39,6 +40,17 @@ pub(crate) enum Act {
 }
 
 impl Act {
+    /// What it needs.
+    pub(crate) fn permission(&self) -> Permission {
+        match self {
+            Self::Cancel { .. } => Permission::ExecutionCancel,
+            Self::Terminate { .. } => Permission::ExecutionTerminate,
+            Self::Pause { .. } | Self::Resume { .. } => Permission::ExecutionPause,
+            Self::Retry { .. } => Permission::ExecutionRetry,
+            Self::Signal { .. } => Permission::ExecutionSignal,
+        }
+    }
+
     /// Reads the body of a verb of the API; `None` if there is no such verb.
     pub(crate) fn read(verb: &str, fields: &mut Fields) -> Option<Self> {
         let mut reason = || fields.text("reason");

@@ -18,6 +18,7 @@ use crate::auth::Authenticator;
 use crate::auth::sessions::Sessions;
 use crate::config::{GatewayConfig, ms};
 use crate::definitions::Definitions;
+use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::gateway::{GatewayPorts, Readiness};
 use crate::live::Hub;
@@ -37,6 +38,7 @@ pub(crate) struct App {
     pub(crate) readiness: Arc<dyn Readiness>,
     pub(crate) scripts: Arc<dyn ScriptEvaluator>,
     pub(crate) auth: Authenticator,
+    pub(crate) directory: Arc<Directory>,
     pub(crate) sessions: Sessions,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
@@ -61,8 +63,16 @@ pub(crate) struct InFlight<'a>(&'a AtomicU32);
 impl App {
     pub(crate) fn new(config: GatewayConfig, ports: GatewayPorts, openapi: Bytes) -> Self {
         let partitions = ports.log.partitions();
+        let directory = Arc::new(Directory::new(ports.log.clone()));
         Self {
-            auth: Authenticator::new(ports.verifiers.clone(), ports.clock.clone(), &config, partitions),
+            auth: Authenticator::new(
+                ports.verifiers.clone(),
+                directory.clone(),
+                ports.clock.clone(),
+                &config,
+                partitions,
+            ),
+            directory,
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
             hub: Arc::new(Hub::new(ms(config.idle_reread_ms.max(10)))),
             metrics: Arc::new(Metrics::default()),

@@ -91,6 +91,7 @@ pub(crate) async fn start(
         priority: request.priority,
         attributes: request.attributes,
         parent: None,
+        owner: None,
     }));
     let reply = send(app, &writing, command).await?;
     let answer = answer(writing.stream, reply);

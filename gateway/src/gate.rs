@@ -1,7 +1,6 @@
 //! The outermost layer: every request passes here, in and out.
 //!
-//! In: a trace, a place among the requests under way, and the caller (deny by default: what is not in [`PUBLIC`]
-//! needs one). Out: problems written, panics turned into problems, counters. It is the only place that
+//! In: a trace, a place among the requests under way, and the caller (deny by default: [`crate::access`]). Out: problems written, panics turned into problems, counters. It is the only place that
 //! writes error bodies, also for errors that the router makes itself.
 
 use axum::extract::{MatchedPath, Request, State};
@@ -15,24 +14,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tracing::Instrument;
 
+use crate::access::{self, Rule};
 use crate::app::App;
 use crate::failure::Failure;
+use crate::limits;
 use crate::status;
 use crate::trace_context::TraceContext;
-
-/// The routes that need no credentials.
-pub const PUBLIC: [&str; 10] = [
-    "/livez",
-    "/readyz",
-    "/metrics",
-    "/version",
-    "/docs",
-    "/docs/errors/{code}",
-    "/api/v1/openapi.json",
-    "/api/v1/auth/register",
-    "/api/v1/auth/login",
-    "/api/v1/auth/refresh",
-];
 
 /// The routes that are answered however much there is to do.
 const HEALTH: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -88,6 +75,7 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     response
 }
 
+/// Finds out who calls, and whether they may use the route at all.
 async fn authenticate(
     app: &App,
     matched: Option<&MatchedPath>,
@@ -95,7 +83,8 @@ async fn authenticate(
 ) -> Result<(), Failure> {
     // What matches no route is answered 404, which tells nothing.
     let Some(route) = matched.map(MatchedPath::as_str) else { return Ok(()) };
-    if PUBLIC.contains(&route) {
+    let rule = access::rule_of(request.method(), route);
+    if rule == Some(Rule::Public) {
         return Ok(());
     }
     let headers = request.headers();
@@ -103,6 +92,13 @@ async fn authenticate(
         return Ok(());
     }
     let principal = app.auth.authenticate(headers).await?;
+    // What the route does not take is answered by the router.
+    if rule.is_some() {
+        limits::admit_principal(app, &principal)?;
+        if let Some(authority) = access::authorize(&principal, request.method(), route)? {
+            request.extensions_mut().insert(authority);
+        }
+    }
     request.extensions_mut().insert(principal);
     Ok(())
 }

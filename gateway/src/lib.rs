@@ -13,13 +13,17 @@
 //! Read in this order: [`gateway`] (ports and life), `gate` (the outermost layer), `request` (what routes take
 //! in), `routes`, `sending` and `reading`, `executing`, `live` and `ws`, [`auth`].
 
+mod access;
 mod acting;
 mod answer;
 mod app;
+mod audit;
 pub mod auth;
+mod client;
 mod config;
 mod cursor;
 mod definitions;
+mod directory;
 mod executing;
 mod failure;
 mod gate;
@@ -27,6 +31,7 @@ pub mod gateway;
 mod health_server;
 mod histories;
 mod large_values;
+mod limits;
 mod listener;
 mod live;
 mod metrics;
@@ -47,9 +52,9 @@ mod variables;
 mod workflow_answer;
 mod ws;
 
+pub use access::{RULES, Rule};
 pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare_admin};
 pub use config::GatewayConfig;
-pub use gate::PUBLIC;
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};
 pub use health_server::HealthServer;
 pub use scripts::{ScriptError, ScriptEvaluator};

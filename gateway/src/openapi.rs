@@ -5,7 +5,7 @@ use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
-use crate::gate::PUBLIC;
+use crate::access::{RULES, Rule};
 use crate::schemas;
 
 #[derive(utoipa::OpenApi)]
@@ -34,7 +34,7 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
     let components = document.components.get_or_insert_default();
     components.security_schemes.insert("bearer".to_owned(), RefOr::T(bearer));
     for (path, item) in &mut document.paths.paths {
-        let open = PUBLIC.contains(&path.as_str());
+        let open = RULES.iter().any(|(_, route, rule)| route == path && *rule == Rule::Public);
         for operation in operations(item) {
             let needs = if open {
                 SecurityRequirement::default()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::audit;
 use crate::auth::Principal;
 use crate::config::ms;
 use crate::failure::Failure;
@@ -32,13 +33,23 @@ pub(crate) async fn send(app: &App, writing: &Writing, command: Command) -> Resu
         let error = match sent {
             Ok(Ok(reply)) => {
                 note(&writing.caller().principal, reply.position);
+                audit::note_command(
+                    app,
+                    writing.caller(),
+                    envelope.id,
+                    name,
+                    envelope.stream,
+                    Ok(reply.position),
+                );
                 return Ok(reply);
             }
             Ok(Err(error)) => error,
             Err(_) => {
                 tracing::warn!(command.name = name, "a command was not answered in time");
                 let detail = "whether the command took effect is not known; send it again with the same Idempotency-Key";
-                return Err(Failure::new(status::COMMAND_UNDECIDED, detail));
+                let failure = Failure::new(status::COMMAND_UNDECIDED, detail);
+                audit::note_command(app, writing.caller(), envelope.id, name, envelope.stream, Err(&failure));
+                return Err(failure);
             }
         };
         let retryable = matches!(error, CommandError::NotOwner | CommandError::Unknown(_));
@@ -46,7 +57,9 @@ pub(crate) async fn send(app: &App, writing: &Writing, command: Command) -> Resu
             if let CommandError::Unknown(reason) = &error {
                 tracing::warn!(command.name = name, %reason, "a command's outcome is not known");
             }
-            return Err(error.into());
+            let failure = Failure::from(error);
+            audit::note_command(app, writing.caller(), envelope.id, name, envelope.stream, Err(&failure));
+            return Err(failure);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -40,6 +40,7 @@ codes! {
     INVALID_CREDENTIALS = "invalid_credentials", UNAUTHORIZED, "E-mail or password is wrong";
     INVALID_REFRESH_TOKEN = "invalid_refresh_token", UNAUTHORIZED, "The refresh token is not valid";
     REFRESH_TOKEN_REUSED = "refresh_token_reused", UNAUTHORIZED, "The refresh token was used before";
+    FORBIDDEN = "forbidden", FORBIDDEN, "This is not allowed to you";
     REGISTRATION_CLOSED = "registration_closed", FORBIDDEN, "Registration is closed";
     NOT_FOUND = "not_found", NOT_FOUND, "There is nothing here";
     WORKFLOW_NOT_FOUND = "workflow_not_found", NOT_FOUND, "There is no such workflow";
@@ -78,6 +79,7 @@ pub(crate) fn of_rejection(rejection: &Rejection) -> (StatusCode, &'static str) 
     match rejection.kind {
         RejectionKind::NotFound => (StatusCode::NOT_FOUND, "There is no such thing"),
         RejectionKind::Conflict => (StatusCode::CONFLICT, "Its state does not allow this"),
+        RejectionKind::Forbidden => (StatusCode::FORBIDDEN, FORBIDDEN.title),
         RejectionKind::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, VERSION_MISMATCH.title),
         RejectionKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "The content is not valid"),
         // A document that is too large is the request's size; too many things of a kind is a state.

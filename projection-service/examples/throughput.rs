@@ -233,6 +233,7 @@ fn execution(number: u64) -> Vec<RecordedEvent> {
         attributes: Map::new(),
         deadline: None,
         parent: None,
+        owner: None,
     };
     let mut events = vec![recorded(stream, 1, at, ExecutionEvent::from(started))];
     for node in 0..3 {

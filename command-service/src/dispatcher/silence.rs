@@ -156,6 +156,7 @@ impl Dispatcher {
             traceparent: task.traceparent.clone(),
             digest: None,
             command: Command::Execution(command),
+            authority: None,
         };
         match handler.handle(command).await {
             // The commit's aftermath has resolved it.

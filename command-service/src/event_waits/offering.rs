@@ -154,6 +154,7 @@ fn offer(wait: &Wait, condition: u32, found: &Found) -> CommandEnvelope {
         traceparent: None,
         digest: None,
         command: Command::Execution(command),
+        authority: None,
     }
 }
 

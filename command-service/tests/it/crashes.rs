@@ -79,6 +79,7 @@ fn envelope(id: Uuid, stream: Uuid, command: Command) -> CommandEnvelope {
         traceparent: None,
         digest: None,
         command,
+        authority: None,
     }
 }
 

@@ -85,6 +85,7 @@ impl Rig {
             traceparent: None,
             digest: None,
             command,
+            authority: None,
         };
         tokio::time::timeout(PATIENCE, self.handler.handle(envelope)).await.expect("an answer in time")
     }

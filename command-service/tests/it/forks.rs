@@ -157,6 +157,7 @@ async fn nobody_forks_what_is_not_there_or_not_theirs() {
         traceparent: None,
         digest: None,
         command: fork(origin, 1, Effects::Live),
+        authority: None,
     };
     let refused = service.handler.handle(theirs).await;
     assert!(matches!(refused, Err(CommandError::Rejected(_))), "{refused:?}");
@@ -204,6 +205,7 @@ async fn a_running_child_is_forked_at_its_last_event_before_the_parents() {
             depth: asked.depth,
             detached: false,
         }),
+        owner: None,
     }));
     let _ = service.send(asked.child_id, child).await;
     let task = task_of(&service, asked.child_id, "a").await;

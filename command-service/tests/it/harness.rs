@@ -117,6 +117,7 @@ impl Service {
             traceparent: None,
             digest,
             command,
+            authority: None,
         };
         tokio::time::timeout(PATIENCE, self.handler.handle(envelope)).await.expect("an answer in time")
     }
@@ -239,6 +240,7 @@ pub(crate) fn start(workflow_id: Uuid, input: Value) -> Command {
         priority: None,
         attributes: Map::new(),
         parent: None,
+        owner: None,
     }))
 }
 

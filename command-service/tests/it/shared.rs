@@ -433,6 +433,7 @@ pub(crate) fn envelope(id: Uuid, stream: Uuid, command: Command) -> CommandEnvel
         traceparent: None,
         digest: None,
         command,
+        authority: None,
     }
 }
 

@@ -170,6 +170,9 @@ pub struct StartExecution {
     /// Whose child it is.
     #[serde(default)]
     pub parent: Option<ParentRef>,
+    /// The user to whom it belongs, where its parent says so.
+    #[serde(default)]
+    pub owner: Option<Uuid>,
 }
 
 impl ExecutionCommand {

@@ -159,9 +159,12 @@ pub struct ExecutionForked {
     /// When the whole must be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    /// The user to whom it belongs: who forked it, or the owner of its parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Uuid>,
 }
 
-/// `execution.started`, version 3 (2 had no `parent`; 1 had no `priority` and `attributes`, and `trigger` was text).
+/// `execution.started`, version 4 (3 had no `owner`; 2 had no `parent`; 1 had no `priority` and `attributes`, and `trigger` was text).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionStarted {
     /// The workflow.
@@ -189,6 +192,9 @@ pub struct ExecutionStarted {
     /// Whose child it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentRef>,
+    /// The user to whom it belongs: who started it, or the owner of its parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Uuid>,
 }
 
 /// Why a node or an execution failed.

@@ -103,6 +103,7 @@ fn begin_fork(
         children: children_of(&progress, wanted, origin),
         anew: anew_in(definition, &origin.state),
         deadline: definition.timeout_ms.map(|ms| facts.now.plus_ms(ms)),
+        owner: None,
     };
     progress.state = forked(&origin.state, &event, facts.now);
     progress.everything = true;

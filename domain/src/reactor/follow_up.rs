@@ -64,7 +64,14 @@ pub fn after_refusal(reaction: &Reaction, rejection: &Rejection) -> Option<React
             | ExecutionCommand::Retry { .. }
             | ExecutionCommand::OfferEvent(_) => None,
         },
-        Command::Workflow(_) | Command::Variables(_) => None,
+        Command::Workflow(_)
+        | Command::Variables(_)
+        | Command::Tenant(_)
+        | Command::User(_)
+        | Command::Role(_)
+        | Command::ApiKey(_)
+        | Command::Audit(_)
+        | Command::Bulk(_) => None,
     }
 }
 

@@ -96,7 +96,14 @@ pub fn reactions(event: &RecordedEvent, typed: &Event) -> Vec<Reaction> {
     match typed {
         Event::Execution(typed) => of_execution(event, typed),
         Event::Lane(typed) => of_lane(event, typed).into_iter().collect(),
-        Event::Workflow(_) | Event::Variables(_) => Vec::new(),
+        Event::Workflow(_)
+        | Event::Variables(_)
+        | Event::Tenant(_)
+        | Event::User(_)
+        | Event::Role(_)
+        | Event::ApiKey(_)
+        | Event::Audit(_)
+        | Event::Bulk(_) => Vec::new(),
     }
 }
 
@@ -248,6 +255,7 @@ fn start_child(event: &RecordedEvent, e: &ChildStarted) -> Reaction {
         priority: Some(e.priority),
         attributes: Map::new(),
         parent: Some(parent.clone()),
+        owner: None,
     });
     let parent = e.wait.then_some(parent);
     let workflow_name = workflow_id.is_none().then(|| e.workflow.clone());
@@ -301,6 +309,7 @@ fn reaction_of(event: &RecordedEvent, label: &str, target: Uuid, command: Comman
         traceparent: event.traceparent.clone(),
         digest: None,
         command,
+        authority: None,
     };
     Reaction { command, workflow_name: None, source: event.stream, parent: None }
 }

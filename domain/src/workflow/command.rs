@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::event::WorkflowShared;
+
 /// A command to a workflow. `expected_version` is the stream version of the caller's read (`If-Match`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +41,8 @@ pub enum WorkflowCommand {
     },
     /// Undoes a deletion, if the name is still free.
     Restore,
+    /// Says who besides its owner sees it.
+    Share(WorkflowShared),
 }
 
 impl WorkflowCommand {
@@ -52,6 +56,7 @@ impl WorkflowCommand {
             Self::Disable => "DisableWorkflow",
             Self::Delete { .. } => "DeleteWorkflow",
             Self::Restore => "RestoreWorkflow",
+            Self::Share(_) => "ShareWorkflow",
         }
     }
 }

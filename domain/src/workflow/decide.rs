@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::blob::{MAX_DEPTH, is_too_deep};
-use crate::decision::{ClaimChange, ClaimOp, Decision, Outcome};
+use crate::decision::{ClaimChange, ClaimOp, ClaimScope, Decision, Outcome};
 use crate::event::{Event, WorkflowEvent};
 use crate::facts::Facts;
 use crate::rejection::{Problem, Rejection, RejectionKind};
@@ -52,6 +52,11 @@ pub fn decide(
             Ok(outcome(state, [event], vec![claim(&state.name, ClaimOp::Release)], facts))
         }
         WorkflowCommand::Restore => restore(state, facts),
+        WorkflowCommand::Share(shared) => {
+            let state = live(state, facts)?;
+            let event = WorkflowEvent::Shared(shared.clone());
+            Ok(outcome(state, (state.shared != *shared).then_some(event), Vec::new(), facts))
+        }
     }
 }
 
@@ -75,6 +80,7 @@ fn create(
         name: definition.name,
         definition: document.clone(),
         definition_hash: definition.hash,
+        owner: facts.authority.as_ref().map(|authority| authority.user),
     })];
     if publish {
         events.push(WorkflowEvent::Published(WorkflowPublished { definition_version: 1 }));
@@ -182,7 +188,7 @@ fn check_version(state: &WorkflowState, expected: Option<u64>, facts: &Facts) ->
 }
 
 fn claim(name: &str, op: ClaimOp) -> ClaimChange {
-    ClaimChange { kind: NAME_CLAIM, key: name.to_owned(), op }
+    ClaimChange { kind: NAME_CLAIM, key: name.to_owned(), op, scope: ClaimScope::Tenant }
 }
 
 /// The events, and an answer that shows the workflow as it is after them.

@@ -11,6 +11,7 @@ pub fn evolve(mut state: WorkflowState, event: &WorkflowEvent, _at: Timestamp) -
     match event {
         WorkflowEvent::Created(created) => {
             state.name.clone_from(&created.name);
+            state.owner = created.owner;
             state.versions.push(DefinitionVersion {
                 hash: created.definition_hash.clone(),
                 definition: created.definition.clone(),
@@ -27,6 +28,7 @@ pub fn evolve(mut state: WorkflowState, event: &WorkflowEvent, _at: Timestamp) -
         WorkflowEvent::Enabled(_) => state.disabled = false,
         WorkflowEvent::Disabled(_) => state.disabled = true,
         WorkflowEvent::Deleted(_) => state.deleted = true,
+        WorkflowEvent::Shared(shared) => state.shared.clone_from(shared),
         WorkflowEvent::Restored(_) => state.deleted = false,
     }
     state

@@ -7,8 +7,11 @@
 //! | deleted | – | – | – | – | – | live |
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::facts::WorkflowHead;
+
+use super::event::WorkflowShared;
 
 /// A folded workflow. `latest_version` 0 means that there is none.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,6 +28,10 @@ pub struct WorkflowState {
     pub disabled: bool,
     /// Whether it is deleted.
     pub deleted: bool,
+    /// The user to whom it belongs.
+    pub owner: Option<Uuid>,
+    /// Who else sees it.
+    pub shared: WorkflowShared,
 }
 
 /// One stored definition.
@@ -55,6 +62,8 @@ impl WorkflowState {
             latest_version: self.latest_version(),
             enabled: !self.disabled,
             deleted: self.deleted,
+            owner: self.owner,
+            shared: self.shared.clone(),
         })
     }
 }

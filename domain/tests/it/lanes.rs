@@ -49,6 +49,7 @@ impl Lane {
             traceparent: None,
             digest: None,
             command: Command::Lane(command),
+            authority: None,
         };
         let facts = Facts::new(AT, envelope.id, envelope.stream, envelope.tenant.clone());
         let Decision::Events(outcome) = self.aggregate.decide(&envelope, &facts)? else {

@@ -294,6 +294,7 @@ fn the_children_of_a_fork_are_forked_with_its_effects() {
         anew: Vec::new(),
         children: vec![child(1), child(2)],
         deadline: None,
+        owner: None,
     }));
     assert_eq!(all.len(), 2);
     let parent = json!({"execution_id": this(), "node_id": "sub2", "run": 1, "attempt": 2, "depth": 3});

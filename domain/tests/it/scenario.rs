@@ -201,6 +201,7 @@ impl Scenario {
             traceparent: None,
             digest: None,
             command: Command::Execution(command),
+            authority: None,
         };
         let mut facts = Facts::new(self.now, envelope.id, envelope.stream, envelope.tenant.clone());
         for _ in 0..64 {
@@ -221,6 +222,8 @@ impl Scenario {
                     latest_version: 1,
                     enabled: true,
                     deleted: false,
+                    owner: None,
+                    shared: domain::workflow::event::WorkflowShared::default(),
                 }));
             }
             Need::Definition { .. } => facts.definition = Fact::Is(self.definition.clone()),
@@ -453,6 +456,7 @@ pub(crate) fn start_with(input: Value) -> ExecutionCommand {
         priority: None,
         attributes: Map::new(),
         parent: None,
+        owner: None,
     })
 }
 

@@ -36,6 +36,7 @@ impl Workflow {
             traceparent: None,
             digest: None,
             command: Command::Workflow(command),
+            authority: None,
         };
         let now = Timestamp::from_unix_ms(1_795_000_000_000);
         match self

@@ -155,7 +155,12 @@ pub(crate) fn ending(mut append: Append, event_type: &'static str) -> Append {
 }
 
 pub(crate) fn claim(mut append: Append, op: ClaimOp, key: &str) -> Append {
-    append.claims.push(ClaimChange { kind: "workflow_name", key: key.to_owned(), op });
+    append.claims.push(ClaimChange {
+        kind: "workflow_name",
+        key: key.to_owned(),
+        op,
+        scope: ClaimScope::Tenant,
+    });
     append
 }
 

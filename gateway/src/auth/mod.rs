@@ -11,6 +11,8 @@ pub(crate) mod sessions;
 mod throttle;
 pub(crate) mod token;
 
+use domain::access::{ADMIN, Grant};
+use domain::identity::user::{UserState, UserStatus};
 use domain::ids::{Actor, TenantId};
 use domain::time::{Clock, Timestamp};
 use event_store::log::StoreError;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::config::GatewayConfig;
+use crate::directory::{Directory, User, within_scopes};
 use crate::failure::Failure;
 use crate::position::Watermarks;
 use crate::status;
@@ -34,10 +37,18 @@ pub(crate) struct Principal {
     pub(crate) tenant: TenantId,
     /// Who it is in events.
     pub(crate) actor: Actor,
-    /// The user's id.
-    pub(crate) user: String,
-    /// The user's e-mail, or the name of the key.
+    /// The user, or the owner of the key.
+    pub(crate) user: Uuid,
+    /// The user's e-mail.
+    pub(crate) email: String,
+    /// The e-mail, or the name of the key.
     pub(crate) name: String,
+    /// The user's role.
+    pub(crate) role: String,
+    /// What the role allows, as far as the key's scopes go.
+    pub(crate) grants: Arc<[Grant]>,
+    /// The key, if it is one that is in the log.
+    pub(crate) api_key: Option<Uuid>,
     /// The session that the token belongs to, if it is one of a session.
     pub(crate) family: Option<Uuid>,
     /// From when on it is not recognised.
@@ -49,6 +60,7 @@ pub(crate) struct Principal {
 /// Recognises callers.
 pub(crate) struct Authenticator {
     verifiers: Arc<dyn Verifiers>,
+    directory: Arc<Directory>,
     clock: Arc<dyn Clock>,
     principals: PrincipalCache,
     watermarks: WatermarkCache,
@@ -57,6 +69,7 @@ pub(crate) struct Authenticator {
 impl Authenticator {
     pub(crate) fn new(
         verifiers: Arc<dyn Verifiers>,
+        directory: Arc<Directory>,
         clock: Arc<dyn Clock>,
         config: &GatewayConfig,
         partitions: u16,
@@ -64,6 +77,7 @@ impl Authenticator {
         let (entries, ttl) = (config.auth_cache_entries, crate::config::ms(config.auth_cache_ms));
         Self {
             verifiers,
+            directory,
             clock,
             principals: PrincipalCache::new(entries, ttl),
             watermarks: WatermarkCache::new(entries, partitions),
@@ -88,7 +102,7 @@ impl Authenticator {
             Ok(principal) => principal,
             Err(asked_at) => {
                 let verifier = self.find(hash).await?.ok_or_else(refuse)?;
-                let principal = Arc::new(self.principal(verifier, hash));
+                let principal = Arc::new(self.principal(verifier, hash).await?);
                 self.principals.put(hash.clone(), principal.clone(), asked_at);
                 principal
             }
@@ -110,23 +124,56 @@ impl Authenticator {
         Ok(None)
     }
 
-    fn principal(&self, verifier: Verifier, hash: &TokenHash) -> Principal {
+    async fn principal(&self, verifier: Verifier, hash: &TokenHash) -> Result<Principal, Failure> {
+        let id = Uuid::try_parse(&verifier.principal).map_err(|_| refuse())?;
+        let user = self.user(id, &verifier).await?;
+        let mut grants = self.directory.grants(&user).await?;
+        if user.state.status != UserStatus::Active {
+            return Err(refuse());
+        }
         // Access tokens change with every refresh, the user behind them does not; a key is a caller of its own.
-        let actor = match verifier.kind {
-            VerifierKind::ApiKey => Actor::new("key", hash.short()),
+        let (actor, name, api_key) = match verifier.kind {
+            VerifierKind::ApiKey => (Actor::new("key", hash.short()), verifier.name, verifier.family),
             VerifierKind::AccessToken | VerifierKind::RefreshToken | VerifierKind::Password => {
-                Actor::new("user", &verifier.principal)
+                (Actor::new("user", id), user.state.email.clone(), None)
             }
         };
-        Principal {
-            watermarks: self.watermarks.of(&verifier.tenant, &actor),
-            tenant: verifier.tenant,
-            actor,
-            user: verifier.principal,
-            name: verifier.name,
-            family: verifier.family,
-            expires_at: verifier.expires_at,
+        if let Some(key) = api_key {
+            let found = self.directory.api_key(key).await?;
+            let (_, key) = found.filter(|(_, key)| !key.revoked).ok_or_else(refuse)?;
+            grants = within_scopes(grants, &key.scopes);
         }
+        Ok(Principal {
+            watermarks: self.watermarks.of(&user.tenant, &actor),
+            tenant: user.tenant,
+            actor,
+            user: id,
+            email: user.state.email,
+            name,
+            role: user.state.role,
+            grants: grants.into(),
+            api_key,
+            family: if api_key.is_some() { None } else { verifier.family },
+            expires_at: verifier.expires_at,
+        })
+    }
+
+    /// The user that a secret stands for. The first administrator is one before the log says so.
+    async fn user(&self, id: Uuid, verifier: &Verifier) -> Result<User, Failure> {
+        if let Some(user) = self.directory.user(id).await? {
+            return if user.tenant == verifier.tenant { Ok(user) } else { Err(refuse()) };
+        }
+        if verifier.tenant != TenantId::default_tenant() {
+            return Err(refuse());
+        }
+        let state = UserState {
+            email: verifier.name.clone(),
+            role: ADMIN.to_owned(),
+            operator: true,
+            status: UserStatus::Active,
+            ..UserState::default()
+        };
+        Ok(User { id, tenant: verifier.tenant.clone(), state })
     }
 
     /// Forgets the tokens of a session at once.

@@ -57,7 +57,7 @@ pub(crate) struct UserAnswer {
     pub(crate) id: String,
     pub(crate) email: String,
     pub(crate) tenant: String,
-    pub(crate) role: &'static str,
+    pub(crate) role: String,
 }
 
 /// Tokens that nobody has yet, and by what they will be recognised.
@@ -202,16 +202,20 @@ impl Sessions {
             refresh_token,
             token_type: "Bearer",
             expires_in: self.access_ms / 1000,
-            user: UserAnswer::new(&whose.principal, &whose.name, whose.tenant.as_str()),
+            user: UserAnswer::new(
+                &whose.principal,
+                &whose.name,
+                whose.tenant.as_str(),
+                domain::access::ADMIN,
+            ),
         };
         Pair { answer, verifiers }
     }
 }
 
 impl UserAnswer {
-    pub(crate) fn new(id: &str, email: &str, tenant: &str) -> Self {
-        // The only role until users are managed.
-        Self { id: id.to_owned(), email: email.to_owned(), tenant: tenant.to_owned(), role: "admin" }
+    pub(crate) fn new(id: &str, email: &str, tenant: &str, role: &str) -> Self {
+        Self { id: id.to_owned(), email: email.to_owned(), tenant: tenant.to_owned(), role: role.to_owned() }
     }
 }
 

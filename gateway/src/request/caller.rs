@@ -1,11 +1,13 @@
 //! The caller of a request, as the middleware recognised it.
 
 use axum::extract::FromRequestParts;
+use domain::access::{Authority, Denied, Resource, judge};
 use http::request::Parts;
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::auth::Principal;
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::status;
 use crate::trace_context::TraceContext;
@@ -15,6 +17,24 @@ use crate::trace_context::TraceContext;
 pub(crate) struct Caller {
     pub(crate) principal: Arc<Principal>,
     pub(crate) trace: TraceContext,
+    /// With which right it acts here; `None` on routes that need no permission.
+    pub(crate) authority: Option<Box<Authority>>,
+    /// From where it calls.
+    pub(crate) client: Client,
+}
+
+impl Caller {
+    /// Whether a thing is within the caller's right to this route.
+    ///
+    /// # Errors
+    /// It is not, or the route needs no permission: then nothing may be judged by it.
+    pub(crate) fn may(&self, resource: &Resource<'_>) -> Result<(), Failure> {
+        let authority = self.authority.as_deref();
+        let authority =
+            authority.ok_or_else(|| Failure::new(status::FORBIDDEN, "this route judges nothing"))?;
+        judge(authority, resource)
+            .map_err(|denied: Denied| Failure::new(status::FORBIDDEN, denied.to_string()))
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -25,7 +45,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         // A route that wants a caller and is listed as public is a mistake here; it stays closed.
         let principal = principal
             .ok_or_else(|| Failure::new(status::UNAUTHENTICATED, "this needs an API key or access token"))?;
-        Ok(Self { principal, trace: trace_of(parts) })
+        let authority = parts.extensions.get::<Box<Authority>>().cloned();
+        let client = parts.extensions.get::<Client>().cloned().unwrap_or_default();
+        Ok(Self { principal, trace: trace_of(parts), authority, client })
     }
 }
 

@@ -156,6 +156,7 @@ impl Writing {
             traceparent: Some(self.caller.trace.traceparent()),
             digest: self.digest,
             command,
+            authority: self.caller.authority.clone(),
         }
     }
 
@@ -235,13 +236,22 @@ mod tests {
         let principal = Principal {
             tenant: TenantId::default_tenant(),
             actor: Actor::recorded(actor),
-            user: "u".into(),
+            user: uuid::Uuid::nil(),
+            email: "n".into(),
             name: "n".into(),
+            role: "ADMIN".into(),
+            grants: Arc::from([]),
+            api_key: None,
             family: None,
             expires_at: None,
             watermarks: Arc::new(Watermarks::new(16)),
         };
-        let caller = Caller { principal: Arc::new(principal), trace: TraceContext::fresh() };
+        let caller = Caller {
+            principal: Arc::new(principal),
+            trace: TraceContext::fresh(),
+            authority: None,
+            client: crate::client::Client::default(),
+        };
         let key = key.map(|text| Key { text: text.into(), operation: operation.into() });
         WriteHeaders { caller, key }
     }

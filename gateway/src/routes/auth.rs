@@ -54,7 +54,15 @@ pub(crate) async fn logout(State(app): State<Arc<App>>, caller: Caller) -> Resul
     responses((status = 200, description = "The caller.", body = schemas::User)))]
 pub(crate) async fn me(caller: Caller) -> Result<Response, Failure> {
     let principal = &caller.principal;
-    json(StatusCode::OK, &UserAnswer::new(&principal.user, &principal.name, principal.tenant.as_str()))
+    json(
+        StatusCode::OK,
+        &UserAnswer::new(
+            &principal.user.to_string(),
+            &principal.email,
+            principal.tenant.as_str(),
+            &principal.role,
+        ),
+    )
 }
 
 fn session(answer: &TokenAnswer) -> Result<Response, Failure> {

@@ -1,8 +1,10 @@
 //! Commands over a WebSocket: those that REST has on executions, with the same fields, and one for its key.
 
+use domain::access::Permission;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::access;
 use crate::acting::{self, Act, ForkRequest};
 use crate::app::App;
 use crate::executing::{self, ExecutionAnswer, StartRequest};
@@ -59,7 +61,8 @@ impl CommandMessage {
     /// Sends it, and waits where it says so.
     pub(super) async fn carry_out(self, app: &App, caller: Caller) -> Result<ExecutionAnswer, Failure> {
         // One connection is in one trace; each command begins its own.
-        let caller = Caller { trace: TraceContext::fresh(), ..caller };
+        let authority = Some(access::authority(&caller.principal, self.action.permission())?);
+        let caller = Caller { trace: TraceContext::fresh(), authority, ..caller };
         let write = Write::of_message(caller, self.key, &self.action.path(), &self.body);
         match self.action {
             Action::Execute(request) => executing::start(app, write, *request, "api").await,
@@ -70,6 +73,15 @@ impl CommandMessage {
 }
 
 impl Action {
+    /// What its request needs.
+    fn permission(&self) -> Permission {
+        match self {
+            Self::Execute(_) => Permission::WorkflowExecute,
+            Self::Fork(..) => Permission::ExecutionFork,
+            Self::Act(_, _, act) => act.permission(),
+        }
+    }
+
     fn read(fields: &mut Fields) -> Self {
         let name = fields.required_text("name");
         if name == "execute" {

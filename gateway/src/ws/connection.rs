@@ -48,7 +48,7 @@ pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>
             let (outbox, outgoing) = outbox(app.config.websocket_buffer_bytes, ms(app.config.slow_client_ms));
             let connection = Connection {
                 app: app.clone(),
-                caller: Caller { principal, trace },
+                caller: Caller { principal, trace, authority: None, client: Default::default() },
                 token,
                 outbox,
                 subscriptions: Subscriptions::new(),

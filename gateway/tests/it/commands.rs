@@ -53,6 +53,7 @@ impl Harness {
             traceparent: None,
             digest: None,
             command: Command::Execution(command),
+            authority: None,
         };
         self.owner.send(envelope).await.expect("accepted");
     }

@@ -86,6 +86,7 @@ fn fold(
             next.deleted = true;
             None
         }
+        WorkflowEvent::Shared(_) => None,
         WorkflowEvent::Restored(_) => {
             next.deleted = false;
             None

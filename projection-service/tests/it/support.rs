@@ -359,6 +359,7 @@ pub(crate) fn execution(stream: Uuid, nodes: u64) -> Vec<RecordedEvent> {
         attributes: Map::from_iter([("customer".to_owned(), Value::from("c-1"))]),
         deadline: None,
         parent: None,
+        owner: None,
     };
     let mut events = vec![recorded(stream, 1, ExecutionEvent::from(started))];
     for node in 0..nodes {
@@ -386,6 +387,7 @@ pub(crate) fn workflow(stream: Uuid) -> Vec<RecordedEvent> {
         name: "orders".to_owned(),
         definition: json!({"name": "orders", "description": "takes orders", "nodes": []}),
         definition_hash: "01".repeat(32),
+        owner: None,
     };
     let updated = WorkflowUpdated {
         definition_version: 2,

@@ -161,6 +161,7 @@ impl<'c> World<'c> {
             priority,
             attributes: Map::new(),
             parent,
+            owner: None,
         };
         self.inbox.push_back((run, ExecutionCommand::Start(start)));
     }
@@ -257,6 +258,8 @@ impl<'c> World<'c> {
             latest_version: 1,
             enabled: true,
             deleted: false,
+            owner: None,
+            shared: domain::workflow::event::WorkflowShared::default(),
         }));
         facts.variables = Fact::Is(Arc::new(Variables { version: 1, values: self.case.vars.clone() }));
         for _ in 0..MAX_ROUNDS {

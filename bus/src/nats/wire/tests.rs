@@ -61,6 +61,7 @@ fn command(input: Value) -> CommandEnvelope {
         traceparent: None,
         digest: Some([7; 32]),
         command,
+        authority: None,
     }
 }
 

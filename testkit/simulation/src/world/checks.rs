@@ -48,7 +48,15 @@ impl World {
             Event::Lane(LaneEvent::Refused(refused)) => {
                 self.checks.evicted.insert(refused.execution_id);
             }
-            Event::Lane(_) | Event::Workflow(_) | Event::Variables(_) => {}
+            Event::Lane(_)
+            | Event::Workflow(_)
+            | Event::Variables(_)
+            | Event::Tenant(_)
+            | Event::User(_)
+            | Event::Role(_)
+            | Event::ApiKey(_)
+            | Event::Audit(_)
+            | Event::Bulk(_) => {}
         }
     }
 

@@ -116,6 +116,8 @@ impl World {
                         latest_version: 1,
                         enabled: true,
                         deleted: false,
+                        owner: None,
+                        shared: domain::workflow::event::WorkflowShared::default(),
                     })),
                 };
             }

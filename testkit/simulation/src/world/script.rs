@@ -58,6 +58,7 @@ pub(crate) fn envelope(number: u64, stream: Uuid, actor: &str, command: Executio
         traceparent: None,
         digest: None,
         command: Command::Execution(command),
+        authority: None,
     }
 }
 
@@ -85,6 +86,7 @@ pub(crate) fn client(case: &Case, number: u64, random: &mut Random, faults: bool
         priority: None,
         attributes: Map::new(),
         parent: None,
+        owner: None,
     });
     let mut steps = vec![(beginning(), start)];
     for signal in &case.signals {

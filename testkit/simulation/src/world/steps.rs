@@ -203,6 +203,7 @@ impl World {
             traceparent: None,
             digest: None,
             command: Command::Execution(ExecutionCommand::Wake(wakeup.clone())),
+            authority: None,
         };
         self.send(self.now, Sender::Timer(due, stream, wakeup), Load::Command(Box::new(envelope)));
     }

@@ -1,0 +1,52 @@
+//! Which route needs what. Deny by default: a route without a row here is refused, and a test names it.
+//!
+//! Owns: the table, and how a caller's grants become the [`Authority`] of one request. What is judged on a thing that
+//! a route reads or changes is [`domain::access::judge`]; there is no other place.
+
+mod rules;
+
+use domain::access::{Authority, Permission};
+use http::Method;
+
+use crate::auth::Principal;
+use crate::failure::Failure;
+use crate::status;
+
+pub(crate) use rules::rule_of;
+pub use rules::{RULES, Rule};
+
+/// The caller's right to a permission.
+///
+/// # Errors
+/// No grant of the caller is for it.
+pub(crate) fn authority(principal: &Principal, permission: Permission) -> Result<Box<Authority>, Failure> {
+    let of_it = principal.grants.iter().filter(|grant| grant.permission == permission);
+    let grants: Vec<_> = of_it.cloned().collect();
+    if grants.is_empty() {
+        let detail = format!("this needs the permission {permission}, which your role or key does not have");
+        return Err(Failure::new(status::FORBIDDEN, detail));
+    }
+    Ok(Box::new(Authority {
+        user: principal.user,
+        email: principal.email.clone(),
+        role: principal.role.clone(),
+        permission,
+        grants,
+    }))
+}
+
+/// The caller's right to what a route needs; `None` where it needs a caller only.
+///
+/// # Errors
+/// The caller does not have it, or the route has no rule.
+pub(crate) fn authorize(
+    principal: &Principal,
+    method: &Method,
+    route: &str,
+) -> Result<Option<Box<Authority>>, Failure> {
+    match rule_of(method, route) {
+        Some(Rule::Needs(permission)) => authority(principal, permission).map(Some),
+        Some(Rule::Recognised | Rule::Public) => Ok(None),
+        None => Err(Failure::new(status::FORBIDDEN, "nobody may use this route; report this as a bug")),
+    }
+}
