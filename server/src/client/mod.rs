@@ -7,6 +7,7 @@
 mod bearer;
 mod credentials;
 mod error;
+mod lines;
 mod stream;
 
 use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MATCH, RETRY_AFTER};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 pub use bearer::Bearer;
 pub use credentials::{Credentials, StoredSession};
 pub use error::{ClientError, Problem, ProblemItem};
+pub use lines::Lines;
 pub use stream::{EventStream, StreamMessage};
 
 use crate::secret::Secret;
