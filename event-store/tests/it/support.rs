@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
-use domain::decision::{ClaimChange, ClaimOp, Wakeup, WakeupKind};
+use domain::decision::{ClaimChange, ClaimOp, ClaimScope, Wakeup, WakeupKind};
 use domain::event::{Codec, RecordedEvent};
 use domain::ids::{Actor, Partition, Position, Slot, TenantId, new_id};
 use domain::time::Timestamp;
