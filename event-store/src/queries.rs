@@ -12,6 +12,7 @@ use domain::event::RecordedEvent;
 use domain::ids::{Partition, TenantId, birth_bucket};
 
 use crate::blobs::verified;
+use crate::judge::INSTALLATION;
 use crate::log::{AppendAnswer, ChainReport, LogReader, PartitionHead, StoreError};
 use crate::rows::{self, StoredRow, failed, integer, limit};
 use crate::verifiers::{Verifier, VerifierKind};
@@ -144,7 +145,11 @@ impl<T: Reads> LogReader for T {
         kind: &str,
         key: &str,
     ) -> Result<Option<Uuid>, StoreError> {
-        claim_holder(self.connections(), tenant, kind, key).await
+        claim_holder(self.connections(), tenant.as_str(), kind, key).await
+    }
+
+    async fn installation_claim_holder(&self, kind: &str, key: &str) -> Result<Option<Uuid>, StoreError> {
+        claim_holder(self.connections(), INSTALLATION, kind, key).await
     }
 
     async fn command_answer(
@@ -217,12 +222,12 @@ async fn heads(queries: &impl Queries) -> Result<Vec<PartitionHead>, StoreError>
 /// The stream that holds a name.
 async fn claim_holder(
     queries: &impl Queries,
-    tenant: &TenantId,
+    owner: &str,
     kind: &str,
     key: &str,
 ) -> Result<Option<Uuid>, StoreError> {
     let operation = "look for the holder of a name";
-    let values = [tenant.as_str(), kind, key].map(Value::Text);
+    let values = [owner, kind, key].map(Value::Text);
     let rows = queries.rows(operation, CLAIM_HOLDER, &values).await?;
     rows.first().map(|row| row.id(0)).transpose().map_err(failed(operation))
 }

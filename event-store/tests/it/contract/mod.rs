@@ -44,6 +44,7 @@ macro_rules! contract {
             taking_a_name_again_is_fine_for_its_holder
             a_name_changes_hands_within_one_batch_in_order
             of_two_takers_in_one_batch_the_second_loses
+            a_name_of_the_installation_is_one_name_whatever_the_tenant
             releasing_another_streams_name_changes_nothing
             the_same_name_of_two_tenants_is_two_names
             a_losers_claims_do_not_make_others_lose
