@@ -190,10 +190,11 @@ impl Connection {
             return Err(Failure::new(status::TOO_MANY_SUBSCRIPTIONS, detail));
         }
         let tail = match channel {
-            Channel::Execution { execution, after_version } => {
+            Channel::Execution { execution, after_version, filter } => {
                 check_visible(&self.app, &self.caller, execution).await?;
                 let log = self.app.log.clone();
-                AnyTail::Stream(Box::new(StreamTail::new(&self.app.hub, log, execution, after_version)))
+                let tail = StreamTail::new(&self.app.hub, log, execution, after_version);
+                AnyTail::Stream(Box::new(tail.filtered(filter)))
             }
             Channel::Events { after_position, filter } => {
                 let after = feed_after(&self.app, after_position.as_deref()).await?;
@@ -217,7 +218,8 @@ impl Connection {
     async fn tell(&mut self, Told { name, prefix, tail, .. }: Told) -> Result<(), End> {
         match tail {
             Tail::Event { event, resume } => self.say(messages::event(&prefix, &resume, &event)).await,
-            Tail::CaughtUp => self.say(messages::caught_up(&name)).await,
+            Tail::CaughtUp(resume) => self.say(messages::caught_up(&name, &resume)).await,
+            Tail::Passed(resume) => self.say(messages::passed(&name, &resume)).await,
             Tail::End => {
                 self.subscriptions.remove(&name);
                 self.say(messages::ended(&name)).await
