@@ -174,6 +174,7 @@ pub(crate) async fn events(
 /// The execution's events as they come (SSE): those after a version, then live, until its end.
 #[utoipa::path(get, path = "/executions/{id}/stream", tag = "executions",
     params(("id" = Uuid, Path), ("after_version" = Option<u64>, Query),
+        ("filter" = Option<String>, Query, description = "CEL over `event`, as for `/events`."),
         ("Last-Event-ID" = Option<String>, Header, description = "The version of the last event received.")),
     responses((status = 200, description = "Server-sent events; `id` is the version.",
         content_type = "text/event-stream", body = String)))]
@@ -185,7 +186,8 @@ pub(crate) async fn stream(
     token: sse::Token,
 ) -> Result<Response, Failure> {
     let id = params.id("id")?;
-    query.only(&["after_version"])?;
+    query.only(&["after_version", "filter"])?;
+    let filter = super::events::expression(&query)?;
     caller.may_execution(&app, id).await?;
     let after = match query.last_event_id()? {
         None => query.number("after_version")?.unwrap_or(0),
@@ -200,6 +202,6 @@ pub(crate) async fn stream(
             version
         }
     };
-    let tail = StreamTail::new(&app.hub, app.log.clone(), id, after);
+    let tail = StreamTail::new(&app.hub, app.log.clone(), id, after).filtered(filter);
     sse::answer(&app, caller, token, Followed::Execution(id), sse::AnyTail::Stream(Box::new(tail)))
 }

@@ -5,6 +5,7 @@
 mod authorization;
 mod commands;
 mod connections;
+mod filters;
 mod harness;
 mod idempotency;
 mod owner;
