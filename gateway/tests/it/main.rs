@@ -5,6 +5,8 @@
 mod authorization;
 mod commands;
 mod connections;
+mod conventions;
+mod documented;
 mod harness;
 mod idempotency;
 mod owner;
