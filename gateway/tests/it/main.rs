@@ -5,6 +5,8 @@
 mod authorization;
 mod commands;
 mod connections;
+mod conventions;
+mod documented;
 mod filters;
 mod harness;
 mod idempotency;
