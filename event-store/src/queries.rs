@@ -10,6 +10,7 @@ use uuid::Uuid;
 use domain::blob::BlobRef;
 use domain::event::RecordedEvent;
 use domain::ids::{Partition, TenantId, birth_bucket};
+use domain::time::Timestamp;
 
 use crate::blobs::verified;
 use crate::judge::INSTALLATION;
@@ -84,6 +85,30 @@ pub(crate) const STORE_NEW_VERIFIER: &str = "
     insert into verifiers (kind, lookup, tenant, principal, name, hash, family, created_at, expires_at, used_at)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     on conflict (kind, lookup) do nothing";
+
+/// Uses a verifier up: kind, lookup, now.
+pub(crate) const TAKE_VERIFIER: &str = "
+    delete from verifiers where kind = $1 and lookup = $2 and (expires_at is null or expires_at > $3)
+    returning kind, lookup, tenant, principal, name, hash, family, created_at, expires_at, used_at";
+
+/// Notes a use of a verifier: kind, lookup, at.
+pub(crate) const MARK_VERIFIER: &str = "
+    update verifiers set used_at = $3 where kind = $1 and lookup = $2 and (used_at is null or used_at < $3)";
+
+/// Replaces a verifier's hash: kind, lookup, from, to.
+pub(crate) const SWAP_HASH: &str =
+    "update verifiers set hash = $4 where kind = $1 and lookup = $2 and hash = $3";
+
+/// Deletes the verifiers of a principal: kind, principal.
+pub(crate) const DELETE_OF_PRINCIPAL: &str = "delete from verifiers where principal = $2 and kind = $1";
+
+/// Notes one use: id, at.
+pub(crate) const NOTE_USE: &str = "
+    insert into verifier_uses (id, used_at) values ($1, $2)
+    on conflict (id) do update set used_at = excluded.used_at where verifier_uses.used_at < excluded.used_at";
+
+/// Deletes what was used too long ago: until.
+pub(crate) const FORGET_USES: &str = "delete from verifier_uses where used_at <= $1";
 
 /// Deletes the verifiers that expired: until, at most.
 pub(crate) const FORGET_EXPIRED: &str = "delete from verifiers where (kind, lookup) in (
@@ -298,4 +323,33 @@ pub(crate) async fn verifiers(
     let values = [kind.as_str(), tenant.as_str()].map(Value::Text);
     let rows = queries.rows("list verifiers", text, &values).await?;
     rows.iter().map(rows::verifier).collect()
+}
+
+/// The verifiers of a principal.
+pub(crate) async fn verifiers_of(
+    queries: &impl Queries,
+    kind: VerifierKind,
+    principal: &str,
+) -> Result<Vec<Verifier>, StoreError> {
+    let text = select_verifiers!("where principal = $2 and kind = $1 order by created_at, lookup");
+    let values = [Value::Text(kind.as_str()), Value::Text(principal)];
+    let rows = queries.rows("list a principal's verifiers", text, &values).await?;
+    rows.iter().map(rows::verifier).collect()
+}
+
+/// When something was last used.
+pub(crate) async fn uses(
+    queries: &impl Queries,
+    ids: &[Uuid],
+) -> Result<Vec<(Uuid, Timestamp)>, StoreError> {
+    let operation = "read last uses";
+    let mut uses = Vec::new();
+    for id in ids {
+        let text = "select used_at from verifier_uses where id = $1";
+        let rows = queries.rows(operation, text, &[Value::Id(*id)]).await?;
+        if let Some(row) = rows.first() {
+            uses.push((*id, Timestamp::from_unix_ms(row.number(0).map_err(rows::failed(operation))?)));
+        }
+    }
+    Ok(uses)
 }

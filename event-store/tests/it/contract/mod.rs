@@ -4,6 +4,7 @@
 pub(crate) mod appends;
 pub(crate) mod beside;
 pub(crate) mod claims;
+pub(crate) mod once;
 pub(crate) mod reads;
 
 /// Runs every promise against a [`crate::support::Store`].
@@ -66,6 +67,14 @@ macro_rules! contract {
             verifiers_are_replaced_listed_and_deleted
             of_all_who_store_the_same_new_verifier_one_does
             expired_verifiers_are_forgotten
+        });
+        contract!(@ $store, once {
+            a_verifier_is_taken_once_and_not_when_it_has_expired
+            of_all_who_note_the_same_use_one_does
+            a_hash_is_replaced_only_if_it_is_still_the_one_that_was_read
+            verifiers_of_a_principal_are_listed_and_deleted_by_kind
+            the_latest_use_is_kept
+            every_kind_of_verifier_is_stored_and_read
         });
     };
     (@ $store:ty, $module:ident { $($promise:ident)+ }) => {
