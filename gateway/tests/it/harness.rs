@@ -105,7 +105,16 @@ impl Harness {
         let run = gateway.run(listener, shutdown.clone());
         let running = tokio::spawn(async move { run.await.expect("served") });
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
-        Self { address, key: admin.api_key.to_string(), http, owner, models, shutdown, running, _documented: documented }
+        Self {
+            address,
+            key: admin.api_key.to_string(),
+            http,
+            owner,
+            models,
+            shutdown,
+            running,
+            _documented: documented,
+        }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
