@@ -7,6 +7,7 @@ mod commands;
 mod connections;
 mod conventions;
 mod documented;
+mod filters;
 mod harness;
 mod idempotency;
 mod owner;
