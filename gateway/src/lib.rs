@@ -36,6 +36,7 @@ mod listener;
 mod live;
 mod metrics;
 mod openapi;
+mod origin;
 mod position;
 mod precondition;
 mod random;
