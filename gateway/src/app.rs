@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::access::{Rights, Things};
 use crate::auth::Authenticator;
+use crate::auth::device::DeviceLogins;
 use crate::auth::sessions::Sessions;
 use crate::cache::{self, ExecutionCache};
 use crate::config::{GatewayConfig, ms};
@@ -46,6 +47,7 @@ pub(crate) struct App {
     pub(crate) rights: Arc<Rights>,
     pub(crate) verifiers: Arc<dyn Verifiers>,
     pub(crate) sessions: Sessions,
+    pub(crate) devices: DeviceLogins,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) definitions: Definitions,
@@ -89,6 +91,7 @@ impl App {
             things,
             rights,
             verifiers: ports.verifiers.clone(),
+            devices: DeviceLogins::new(ports.verifiers.clone(), ports.clock.clone()),
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
             hub,
             metrics: Arc::new(Metrics::default()),
