@@ -1,8 +1,10 @@
 //! The rules, from outside: given these events, when this command, then those events.
 
+mod authority;
 mod back_edges;
 mod bad_definitions;
 mod bad_graphs;
+mod bulk;
 mod children;
 mod compensation;
 mod documents;
