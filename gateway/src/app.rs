@@ -44,6 +44,8 @@ pub(crate) struct App {
     pub(crate) things: Arc<Things>,
     pub(crate) rights: Arc<Rights>,
     pub(crate) verifiers: Arc<dyn Verifiers>,
+    /// Changes that a tenant's last administrator could be lost by take turns.
+    pub(crate) admin_changes: tokio::sync::Mutex<()>,
     pub(crate) sessions: Sessions,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
@@ -87,6 +89,7 @@ impl App {
             things,
             rights,
             verifiers: ports.verifiers.clone(),
+            admin_changes: tokio::sync::Mutex::new(()),
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
             hub,
             metrics: Arc::new(Metrics::default()),
