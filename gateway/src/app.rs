@@ -46,6 +46,8 @@ pub(crate) struct App {
     pub(crate) things: Arc<Things>,
     pub(crate) rights: Arc<Rights>,
     pub(crate) verifiers: Arc<dyn Verifiers>,
+    /// Changes that a tenant's last administrator could be lost by take turns.
+    pub(crate) admin_changes: tokio::sync::Mutex<()>,
     pub(crate) sessions: Sessions,
     pub(crate) devices: DeviceLogins,
     pub(crate) hub: Arc<Hub>,
@@ -92,6 +94,7 @@ impl App {
             rights,
             verifiers: ports.verifiers.clone(),
             devices: DeviceLogins::new(ports.verifiers.clone(), ports.clock.clone()),
+            admin_changes: tokio::sync::Mutex::new(()),
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
             hub,
             metrics: Arc::new(Metrics::default()),
