@@ -3,7 +3,7 @@
 use crate::audit::{self, AuditState};
 use crate::bulk::{self, BulkState};
 use crate::command::{Command, CommandEnvelope};
-use crate::decision::Decision;
+use crate::decision::{ClaimChange, Decision};
 use crate::event::{Event, EventError, RecordedEvent};
 use crate::execution::{self, ExecutionState};
 use crate::facts::Facts;
@@ -17,6 +17,7 @@ use crate::rejection::{Rejection, RejectionKind};
 use crate::time::Timestamp;
 use crate::variables::{self, VariablesState};
 use crate::workflow::{self, WorkflowState};
+use uuid::Uuid;
 
 /// A folded stream.
 #[derive(Debug, Clone, Default)]
@@ -193,6 +194,14 @@ impl Aggregate {
             }
             _ => Err(not_found(command)),
         }
+    }
+}
+
+/// The refusal of a command because another stream holds a name that it would take.
+pub fn claim_taken(claim: &ClaimChange, holder: Uuid) -> Rejection {
+    match claim.kind {
+        user::EMAIL_CLAIM => user::claim_taken(),
+        _ => workflow::claim_taken(claim, holder),
     }
 }
 

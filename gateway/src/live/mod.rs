@@ -26,7 +26,7 @@ pub(crate) use event::LiveEvent;
 pub(crate) use feed_tail::{FeedFilter, FeedTail};
 pub(crate) use filter::EventFilter;
 pub(crate) use history::{FeedReader, find_first_end, is_over_after};
-pub(crate) use hub::{Hub, News, Waiter};
+pub(crate) use hub::{Hub, Listener, News, Waiter};
 pub(crate) use stream_tail::StreamTail;
 
 use std::fmt;

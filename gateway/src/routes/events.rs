@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
 
+use crate::access::Followed;
 use crate::answer::{json, link_next};
 use crate::app::App;
 use crate::failure::Failure;
@@ -43,6 +44,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Failure> {
     query.only(&["after_position", "category", "type", "filter", "limit", "cursor"])?;
     let limit = query.limit()?;
+    caller.may_kind("event")?;
     let after = after(&app, query.text("cursor").or_else(|| query.text("after_position"))).await?;
     let page = reader(&app, &caller, filter(&query)?).page(after, limit).await?;
     let resume = page.after.token();
@@ -71,10 +73,11 @@ pub(crate) async fn stream(
     token: sse::Token,
 ) -> Result<Response, Failure> {
     query.only(&["after_position", "category", "type", "filter"])?;
+    caller.may_kind("event")?;
     let position = query.last_event_id()?.or_else(|| query.text("after_position"));
     let after = after(&app, position).await?;
     let tail = FeedTail::new(&app.hub, reader(&app, &caller, filter(&query)?), after);
-    sse::answer(&app, token, sse::AnyTail::Feed(Box::new(tail)))
+    sse::answer(&app, caller, token, Followed::Events, sse::AnyTail::Feed(Box::new(tail)))
 }
 
 /// Where a feed begins: at the start of the log, unless a position says otherwise.

@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use domain::access::Authority;
 use domain::execution::ExecutionStatus;
 use domain::execution::view::ExecutionView;
 use domain::ids::Partition;
@@ -13,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
+use crate::access::Followed;
+use crate::access::judging::only_visible;
 use crate::answer::{List, body, json};
 use crate::app::App;
 use crate::cache::{Found, Kept};
@@ -78,7 +79,8 @@ pub(crate) async fn list(
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
     let page =
         app.models.executions(&caller.principal.tenant, &filter, cursor, limit).await.map_err(read_error)?;
-    let items: Result<Vec<Value>, _> = page.items.into_iter().map(summary).collect();
+    let visible = only_visible(&app, &caller, page.items, |view| view.id).await?;
+    let items: Result<Vec<Value>, _> = visible.into_iter().map(summary).collect();
     let items = items.map_err(|_| Failure::new(status::INTERNAL, "an execution could not be written"))?;
     List { items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
 }
@@ -105,8 +107,7 @@ fn summary(view: ExecutionView) -> Result<Value, serde_json::Error> {
 /// An execution with all its nodes.
 #[utoipa::path(get, path = "/executions/{id}", tag = "executions",
     params(("id" = Uuid, Path), ("Everline-Min-Position" = Option<String>, Header)),
-    responses((status = 200, description = "The execution; its `ETag` is its version.", body = schemas::Execution),
-        (status = 304, description = "It is as `If-None-Match` says.")))]
+    responses((status = 200, description = "The execution; its `ETag` is its version.", body = schemas::Execution)))]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -117,8 +118,13 @@ pub(crate) async fn get(
     query.only(&[])?;
     let partition = app.partition_of(id);
     let needed = needed(&app, &caller.principal, &query, Some(partition))?;
-    let ticket = match kept(&app, &caller, id, &needed) {
-        Found::Kept(kept) => return Ok(shown(&query, &kept)),
+    let ticket = match look(&app, &caller, id, &needed) {
+        Found::Kept(kept) => {
+            if !caller.authority()?.is_unbounded() {
+                caller.may_execution(&app, id).await?;
+            }
+            return Ok(shown(&query, &kept));
+        }
         Found::Nothing(ticket) => Some(ticket),
         Found::Unknown => None,
     };
@@ -141,8 +147,8 @@ pub(crate) async fn get(
     Ok(response)
 }
 
-/// What the cache has for a caller. Whoever may not see everything of the tenant is judged on the thing, after this.
-fn kept(app: &App, caller: &Caller, id: Uuid, needed: &[(Partition, u64)]) -> Found {
+/// What the cache has for a caller's tenant. Whether the caller may see it is another question.
+fn look(app: &App, caller: &Caller, id: Uuid, needed: &[(Partition, u64)]) -> Found {
     let partition = app.partition_of(id);
     // Positions of other partitions are waited for by the read model only.
     let found = match needed {
@@ -152,8 +158,6 @@ fn kept(app: &App, caller: &Caller, id: Uuid, needed: &[(Partition, u64)]) -> Fo
         }
         _ => Found::Unknown,
     };
-    let judged = caller.authority.as_deref().is_some_and(Authority::is_unbounded);
-    let found = if judged { found } else { Found::Unknown };
     app.executions.counted.count(matches!(found, Found::Kept(_)));
     found
 }
@@ -174,13 +178,18 @@ fn shown(query: &Query, kept: &Kept) -> Response {
     response
 }
 
-/// An execution of the caller's tenant.
+/// An execution that the caller may see.
 pub(super) async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<ExecutionView, Failure> {
     match app.models.execution(&caller.principal.tenant, id).await.map_err(read_error)? {
-        Some(view) => Ok(view),
+        Some(view) => {
+            if !caller.authority()?.is_unbounded() {
+                caller.may_execution(app, id).await?;
+            }
+            Ok(view)
+        }
         // Another caller's start may not have reached the read model yet; the log has it.
         None => {
-            check_visible(app, caller, id).await?;
+            caller.may_execution(app, id).await?;
             Ok(histories::read(app, id, None).await?.view)
         }
     }
@@ -227,7 +236,7 @@ pub(crate) async fn events(
         Some(cursor) => Cursor::number(cursor)?,
         None => query.number("after_version")?.unwrap_or(0),
     };
-    check_visible(&app, &caller, id).await?;
+    caller.may_execution(&app, id).await?;
     let mut items = app.log.read_stream(id, after, limit + 1).await?;
     let more = items.len() > limit;
     items.truncate(limit);
@@ -252,7 +261,7 @@ pub(crate) async fn stream(
     let id = params.id("id")?;
     query.only(&["after_version", "filter"])?;
     let filter = super::events::expression(&query)?;
-    check_visible(&app, &caller, id).await?;
+    caller.may_execution(&app, id).await?;
     let after = match query.last_event_id()? {
         None => query.number("after_version")?.unwrap_or(0),
         Some(text) => {
@@ -267,14 +276,5 @@ pub(crate) async fn stream(
         }
     };
     let tail = StreamTail::new(&app.hub, app.log.clone(), id, after).filtered(filter);
-    sse::answer(&app, token, sse::AnyTail::Stream(Box::new(tail)))
-}
-
-/// Whether the caller's tenant has the execution.
-pub(crate) async fn check_visible(app: &App, caller: &Caller, id: Uuid) -> Result<(), Failure> {
-    let first = app.log.read_stream(id, 0, 1).await?;
-    let visible = first
-        .first()
-        .is_some_and(|event| event.tenant == caller.principal.tenant && event.category() == "execution");
-    if visible { Ok(()) } else { Err(histories::not_found(id)) }
+    sse::answer(&app, caller, token, Followed::Execution(id), sse::AnyTail::Stream(Box::new(tail)))
 }

@@ -29,7 +29,6 @@ use crate::app::App;
 use crate::openapi;
 
 pub(crate) use events::{after as feed_after, reader as feed_reader};
-pub(crate) use executions::check_visible;
 pub(crate) use sse::AnyTail;
 
 /// Every route, and the document that describes them.

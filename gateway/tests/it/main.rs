@@ -6,6 +6,8 @@ mod authorization;
 mod caching;
 mod commands;
 mod connections;
+mod conventions;
+mod documented;
 mod filters;
 mod harness;
 mod idempotency;
