@@ -13,6 +13,7 @@ pub(crate) mod health;
 mod history;
 mod node_types;
 mod nodes;
+mod oidc;
 mod redrive;
 mod sse;
 mod variables;
@@ -39,6 +40,9 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::refresh))
         .routes(routes!(auth::logout))
         .routes(routes!(auth::me))
+        .routes(routes!(oidc::list))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::callback))
         .routes(routes!(device::begin))
         .routes(routes!(device::token))
         .routes(routes!(device::approve))
