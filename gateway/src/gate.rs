@@ -18,6 +18,7 @@ use crate::access::{self, Rule};
 use crate::app::App;
 use crate::failure::Failure;
 use crate::limits;
+use crate::request::is_known;
 use crate::status;
 use crate::trace_context::TraceContext;
 
@@ -35,6 +36,7 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let known = known_tags(&request);
     request.extensions_mut().insert(trace.clone());
 
     let span = tracing::info_span!(
@@ -57,7 +59,7 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     };
     let answered: Result<Response, Failure> = work.instrument(span.clone()).await;
     let mut response = match answered {
-        Ok(response) => write_problem(response, &method, &path, &trace),
+        Ok(response) => unless_known(write_problem(response, &method, &path, &trace), known.as_ref()),
         Err(failure) => failure.render(&path, trace.trace_id()),
     };
     if let Ok(value) = HeaderValue::try_from(trace.as_str()) {
@@ -84,7 +86,8 @@ async fn authenticate(
     // What matches no route is answered 404, which tells nothing.
     let Some(route) = matched.map(MatchedPath::as_str) else { return Ok(()) };
     let rule = access::rule_of(request.method(), route);
-    if rule == Some(Rule::Public) {
+    // Which methods there are is in the public document.
+    if rule == Some(Rule::Public) || request.method() == Method::OPTIONS {
         return Ok(());
     }
     let headers = request.headers();
@@ -113,6 +116,9 @@ fn write_problem(mut response: Response, method: &Method, path: &str, trace: &Tr
         return failure.render(path, trace.trace_id());
     }
     let status = response.status();
+    if method == Method::OPTIONS && status == StatusCode::METHOD_NOT_ALLOWED {
+        return options(&response);
+    }
     let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
@@ -131,4 +137,39 @@ fn write_problem(mut response: Response, method: &Method, path: &str, trace: &Tr
         problem.headers_mut().insert(header::ALLOW, allow);
     }
     problem
+}
+
+/// The tags that a reader has already.
+fn known_tags(request: &Request) -> Option<HeaderMap> {
+    if !request.headers().contains_key(header::IF_NONE_MATCH) || !request.method().is_safe() {
+        return None;
+    }
+    let values = request.headers().get_all(header::IF_NONE_MATCH).iter();
+    Some(values.map(|value| (header::IF_NONE_MATCH, value.clone())).collect())
+}
+
+/// 304 instead of what the caller has.
+fn unless_known(response: Response, known: Option<&HeaderMap>) -> Response {
+    let Some(tag) = response.headers().get(header::ETAG) else { return response };
+    if response.status() != StatusCode::OK || !known.is_some_and(|known| is_known(known, tag)) {
+        return response;
+    }
+    let (mut parts, _) = response.into_parts();
+    parts.status = StatusCode::NOT_MODIFIED;
+    parts.headers.remove(header::CONTENT_TYPE);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, axum::body::Body::empty())
+}
+
+/// The answer to `OPTIONS` (RFC 9110): what the route takes, as the router says of a method that it does not.
+fn options(refused: &Response) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let allow =
+        refused.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok()).unwrap_or_default();
+    let allow = if allow.is_empty() { "OPTIONS".to_owned() } else { format!("{allow},OPTIONS") };
+    if let Ok(allow) = HeaderValue::try_from(allow) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
 }

@@ -21,6 +21,7 @@ use crate::scripts::ScriptEvaluator;
 use crate::{gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
+#[derive(Clone)]
 pub struct GatewayPorts {
     /// The log, to read.
     pub log: Arc<dyn LogReader>,
@@ -90,6 +91,12 @@ impl Gateway {
         Self { app, feed, router }
     }
 
+    /// Reads the counters of HTTP as Prometheus text, without a request that would be counted itself.
+    pub fn counters(&self) -> impl Fn() -> String + Send + Sync + use<> {
+        let metrics = self.app.metrics.clone();
+        move || metrics.render()
+    }
+
     /// Serves until the shutdown, then drains: `/readyz` fails, streams and WebSockets are closed, requests under way get
     /// their time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), GatewayError> {
@@ -101,7 +108,7 @@ impl Gateway {
         let listener = BoundedListener::new(listener, app.config.max_connections);
         let serve = serving::serve(listener, router, stop_accepting.clone());
         let hub = app.hub.clone();
-        let follow = hub.follow(subscription, hub_stop.clone());
+        let follow = hub.follow(subscription, &app.executions, hub_stop.clone());
 
         let drain = async {
             shutdown.cancelled().await;
@@ -142,8 +149,7 @@ impl Gateway {
 /// The routes and the finished document.
 fn document() -> (Router<Arc<App>>, Bytes) {
     let (routes, document) = routes::router();
-    let document = openapi::complete(document);
-    let text = document.to_json().expect("an OpenAPI document is plain data");
+    let text = openapi::complete(&document).to_string();
     (routes, Bytes::from(text))
 }
 

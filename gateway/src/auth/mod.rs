@@ -22,6 +22,7 @@ use http::{HeaderMap, header};
 use std::sync::Arc;
 use uuid::Uuid;
 
+use crate::cache::Counted;
 use crate::config::GatewayConfig;
 use crate::directory::{Directory, User, within_scopes};
 use crate::failure::Failure;
@@ -113,6 +114,11 @@ impl Authenticator {
             Some(expiry) if expiry <= now => Err(refuse()),
             _ => Ok(principal),
         }
+    }
+
+    /// How often a caller was known.
+    pub(crate) fn counted(&self) -> &Counted {
+        &self.principals.counted
     }
 
     async fn find(&self, hash: &TokenHash) -> Result<Option<Verifier>, StoreError> {

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::status;
 
 use super::Caller;
-use super::parameters::{original_uri, refuse_query};
+use super::parameters::{decode, original_uri, refuse_query};
 
 /// The header's longest value.
 const MAX_KEY_BYTES: usize = 255;
@@ -200,7 +200,7 @@ fn operation(parts: &Parts) -> String {
 }
 
 fn in_one_spelling(path: &str) -> String {
-    let segments = path.split('/').map(|segment| match parse_id(segment) {
+    let segments = path.split('/').map(|segment| match decode(segment).and_then(|text| parse_id(&text)) {
         Some(id) => Cow::Owned(id.to_string()),
         None => Cow::Borrowed(segment),
     });
@@ -324,6 +324,7 @@ mod tests {
         let upper = "/api/v1/workflows/01A1EE56-5E00-7005-8000-00000000000A/publish";
         assert_eq!(operation(lower), format!("POST {lower}"));
         assert_eq!(operation(upper), operation(lower));
+        assert_eq!(operation(&lower.replace("/01a1", "/%301%611")), operation(lower));
         assert_ne!(operation("/api/v1/variables/A"), operation("/api/v1/variables/a"));
     }
 

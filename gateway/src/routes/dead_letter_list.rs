@@ -93,6 +93,8 @@ pub(crate) async fn get(
     let letter = found.ok_or_else(|| {
         Failure::new(status::DEAD_LETTER_NOT_FOUND, format!("there is no dead letter {id}"))
     })?;
-    caller.may_execution(&app, letter.execution_id).await?;
+    if !caller.authority()?.is_unbounded() {
+        caller.may_execution(&app, letter.execution_id).await?;
+    }
     json(StatusCode::OK, &letter)
 }

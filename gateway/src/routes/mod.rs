@@ -9,6 +9,7 @@ mod execute;
 mod execution_commands;
 mod executions;
 mod expressions;
+mod filters;
 pub(crate) mod health;
 mod history;
 mod node_types;
@@ -78,6 +79,7 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(events::list))
         .routes(routes!(events::stream))
         .routes(routes!(expressions::evaluate))
+        .routes(routes!(filters::evaluate))
         .routes(routes!(variables::list, variables::create))
         .routes(routes!(variables::get, variables::put, variables::delete))
         .routes(routes!(node_types::list))

@@ -66,7 +66,6 @@ pub(crate) async fn one(
     let letter = letter.ok_or_else(|| {
         Failure::new(status::DEAD_LETTER_NOT_FOUND, format!("there is no dead letter {id}"))
     })?;
-    write.caller.may_execution(&app, letter.execution_id).await?;
     let act = match retry {
         Act::Retry { reason, node_inputs, .. } => redrive(&letter, reason, node_inputs),
         other => other,

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::auth::{bearer, token::TokenHash};
 use crate::config::ms;
 use crate::failure::Failure;
-use crate::live::{FeedTail, Resume, StreamTail, Tail};
+use crate::live::{FeedTail, StreamTail, Tail};
 use crate::request::Caller;
 use crate::status;
 
@@ -96,14 +96,10 @@ pub(crate) fn answer(
 async fn tell(mut tail: AnyTail, sender: mpsc::Sender<Event>) {
     loop {
         let event = match tail.next().await {
-            Tail::Event { event, resume } => {
-                let id = match resume {
-                    Resume::Version(version) => version.to_string(),
-                    Resume::Token(token) => token.to_string(),
-                };
-                Event::default().id(id).data(&*event.json())
-            }
-            Tail::CaughtUp => Event::default().comment("caught up"),
+            Tail::Event { event, resume } => Event::default().id(resume.to_string()).data(&*event.json()),
+            // An id without data is no message; it only says from where to come back.
+            Tail::CaughtUp(resume) => Event::default().comment("caught up").id(resume.to_string()),
+            Tail::Passed(resume) => Event::default().id(resume.to_string()),
             Tail::End => return,
             Tail::Failed(error) => {
                 tracing::error!(

@@ -215,9 +215,10 @@ impl Connection {
         };
         followed.check(&self.app, &self.caller.principal).await?;
         let tail = match channel {
-            Channel::Execution { execution, after_version } => {
+            Channel::Execution { execution, after_version, filter } => {
                 let log = self.app.log.clone();
-                AnyTail::Stream(Box::new(StreamTail::new(&self.app.hub, log, execution, after_version)))
+                let tail = StreamTail::new(&self.app.hub, log, execution, after_version);
+                AnyTail::Stream(Box::new(tail.filtered(filter)))
             }
             Channel::Events { after_position, filter } => {
                 let after = feed_after(&self.app, after_position.as_deref()).await?;
@@ -241,7 +242,8 @@ impl Connection {
     async fn tell(&mut self, Told { name, prefix, tail, .. }: Told) -> Result<(), End> {
         match tail {
             Tail::Event { event, resume } => self.say(messages::event(&prefix, &resume, &event)).await,
-            Tail::CaughtUp => self.say(messages::caught_up(&name)).await,
+            Tail::CaughtUp(resume) => self.say(messages::caught_up(&name, &resume)).await,
+            Tail::Passed(resume) => self.say(messages::passed(&name, &resume)).await,
             Tail::End => {
                 self.subscriptions.remove(&name);
                 self.say(messages::ended(&name)).await
