@@ -16,6 +16,7 @@ mod history;
 mod node_types;
 mod nodes;
 mod permissions;
+mod oidc;
 mod redrive;
 mod roles;
 mod sse;
@@ -45,6 +46,9 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::refresh))
         .routes(routes!(auth::logout))
         .routes(routes!(auth::me))
+        .routes(routes!(oidc::list))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::callback))
         .routes(routes!(device::begin))
         .routes(routes!(device::token))
         .routes(routes!(device::approve))
