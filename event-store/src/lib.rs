@@ -23,6 +23,7 @@ mod plan;
 pub mod postgres;
 mod queries;
 mod rows;
+pub mod sealing;
 pub mod sqlite;
 pub mod store;
 pub mod transfer;

@@ -6,6 +6,7 @@ use domain::ids::Partition;
 use domain::time::Clock;
 use event_store::blobs::Blobs;
 use event_store::log::LogReader;
+use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::access::{Rights, Things};
 use crate::auth::Authenticator;
 use crate::auth::sessions::Sessions;
 use crate::config::{GatewayConfig, ms};
@@ -37,8 +39,11 @@ pub(crate) struct App {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) readiness: Arc<dyn Readiness>,
     pub(crate) scripts: Arc<dyn ScriptEvaluator>,
-    pub(crate) auth: Authenticator,
+    pub(crate) auth: Arc<Authenticator>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) things: Arc<Things>,
+    pub(crate) rights: Arc<Rights>,
+    pub(crate) verifiers: Arc<dyn Verifiers>,
     pub(crate) sessions: Sessions,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
@@ -63,18 +68,27 @@ pub(crate) struct InFlight<'a>(&'a AtomicU32);
 impl App {
     pub(crate) fn new(config: GatewayConfig, ports: GatewayPorts, openapi: Bytes) -> Self {
         let partitions = ports.log.partitions();
-        let directory = Arc::new(Directory::new(ports.log.clone()));
+        let trusted = ms(config.auth_cache_ms / 2);
+        let directory = Arc::new(Directory::new(ports.log.clone(), config.auth_cache_entries, trusted));
+        let auth = Arc::new(Authenticator::new(
+            ports.verifiers.clone(),
+            directory.clone(),
+            ports.clock.clone(),
+            &config,
+            partitions,
+        ));
+        let things = Arc::new(Things::new(ports.log.clone(), trusted));
+        let rights = Arc::new(Rights::new(auth.clone(), directory.clone(), things.clone()));
+        let hub = Arc::new(Hub::new(ms(config.idle_reread_ms.max(10))));
+        hub.listen(rights.clone());
         Self {
-            auth: Authenticator::new(
-                ports.verifiers.clone(),
-                directory.clone(),
-                ports.clock.clone(),
-                &config,
-                partitions,
-            ),
+            auth,
             directory,
+            things,
+            rights,
+            verifiers: ports.verifiers.clone(),
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
-            hub: Arc::new(Hub::new(ms(config.idle_reread_ms.max(10)))),
+            hub,
             metrics: Arc::new(Metrics::default()),
             definitions: Definitions::new(),
             variables: VariablesReader::new(),

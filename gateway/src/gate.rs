@@ -84,7 +84,8 @@ async fn authenticate(
     // What matches no route is answered 404, which tells nothing.
     let Some(route) = matched.map(MatchedPath::as_str) else { return Ok(()) };
     let rule = access::rule_of(request.method(), route);
-    if rule == Some(Rule::Public) {
+    // Which methods there are is in the public document.
+    if rule == Some(Rule::Public) || request.method() == Method::OPTIONS {
         return Ok(());
     }
     let headers = request.headers();
@@ -113,6 +114,9 @@ fn write_problem(mut response: Response, method: &Method, path: &str, trace: &Tr
         return failure.render(path, trace.trace_id());
     }
     let status = response.status();
+    if method == Method::OPTIONS && status == StatusCode::METHOD_NOT_ALLOWED {
+        return options(&response);
+    }
     let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
@@ -131,4 +135,16 @@ fn write_problem(mut response: Response, method: &Method, path: &str, trace: &Tr
         problem.headers_mut().insert(header::ALLOW, allow);
     }
     problem
+}
+
+/// The answer to `OPTIONS` (RFC 9110): what the route takes, as the router says of a method that it does not.
+fn options(refused: &Response) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let allow = refused.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok()).unwrap_or_default();
+    let allow = if allow.is_empty() { "OPTIONS".to_owned() } else { format!("{allow},OPTIONS") };
+    if let Ok(allow) = HeaderValue::try_from(allow) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
 }

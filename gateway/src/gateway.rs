@@ -90,6 +90,12 @@ impl Gateway {
         Self { app, feed, router }
     }
 
+    /// Reads the counters of HTTP as Prometheus text, without a request that would be counted itself.
+    pub fn counters(&self) -> impl Fn() -> String + Send + Sync + use<> {
+        let metrics = self.app.metrics.clone();
+        move || metrics.render()
+    }
+
     /// Serves until the shutdown, then drains: `/readyz` fails, streams and WebSockets are closed, requests under way get
     /// their time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), GatewayError> {
@@ -142,8 +148,7 @@ impl Gateway {
 /// The routes and the finished document.
 fn document() -> (Router<Arc<App>>, Bytes) {
     let (routes, document) = routes::router();
-    let document = openapi::complete(document);
-    let text = document.to_json().expect("an OpenAPI document is plain data");
+    let text = openapi::complete(&document).to_string();
     (routes, Bytes::from(text))
 }
 

@@ -356,6 +356,22 @@ pub(crate) struct Evaluated {
 }
 
 #[derive(ToSchema)]
+pub(crate) struct EvaluateFilter {
+    /// CEL over `event` that gives true or false.
+    filter: String,
+    /// An event in its public shape.
+    event: Value,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct FilterVerdict {
+    matches: bool,
+    /// Why the filter could not be evaluated, if it could not.
+    #[schema(nullable = false)]
+    error: Option<String>,
+}
+
+#[derive(ToSchema)]
 pub(crate) struct Variable {
     name: String,
     value: Value,

@@ -61,6 +61,7 @@ codes! {
     INVALID_BODY = "invalid_body", UNPROCESSABLE_ENTITY, "The body is not valid";
     RESERVED_VALUE = "reserved_value", UNPROCESSABLE_ENTITY, "The value has a reserved shape";
     INVALID_EXPRESSION = "invalid_expression", UNPROCESSABLE_ENTITY, "The expression does not parse";
+    INVALID_FILTER = "invalid_filter", UNPROCESSABLE_ENTITY, "The filter does not parse";
     EXPRESSION_FAILED = "expression_failed", UNPROCESSABLE_ENTITY, "The expression gave no value";
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request";
     UPGRADE_REQUIRED = "upgrade_required", UPGRADE_REQUIRED, "This is a WebSocket";

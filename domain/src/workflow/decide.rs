@@ -1,6 +1,7 @@
 //! What follows from a command to a workflow.
 
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 use crate::blob::{MAX_DEPTH, is_too_deep};
@@ -14,9 +15,12 @@ use super::command::WorkflowCommand;
 use super::definition::{Definition, MAX_DEFINITION_BYTES};
 use super::event::{
     WorkflowCreated, WorkflowDeleted, WorkflowDisabled, WorkflowEnabled, WorkflowPublished, WorkflowRestored,
-    WorkflowUpdated,
+    WorkflowShared, WorkflowUpdated,
 };
 use super::state::WorkflowState;
+
+/// The most users with whom one workflow may be shared by name.
+const MAX_SHARED_USERS: usize = 200;
 
 /// The most versions that one workflow may have.
 const MAX_VERSIONS: u64 = 10_000;
@@ -54,6 +58,7 @@ pub fn decide(
         WorkflowCommand::Restore => restore(state, facts),
         WorkflowCommand::Share(shared) => {
             let state = live(state, facts)?;
+            check_shared(shared)?;
             let event = WorkflowEvent::Shared(shared.clone());
             Ok(outcome(state, (state.shared != *shared).then_some(event), Vec::new(), facts))
         }
@@ -141,6 +146,27 @@ fn restore(state: &WorkflowState, facts: &Facts) -> Result<Decision, Rejection> 
     }
     let event = WorkflowEvent::Restored(WorkflowRestored { name: state.name.clone() });
     Ok(outcome(state, [event], vec![claim(&state.name, ClaimOp::Take)], facts))
+}
+
+/// Whether the users with whom it is to be shared are few, and each named once. Whether they exist, the sender has seen.
+fn check_shared(shared: &WorkflowShared) -> Result<(), Rejection> {
+    let mut problems = Vec::new();
+    if shared.users.len() > MAX_SHARED_USERS {
+        let detail =
+            format!("a workflow is shared with at most {MAX_SHARED_USERS} users; make it public instead");
+        problems.push(Problem::new("/users", "too_many", detail));
+    }
+    let mut seen = HashSet::new();
+    for (number, user) in shared.users.iter().enumerate().take(MAX_SHARED_USERS) {
+        if !seen.insert(user) {
+            let detail = format!("user {user} is named twice; name each once");
+            problems.push(Problem::new(format!("/users/{number}"), "duplicate_entry", detail));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Rejection::invalid("invalid_share", "the workflow cannot be shared like this", problems))
 }
 
 fn parse(document: &Value) -> Result<Definition, Rejection> {

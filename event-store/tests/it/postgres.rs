@@ -106,7 +106,7 @@ async fn a_log_of_a_newer_release_is_not_opened() {
     let error = store.try_open(None).await.unwrap_err();
     assert!(error.to_string().contains("version 99"), "{error}");
     let report = inspect(&store.options()).await.unwrap();
-    assert_eq!((report.schema_version, report.newest_schema), (Some(99), 1));
+    assert_eq!((report.schema_version, report.newest_schema), (Some(99), 2));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn looking_at_a_server_creates_nothing() {
     let there = "select to_regnamespace('everline_log') is null";
     assert!(sqlx::query_scalar::<_, bool>(there).fetch_one(&mut raw).await.unwrap());
     drop(store.open().await);
-    assert_eq!(inspect(&store.options()).await.unwrap().schema_version, Some(1));
+    assert_eq!(inspect(&store.options()).await.unwrap().schema_version, Some(2));
 }
 
 #[tokio::test]

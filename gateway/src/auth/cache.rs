@@ -5,7 +5,6 @@ use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use uuid::Uuid;
 
 use crate::position::Watermarks;
 
@@ -53,13 +52,14 @@ impl PrincipalCache {
         }
     }
 
-    pub(super) fn forget_family(&self, family: Uuid) {
+    /// Forgets whoever fits.
+    pub(super) fn forget(&self, fits: impl Fn(&Principal) -> bool) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.forgotten += 1;
         let gone: Vec<TokenHash> = entries
             .by_hash
             .iter()
-            .filter(|(_, (principal, _))| principal.family == Some(family))
+            .filter(|(_, (principal, _))| fits(principal))
             .map(|(hash, _)| hash.clone())
             .collect();
         for hash in gone {

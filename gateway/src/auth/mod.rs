@@ -74,7 +74,8 @@ impl Authenticator {
         config: &GatewayConfig,
         partitions: u16,
     ) -> Self {
-        let (entries, ttl) = (config.auth_cache_entries, crate::config::ms(config.auth_cache_ms));
+        // The other half is the directory's.
+        let (entries, ttl) = (config.auth_cache_entries, crate::config::ms(config.auth_cache_ms / 2));
         Self {
             verifiers,
             directory,
@@ -134,7 +135,7 @@ impl Authenticator {
         // Access tokens change with every refresh, the user behind them does not; a key is a caller of its own.
         let (actor, name, api_key) = match verifier.kind {
             VerifierKind::ApiKey => (Actor::new("key", hash.short()), verifier.name, verifier.family),
-            VerifierKind::AccessToken | VerifierKind::RefreshToken | VerifierKind::Password => {
+            _ => {
                 (Actor::new("user", id), user.state.email.clone(), None)
             }
         };
@@ -178,7 +179,27 @@ impl Authenticator {
 
     /// Forgets the tokens of a session at once.
     pub(crate) fn forget_family(&self, family: Uuid) {
-        self.principals.forget_family(family);
+        self.principals.forget(|principal| principal.family == Some(family));
+    }
+
+    /// Forgets the tokens and keys of a user at once: they are looked up again.
+    pub(crate) fn forget_user(&self, user: Uuid) {
+        self.principals.forget(|principal| principal.user == user);
+    }
+
+    /// Forgets whoever is of a tenant at once.
+    pub(crate) fn forget_tenant(&self, tenant: &TenantId) {
+        self.principals.forget(|principal| principal.tenant == *tenant);
+    }
+
+    /// Forgets a key at once.
+    pub(crate) fn forget_key(&self, key: Uuid) {
+        self.principals.forget(|principal| principal.api_key == Some(key));
+    }
+
+    /// Forgets everybody at once.
+    pub(crate) fn forget_all(&self) {
+        self.principals.forget(|_| true);
     }
 }
 

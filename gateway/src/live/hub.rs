@@ -8,7 +8,8 @@ use domain::execution::FINAL_EVENT_TYPES;
 use domain::ids::Partition;
 use event_store::log::{LogReader, PartitionHead, StoreError};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -20,12 +21,22 @@ use super::{IDLE_REREAD, MAILBOX, PAGE};
 use crate::random;
 
 /// Routes live events to those who registered.
-#[derive(Debug)]
 pub(crate) struct Hub {
     table: Mutex<Table>,
+    /// Who hears every event before anybody else.
+    listener: OnceLock<Arc<dyn Listener>>,
     idle_reread: Duration,
     /// The log's heads, and when they were asked for.
     heads: tokio::sync::Mutex<Option<(Instant, Heads)>>,
+}
+
+/// Hears every event of the feed, before whoever follows it is told. Must be quick.
+pub(crate) trait Listener: Send + Sync {
+    /// An event was committed.
+    fn heard(&self, event: &RecordedEvent);
+
+    /// Events may have been missed.
+    fn missed(&self);
 }
 
 /// Where every partition ends.
@@ -96,6 +107,12 @@ impl Waiter {
     }
 }
 
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
 impl Default for Hub {
     fn default() -> Self {
         Self::new(IDLE_REREAD)
@@ -105,7 +122,17 @@ impl Default for Hub {
 impl Hub {
     /// A hub whose tails trust the silence of the feed for about so long.
     pub(crate) fn new(idle_reread: Duration) -> Self {
-        Self { table: Mutex::default(), idle_reread, heads: tokio::sync::Mutex::default() }
+        Self {
+            table: Mutex::default(),
+            listener: OnceLock::new(),
+            idle_reread,
+            heads: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Says who hears every event. The first one stays.
+    pub(crate) fn listen(&self, listener: Arc<dyn Listener>) {
+        let _ = self.listener.set(listener);
     }
 
     /// How long one tail trusts the silence of the feed: between three and five quarters of the period, so that tails
@@ -195,6 +222,9 @@ impl Hub {
 
     /// Routes a batch.
     pub(super) fn route(&self, batch: &CommittedBatch) {
+        if let Some(listener) = self.listener.get() {
+            batch.events.iter().for_each(|event| listener.heard(event));
+        }
         let mut table = self.lock();
         let live: Option<Vec<LiveEvent>> = (!table.feeds.is_empty())
             .then(|| batch.events.iter().map(|event| LiveEvent::new(event.clone())).collect());
@@ -231,6 +261,9 @@ impl Hub {
 
     /// Tells everybody that something was missed.
     fn lag(&self) {
+        if let Some(listener) = self.listener.get() {
+            listener.missed();
+        }
         let mut table = self.lock();
         for (_, waiter) in table.waiters.drain().flat_map(|(_, waiters)| waiters) {
             let _ = waiter.send(News::Lagged);

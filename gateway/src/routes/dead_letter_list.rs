@@ -8,6 +8,7 @@ use read_models::{DeadLetterFilter, Viewer};
 use serde_json::Value;
 use std::sync::Arc;
 
+use crate::access::judging::only_visible;
 use crate::answer::{List, json};
 use crate::app::App;
 use crate::cursor::Cursor;
@@ -63,7 +64,8 @@ pub(crate) async fn list(
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
     let page = app.models.dead_letters(&Viewer::any(&caller.principal.tenant), &filter, cursor, limit).await;
     let page = page.map_err(read_error)?;
-    List { items: page.items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
+    let items = only_visible(&app, &caller, page.items, |letter| letter.execution_id).await?;
+    List { items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
 }
 
 /// A kind of error that there is: a misspelt one would find nothing.
@@ -91,5 +93,8 @@ pub(crate) async fn get(
     let letter = found.ok_or_else(|| {
         Failure::new(status::DEAD_LETTER_NOT_FOUND, format!("there is no dead letter {id}"))
     })?;
+    if !caller.authority()?.is_unbounded() {
+        caller.may_execution(&app, letter.execution_id).await?;
+    }
     json(StatusCode::OK, &letter)
 }

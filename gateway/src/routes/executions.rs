@@ -11,6 +11,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::answer::{List, json};
+use crate::access::Followed;
+use crate::access::judging::only_visible;
 use crate::app::App;
 use crate::cursor::Cursor;
 use crate::failure::Failure;
@@ -75,7 +77,8 @@ pub(crate) async fn list(
         .executions(&Viewer::any(&caller.principal.tenant), &filter, cursor, limit)
         .await
         .map_err(read_error)?;
-    let items: Result<Vec<Value>, _> = page.items.into_iter().map(summary).collect();
+    let visible = only_visible(&app, &caller, page.items, |view| view.id).await?;
+    let items: Result<Vec<Value>, _> = visible.into_iter().map(summary).collect();
     let items = items.map_err(|_| Failure::new(status::INTERNAL, "an execution could not be written"))?;
     List { items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
 }
@@ -116,13 +119,18 @@ pub(crate) async fn get(
     show(&app, &caller, view).await
 }
 
-/// An execution of the caller's tenant.
+/// An execution that the caller may see.
 pub(super) async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<ExecutionView, Failure> {
     match app.models.execution(&caller.principal.tenant, id).await.map_err(read_error)? {
-        Some(view) => Ok(view),
+        Some(view) => {
+            if !caller.authority()?.is_unbounded() {
+                caller.may_execution(app, id).await?;
+            }
+            Ok(view)
+        }
         // Another caller's start may not have reached the read model yet; the log has it.
         None => {
-            check_visible(app, caller, id).await?;
+            caller.may_execution(app, id).await?;
             Ok(histories::read(app, id, None).await?.view)
         }
     }
@@ -159,7 +167,7 @@ pub(crate) async fn events(
         Some(cursor) => Cursor::number(cursor)?,
         None => query.number("after_version")?.unwrap_or(0),
     };
-    check_visible(&app, &caller, id).await?;
+    caller.may_execution(&app, id).await?;
     let mut items = app.log.read_stream(id, after, limit + 1).await?;
     let more = items.len() > limit;
     items.truncate(limit);
@@ -170,6 +178,7 @@ pub(crate) async fn events(
 /// The execution's events as they come (SSE): those after a version, then live, until its end.
 #[utoipa::path(get, path = "/executions/{id}/stream", tag = "executions",
     params(("id" = Uuid, Path), ("after_version" = Option<u64>, Query),
+        ("filter" = Option<String>, Query, description = "CEL over `event`, as for `/events`."),
         ("Last-Event-ID" = Option<String>, Header, description = "The version of the last event received.")),
     responses((status = 200, description = "Server-sent events; `id` is the version.",
         content_type = "text/event-stream", body = String)))]
@@ -181,8 +190,9 @@ pub(crate) async fn stream(
     token: sse::Token,
 ) -> Result<Response, Failure> {
     let id = params.id("id")?;
-    query.only(&["after_version"])?;
-    check_visible(&app, &caller, id).await?;
+    query.only(&["after_version", "filter"])?;
+    let filter = super::events::expression(&query)?;
+    caller.may_execution(&app, id).await?;
     let after = match query.last_event_id()? {
         None => query.number("after_version")?.unwrap_or(0),
         Some(text) => {
@@ -196,15 +206,6 @@ pub(crate) async fn stream(
             version
         }
     };
-    let tail = StreamTail::new(&app.hub, app.log.clone(), id, after);
-    sse::answer(&app, token, sse::AnyTail::Stream(Box::new(tail)))
-}
-
-/// Whether the caller's tenant has the execution.
-pub(crate) async fn check_visible(app: &App, caller: &Caller, id: Uuid) -> Result<(), Failure> {
-    let first = app.log.read_stream(id, 0, 1).await?;
-    let visible = first
-        .first()
-        .is_some_and(|event| event.tenant == caller.principal.tenant && event.category() == "execution");
-    if visible { Ok(()) } else { Err(histories::not_found(id)) }
+    let tail = StreamTail::new(&app.hub, app.log.clone(), id, after).filtered(filter);
+    sse::answer(&app, caller, token, Followed::Execution(id), sse::AnyTail::Stream(Box::new(tail)))
 }

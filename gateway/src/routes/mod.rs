@@ -8,6 +8,7 @@ mod execute;
 mod execution_commands;
 mod executions;
 mod expressions;
+mod filters;
 pub(crate) mod health;
 mod history;
 mod node_types;
@@ -28,7 +29,6 @@ use crate::app::App;
 use crate::openapi;
 
 pub(crate) use events::{after as feed_after, reader as feed_reader};
-pub(crate) use executions::check_visible;
 pub(crate) use sse::AnyTail;
 
 /// Every route, and the document that describes them.
@@ -71,6 +71,7 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(events::list))
         .routes(routes!(events::stream))
         .routes(routes!(expressions::evaluate))
+        .routes(routes!(filters::evaluate))
         .routes(routes!(variables::list, variables::create))
         .routes(routes!(variables::get, variables::put, variables::delete))
         .routes(routes!(node_types::list))

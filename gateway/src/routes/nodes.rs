@@ -16,7 +16,7 @@ use crate::reading::{read_error, wait_until_fresh};
 use crate::request::{Caller, PathParams, Query};
 use crate::{schemas, status};
 
-use super::executions::{check_visible, find};
+use super::executions::find;
 
 /// A page of nodes, and the cursor of the next one.
 type Nodes = (Vec<NodeView>, Option<String>);
@@ -49,7 +49,7 @@ pub(crate) async fn list(
             }
         }
         Some(version) => {
-            check_visible(&app, &caller, id).await?;
+            caller.may_execution(&app, id).await?;
             let folded = histories::read(&app, id, Some(version)).await?;
             match query.text("parent") {
                 None => top_level(&app, &caller, &query, folded.view, limit).await?,

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use uuid::Uuid;
 
+use crate::access::judging::only_visible_workflows;
 use crate::answer::{List, json as answer_json};
 use crate::app::App;
 use crate::cursor::Cursor;
@@ -240,6 +241,7 @@ pub(crate) async fn list(
             (page.items, page.next)
         }
     };
+    let rows = only_visible_workflows(&app, &caller, rows).await?;
     let items = rows.into_iter().map(|row| WorkflowAnswer::of_row(row, None)).collect();
     List { items, next_cursor: next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
 }
@@ -274,8 +276,13 @@ pub(crate) async fn get(
 async fn find(app: &App, caller: &Caller, id: Uuid, query: &Query) -> Result<WorkflowRow, Failure> {
     wait_until_fresh(app, &caller.principal, query, Some(app.partition_of(id))).await?;
     let row = app.models.workflow(&caller.principal.tenant, id).await.map_err(read_error)?;
-    row.filter(|row| !row.deleted)
-        .ok_or_else(|| Failure::new(status::WORKFLOW_NOT_FOUND, format!("there is no workflow {id}")))
+    let row = row
+        .filter(|row| !row.deleted)
+        .ok_or_else(|| Failure::new(status::WORKFLOW_NOT_FOUND, format!("there is no workflow {id}")))?;
+    if !caller.authority()?.is_unbounded() {
+        caller.may_workflow(app, id).await?;
+    }
+    Ok(row)
 }
 
 /// One version of a definition.
@@ -364,9 +371,10 @@ pub(crate) async fn version(
     responses((status = 200, description = "Whether it is valid, and all its defects.", body = schemas::Validation)))]
 pub(crate) async fn validate(
     State(app): State<Arc<App>>,
-    _caller: Caller,
+    caller: Caller,
     body: JsonBody,
 ) -> Result<Response, Failure> {
+    caller.may_kind("expression")?;
     // Here what is wrong with a definition is the answer, not a failure.
     let mut document = body.required()?;
     let draft = document.as_object_mut().and_then(|fields| fields.remove("draft"));

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::documented::Documented;
 use super::owner::Owner;
 
 pub(crate) const EMAIL: &str = "admin@example.test";
@@ -67,6 +68,7 @@ pub(crate) struct Harness {
     pub(crate) models: ReadModels,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: JoinHandle<()>,
+    _documented: Documented,
 }
 
 impl Harness {
@@ -99,10 +101,11 @@ impl Harness {
         let address = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
         let gateway = Gateway::new(config, ports);
+        let documented = Documented(Box::new(gateway.counters()));
         let run = gateway.run(listener, shutdown.clone());
         let running = tokio::spawn(async move { run.await.expect("served") });
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
-        Self { address, key: admin.api_key.to_string(), http, owner, models, shutdown, running }
+        Self { address, key: admin.api_key.to_string(), http, owner, models, shutdown, running, _documented: documented }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

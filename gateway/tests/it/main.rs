@@ -5,6 +5,9 @@
 mod authorization;
 mod commands;
 mod connections;
+mod conventions;
+mod documented;
+mod filters;
 mod harness;
 mod idempotency;
 mod owner;

@@ -172,6 +172,10 @@ impl LogReader for Meddling {
         unreachable!("a rebuild asks for no names")
     }
 
+    async fn installation_claim_holder(&self, _: &str, _: &str) -> Result<Option<Uuid>, StoreError> {
+        unreachable!("a rebuild asks for no names")
+    }
+
     async fn command_answer(&self, _: Partition, _: Uuid) -> Result<Option<AppendAnswer>, StoreError> {
         unreachable!("a rebuild asks for no commands")
     }

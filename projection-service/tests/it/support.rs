@@ -178,6 +178,10 @@ impl LogReader for FlakyLog {
         unreachable!("a projection asks for no names")
     }
 
+    async fn installation_claim_holder(&self, _: &str, _: &str) -> Result<Option<Uuid>, StoreError> {
+        unreachable!("a projection asks for no names")
+    }
+
     async fn command_answer(&self, _: Partition, _: Uuid) -> Result<Option<AppendAnswer>, StoreError> {
         unreachable!("a projection asks for no commands")
     }
