@@ -28,9 +28,9 @@ use crate::status;
 
 pub(crate) use following::{Followed, withdrawn};
 pub(crate) use rights::{Changes, Rights, RightsChange};
-pub(crate) use rules::rule_of;
-pub(crate) use things::Things;
 pub use rules::{RULES, Rule};
+pub(crate) use rules::{methods_of, rule_of};
+pub(crate) use things::Things;
 
 /// The caller's right to a permission.
 ///

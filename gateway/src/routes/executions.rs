@@ -10,9 +10,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use uuid::Uuid;
 
-use crate::answer::{List, json};
 use crate::access::Followed;
 use crate::access::judging::only_visible;
+use crate::answer::{List, json};
 use crate::app::App;
 use crate::cursor::Cursor;
 use crate::failure::Failure;
@@ -177,7 +177,8 @@ pub(crate) async fn events(
         ("filter" = Option<String>, Query, description = "CEL over `event`, as for `/events`."),
         ("Last-Event-ID" = Option<String>, Header, description = "The version of the last event received.")),
     responses((status = 200, description = "Server-sent events; `id` is the version.",
-        content_type = "text/event-stream", body = String)))]
+        content_type = "text/event-stream", body = String),
+        (status = 204, description = "There is nothing after `Last-Event-ID`: it has ended.")))]
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     caller: Caller,
