@@ -17,7 +17,9 @@ use uuid::Uuid;
 
 use crate::access::{Rights, Things};
 use crate::auth::Authenticator;
+use crate::auth::device::DeviceLogins;
 use crate::auth::sessions::Sessions;
+use crate::cache::{self, ExecutionCache};
 use crate::config::{GatewayConfig, ms};
 use crate::definitions::Definitions;
 use crate::directory::Directory;
@@ -45,9 +47,11 @@ pub(crate) struct App {
     pub(crate) rights: Arc<Rights>,
     pub(crate) verifiers: Arc<dyn Verifiers>,
     pub(crate) sessions: Sessions,
+    pub(crate) devices: DeviceLogins,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) definitions: Definitions,
+    pub(crate) executions: ExecutionCache,
     pub(crate) variables: VariablesReader,
     /// Cancelled when the process is asked to stop: `/readyz` fails and streams end.
     pub(crate) draining: CancellationToken,
@@ -87,10 +91,12 @@ impl App {
             things,
             rights,
             verifiers: ports.verifiers.clone(),
+            devices: DeviceLogins::new(ports.verifiers.clone(), ports.clock.clone()),
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
             hub,
             metrics: Arc::new(Metrics::default()),
             definitions: Definitions::new(),
+            executions: ExecutionCache::new(config.cache_bytes as usize, partitions),
             variables: VariablesReader::new(),
             draining: CancellationToken::new(),
             sockets: TaskTracker::new(),
@@ -145,6 +151,20 @@ impl App {
             .await
             .map_err(|_| overloaded())?
             .map_err(|_| overloaded())
+    }
+
+    /// The gateway's counters as Prometheus text.
+    pub(crate) fn counters(&self) -> String {
+        let mut text = self.metrics.render();
+        text.push_str(&cache::render(&[
+            ("executions", &self.executions.counted),
+            ("definitions", &self.definitions.counted),
+            ("principals", self.auth.counted()),
+        ]));
+        let name = "everline_cache_bytes";
+        let (help, bytes) = ("Bytes of rendered executions that are kept.", self.executions.bytes());
+        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {bytes}\n"));
+        text
     }
 
     /// The partition of a stream.

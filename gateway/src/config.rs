@@ -7,6 +7,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
+    /// Where clients reach the gateway, `https://workflows.example.com`, as providers and people are told it. Absent:
+    /// what a request was sent to, over plain HTTP.
+    pub public_url: Option<String>,
     /// The most bytes of a request's body. A definition may have 1 MiB; the rest is room for its envelope.
     pub max_body_bytes: u32,
     /// How long a request's body may take to arrive, in milliseconds.
@@ -55,6 +58,8 @@ pub struct GatewayConfig {
     pub password_checks: u32,
     /// How many expressions are evaluated at once for `expressions/evaluate`.
     pub evaluations: u32,
+    /// How many bytes of rendered executions are kept in memory, an equal share for each partition; 0 keeps none.
+    pub cache_bytes: u32,
     /// How many bytes of large values one answer fetches; what does not fit stays a reference.
     pub answer_blob_bytes: u32,
     /// How long the process still answers after it was asked to stop, so that load balancers see `/readyz`
@@ -67,12 +72,13 @@ pub struct GatewayConfig {
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
+            public_url: None,
             max_body_bytes: 1024 * 1024 + 64 * 1024,
             body_timeout_ms: 30_000,
             max_body_bytes_in_flight: 64 * 1024 * 1024,
-            max_connections: 10_000,
+            max_connections: 12_000,
             max_in_flight: 4_096,
-            max_streams: 4_096,
+            max_streams: 10_000,
             max_subscriptions: 100,
             websocket_buffer_bytes: 1024 * 1024,
             slow_client_ms: 5_000,
@@ -89,6 +95,7 @@ impl Default for GatewayConfig {
             login_failures_per_minute: 10,
             password_checks: 2,
             evaluations: 2,
+            cache_bytes: 64 * 1024 * 1024,
             answer_blob_bytes: 8 * 1024 * 1024,
             drain_notice_ms: 250,
             drain_timeout_ms: 10_000,

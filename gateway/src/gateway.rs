@@ -21,6 +21,7 @@ use crate::scripts::ScriptEvaluator;
 use crate::{gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
+#[derive(Clone)]
 pub struct GatewayPorts {
     /// The log, to read.
     pub log: Arc<dyn LogReader>,
@@ -107,7 +108,7 @@ impl Gateway {
         let listener = BoundedListener::new(listener, app.config.max_connections);
         let serve = serving::serve(listener, router, stop_accepting.clone());
         let hub = app.hub.clone();
-        let follow = hub.follow(subscription, hub_stop.clone());
+        let follow = hub.follow(subscription, &app.executions, hub_stop.clone());
 
         let drain = async {
             shutdown.cancelled().await;

@@ -11,7 +11,7 @@
 //! larger or longer has a bound. Deliberately absent: gRPC, GraphQL, webhooks, users and roles.
 //!
 //! Read in this order: [`gateway`] (ports and life), `gate` (the outermost layer), `request` (what routes take
-//! in), `routes`, `sending` and `reading`, `executing`, `live` and `ws`, [`auth`].
+//! in), `routes`, `sending` and `reading`, `executing`, `live` and `ws`, `cache`, [`auth`].
 
 mod access;
 mod acting;
@@ -19,6 +19,7 @@ mod answer;
 mod app;
 mod audit;
 pub mod auth;
+mod cache;
 mod client;
 mod config;
 mod cursor;
@@ -36,6 +37,7 @@ mod listener;
 mod live;
 mod metrics;
 mod openapi;
+mod origin;
 mod position;
 mod precondition;
 mod random;

@@ -171,7 +171,7 @@ fn check_shared(shared: &WorkflowShared) -> Result<(), Rejection> {
     for (number, user) in shared.users.iter().enumerate().take(MAX_SHARED_USERS) {
         if !seen.insert(user) {
             let detail = format!("user {user} is named twice; name each once");
-            problems.push(Problem::new(format!("/users/{number}"), "duplicate_user", detail));
+            problems.push(Problem::new(format!("/users/{number}"), "duplicate_entry", detail));
         }
     }
     if problems.is_empty() {

@@ -2,6 +2,7 @@
 
 mod auth;
 mod dead_letter_list;
+mod device;
 mod docs;
 mod events;
 mod execute;
@@ -39,6 +40,9 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::refresh))
         .routes(routes!(auth::logout))
         .routes(routes!(auth::me))
+        .routes(routes!(device::begin))
+        .routes(routes!(device::token))
+        .routes(routes!(device::approve))
         .routes(routes!(workflows::create, workflows::list))
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::get, workflows::update, workflows::delete))
@@ -84,6 +88,9 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(health::metrics))
         .routes(routes!(health::version))
         .routes(routes!(docs::page))
+        .routes(routes!(device::page))
+        .routes(routes!(device::script))
+        .routes(routes!(device::style))
         .routes(routes!(docs::error_page))
         .split_for_parts()
 }

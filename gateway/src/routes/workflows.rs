@@ -9,7 +9,7 @@ use domain::workflow::NAME_CLAIM;
 use domain::workflow::command::WorkflowCommand;
 use domain::workflow::definition::Definition;
 use http::{HeaderValue, StatusCode, header};
-use read_models::WorkflowRow;
+use read_models::{Viewer, WorkflowRow};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -240,7 +240,7 @@ pub(crate) async fn list(
     let (rows, next) = match query.text("name") {
         Some(name) => (by_name(&app, tenant, name).await?, None),
         None => {
-            let page = app.models.workflows(tenant, cursor, limit).await.map_err(read_error)?;
+            let page = app.models.workflows(&Viewer::any(tenant), cursor, limit).await.map_err(read_error)?;
             (page.items, page.next)
         }
     };
@@ -315,7 +315,11 @@ pub(crate) async fn versions(
     let limit = query.limit()?;
     let cursor = query.text("cursor").map(Cursor::number).transpose()?;
     let row = find(&app, &caller, params.id("id")?, &query).await?;
-    let page = app.models.workflow_versions(&row.tenant, row.id, cursor, limit).await.map_err(read_error)?;
+    let page = app
+        .models
+        .workflow_versions(&Viewer::any(&row.tenant), row.id, cursor, limit)
+        .await
+        .map_err(read_error)?;
     let items = page.items.into_iter().map(|version| VersionAnswer {
         workflow_id: row.id,
         published: row.published_version == Some(version.version),
