@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::audit::Recorder;
 use crate::auth::Authenticator;
 use crate::auth::sessions::Sessions;
 use crate::config::{GatewayConfig, ms};
@@ -21,6 +22,7 @@ use crate::definitions::Definitions;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::gateway::{GatewayPorts, Readiness};
+use crate::limits::Limits;
 use crate::live::Hub;
 use crate::metrics::Metrics;
 use crate::scripts::ScriptEvaluator;
@@ -40,6 +42,8 @@ pub(crate) struct App {
     pub(crate) auth: Authenticator,
     pub(crate) directory: Arc<Directory>,
     pub(crate) sessions: Sessions,
+    pub(crate) limits: Limits,
+    pub(crate) audit: Recorder,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) definitions: Definitions,
@@ -74,6 +78,8 @@ impl App {
             ),
             directory,
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
+            limits: Limits::new(config.limits.clone(), config.login_failures_per_minute, ports.rates),
+            audit: Recorder::new(config.audit_buffer_entries),
             hub: Arc::new(Hub::new(ms(config.idle_reread_ms.max(10)))),
             metrics: Arc::new(Metrics::default()),
             definitions: Definitions::new(),

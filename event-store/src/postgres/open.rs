@@ -14,7 +14,10 @@ use crate::log::StoreError;
 use crate::rows::failed;
 
 /// Forward only; a file that was ever released is never edited. The first has number 1, and so on.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_log.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/postgres/0001_log.sql"),
+    include_str!("../../migrations/postgres/0002_rate_counters.sql"),
+];
 
 const OPERATION: &str = "set up its tables";
 
