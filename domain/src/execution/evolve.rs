@@ -2,7 +2,7 @@
 //!
 //! The fold knows no definition: every event says itself what it changes.
 
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::event::{
 use super::paths::{container_of, is_inside, scope_of};
 use super::state::{
     ChildAnswer, CompensationState, Completion, ExecutionState, ExecutionStatus, ForkFacts, Iterations,
-    NodeState, NodeStatus, Openness, Phase, Signal, StartedFacts,
+    NodeState, NodeStatus, Openness, Phase, ScopeState, Signal, StartedFacts,
 };
 
 /// The state after one more event, recorded at `at`. Total: any event is accepted, whatever came before.
@@ -307,24 +307,28 @@ fn node_mut<'a>(state: &'a mut ExecutionState, path: &str, at: Timestamp) -> &'a
 fn node_of<'a>(state: &'a mut ExecutionState, path: &str, at: Timestamp) -> &'a mut NodeState {
     // Not `entry`: the key would be made for every event.
     if !state.nodes.contains_key(path) {
-        let fresh = NodeState {
-            status: NodeStatus::Pending,
-            run: 1,
-            attempt: 0,
-            attempts_before: 0,
-            lost_workers: 0,
-            since: at,
-            output: None,
-            error: None,
-            iterations: None,
-            wait: None,
-            child: None,
-            past: None,
-            dead_lettered: 0,
-        };
-        state.nodes.insert(Arc::from(path), Arc::new(fresh));
+        state.nodes.insert(Arc::from(path), Arc::new(fresh_node(at)));
     }
     Arc::make_mut(state.nodes.get_mut(path).expect("inserted above if it was missing"))
+}
+
+/// A node before its first event.
+fn fresh_node(at: Timestamp) -> NodeState {
+    NodeState {
+        status: NodeStatus::Pending,
+        run: 1,
+        attempt: 0,
+        attempts_before: 0,
+        lost_workers: 0,
+        since: at,
+        output: None,
+        error: None,
+        iterations: None,
+        wait: None,
+        child: None,
+        past: None,
+        dead_lettered: 0,
+    }
 }
 
 /// An iteration or branch has its first event.
@@ -340,28 +344,46 @@ fn note_begun(state: &mut ExecutionState, scope: &str) {
 
 /// Gives a node that exists another status, keeping count of what is open in its scope.
 fn set_status(state: &mut ExecutionState, path: &str, status: NodeStatus) {
-    let Some(node) = state.nodes.get_mut(path) else { return };
-    let node = Arc::make_mut(node);
+    let ExecutionState { nodes, scopes, waits, open_leaves, busy_leaves, .. } = state;
+    let Some(node) = nodes.get_mut(path) else { return };
+    let counted = Counted { scopes, waits, open_leaves, busy_leaves };
+    change_status(Arc::make_mut(node), path, status, counted);
+}
+
+/// What is counted of nodes beside the nodes themselves.
+struct Counted<'a> {
+    scopes: &'a mut OrdMap<Arc<str>, Arc<ScopeState>>,
+    waits: &'a mut OrdSet<Arc<str>>,
+    open_leaves: &'a mut usize,
+    busy_leaves: &'a mut usize,
+}
+
+/// The same for a node that was looked up already: a look is most of what folding an event costs.
+fn change_status(node: &mut NodeState, path: &str, status: NodeStatus, counted: Counted<'_>) {
     let before = node.openness();
     let waited = node.wait.is_some() && before != Openness::Closed;
     node.status = status;
     let after = node.openness();
     if waited && after == Openness::Closed {
-        state.waits.remove(path);
+        counted.waits.remove(path);
     }
     if before == after {
         return;
     }
     let is_leaf = |openness| matches!(openness, Openness::Waits | Openness::Busy);
-    count(&mut state.open_leaves, is_leaf(before), is_leaf(after));
-    count(&mut state.busy_leaves, before == Openness::Busy, after == Openness::Busy);
-    if (before == Openness::Closed) != (after == Openness::Closed) {
-        let scope = scope_of(path);
-        if !state.scopes.contains_key(scope) {
-            state.scopes.insert(Arc::from(scope), Arc::default());
-        }
-        if let Some(scope) = state.scopes.get_mut(scope) {
-            count(&mut Arc::make_mut(scope).open, before != Openness::Closed, after != Openness::Closed);
+    count(counted.open_leaves, is_leaf(before), is_leaf(after));
+    count(counted.busy_leaves, before == Openness::Busy, after == Openness::Busy);
+    let (was_open, is_open) = (before != Openness::Closed, after != Openness::Closed);
+    if was_open == is_open {
+        return;
+    }
+    let scope = scope_of(path);
+    match counted.scopes.get_mut(scope) {
+        Some(known) => count(&mut Arc::make_mut(known).open, was_open, is_open),
+        None => {
+            let mut fresh = ScopeState::default();
+            count(&mut fresh.open, was_open, is_open);
+            counted.scopes.insert(Arc::from(scope), Arc::new(fresh));
         }
     }
 }
@@ -384,19 +406,23 @@ fn touch<'a>(
     status: NodeStatus,
     at: Timestamp,
 ) -> &'a mut NodeState {
-    let is_new = !state.nodes.contains_key(path);
-    let node = node_mut(state, path, at);
-    if is_new {
-        node.since = at;
-    }
-    node.run = run;
-    node.attempt = attempt;
-    // In a container's further runs its nodes are there already.
-    if node.status == NodeStatus::Pending {
+    let begins = match state.nodes.get(path) {
+        // In a container's further runs its nodes are there already.
+        Some(node) => node.status == NodeStatus::Pending,
+        None => {
+            state.nodes.insert(Arc::from(path), Arc::new(fresh_node(at)));
+            true
+        }
+    };
+    if begins {
         note_begun(state, scope_of(path));
     }
-    set_status(state, path, status);
-    node_mut(state, path, at)
+    let ExecutionState { nodes, scopes, waits, open_leaves, busy_leaves, .. } = state;
+    let node = Arc::make_mut(nodes.get_mut(path).expect("inserted above if it was missing"));
+    node.run = run;
+    node.attempt = attempt;
+    change_status(node, path, status, Counted { scopes, waits, open_leaves, busy_leaves });
+    node
 }
 
 fn node_started(state: &mut ExecutionState, event: &NodeStarted, at: Timestamp) {
