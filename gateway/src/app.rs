@@ -18,6 +18,8 @@ use uuid::Uuid;
 use crate::access::{Rights, Things};
 use crate::auth::Authenticator;
 use crate::auth::sessions::Sessions;
+use crate::auth::signing::AccessTokens;
+use crate::auth::throttle::LocalAttempts;
 use crate::config::{GatewayConfig, ms};
 use crate::definitions::Definitions;
 use crate::directory::Directory;
@@ -70,13 +72,18 @@ impl App {
         let partitions = ports.log.partitions();
         let trusted = ms(config.auth_cache_ms / 2);
         let directory = Arc::new(Directory::new(ports.log.clone(), config.auth_cache_entries, trusted));
+        let (verifiers, master_key) = (ports.verifiers.clone(), ports.master_key.clone());
+        let tokens = Arc::new(AccessTokens::new(verifiers, ports.clock.clone(), master_key, &config));
         let auth = Arc::new(Authenticator::new(
             ports.verifiers.clone(),
             directory.clone(),
+            (tokens.clone(), ports.master_key.clone()),
             ports.clock.clone(),
             &config,
             partitions,
         ));
+        let attempts = Arc::new(LocalAttempts::new());
+        let sessions = Sessions::new(auth.clone(), tokens, ports.master_key, attempts, &config);
         let things = Arc::new(Things::new(ports.log.clone(), trusted));
         let rights = Arc::new(Rights::new(auth.clone(), directory.clone(), things.clone()));
         let hub = Arc::new(Hub::new(ms(config.idle_reread_ms.max(10))));
@@ -86,8 +93,8 @@ impl App {
             directory,
             things,
             rights,
-            verifiers: ports.verifiers.clone(),
-            sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
+            verifiers: ports.verifiers,
+            sessions,
             hub,
             metrics: Arc::new(Metrics::default()),
             definitions: Definitions::new(),

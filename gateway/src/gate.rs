@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use crate::access::{self, Rule};
 use crate::app::App;
+use crate::auth::Credential;
 use crate::failure::Failure;
 use crate::limits;
 use crate::status;
@@ -89,10 +90,10 @@ async fn authenticate(
         return Ok(());
     }
     let headers = request.headers();
-    if route == WEBSOCKET && !headers.contains_key(header::AUTHORIZATION) && wants_websocket(headers) {
+    if route == WEBSOCKET && Credential::of(headers).is_none() && wants_websocket(headers) {
         return Ok(());
     }
-    let principal = app.auth.authenticate(headers).await?;
+    let (principal, credential) = app.auth.authenticate(request.method(), request.uri(), headers).await?;
     // What the route does not take is answered by the router.
     if rule.is_some() {
         limits::admit_principal(app, &principal)?;
@@ -100,6 +101,7 @@ async fn authenticate(
             request.extensions_mut().insert(authority);
         }
     }
+    request.extensions_mut().insert(credential);
     request.extensions_mut().insert(principal);
     Ok(())
 }

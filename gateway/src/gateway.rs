@@ -8,6 +8,7 @@ use bytes::Bytes;
 use domain::time::Clock;
 use event_store::blobs::Blobs;
 use event_store::log::LogReader;
+use event_store::sealing::MasterKey;
 use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct GatewayPorts {
     pub blobs: Arc<dyn Blobs>,
     /// By what secrets are recognised.
     pub verifiers: Arc<dyn Verifiers>,
+    /// What seals signing keys and seeds: the same for all gateways of an installation.
+    pub master_key: MasterKey,
     /// The owners of partitions.
     pub commands: Arc<dyn Commands>,
     /// Committed events as they come.
@@ -136,6 +139,7 @@ impl Gateway {
         let (ended, ()) = tokio::join!(
             async {
                 let ended = ended.await;
+                app.sessions.write_last_uses().await;
                 hub_stop.cancel();
                 ended
             },

@@ -53,8 +53,9 @@ mod workflow_answer;
 mod ws;
 
 pub use access::{RULES, Rule};
+pub use auth::signing::{MasterKeyError, check_master_key};
 pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare_admin};
-pub use config::GatewayConfig;
+pub use config::{GatewayConfig, Registration};
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};
 pub use health_server::HealthServer;
 pub use scripts::{ScriptError, ScriptEvaluator};
