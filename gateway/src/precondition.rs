@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::request::{IfMatch, Writing};
+use crate::status;
 
 /// The version that a command may be told to expect: of several the one that is current.
 pub(crate) async fn expected_version(

@@ -141,9 +141,7 @@ impl Authenticator {
         // Access tokens change with every refresh, the user behind them does not; a key is a caller of its own.
         let (actor, name, api_key) = match verifier.kind {
             VerifierKind::ApiKey => (Actor::new("key", hash.short()), verifier.name, verifier.family),
-            _ => {
-                (Actor::new("user", id), user.state.email.clone(), None)
-            }
+            _ => (Actor::new("user", id), user.state.email.clone(), None),
         };
         if let Some(key) = api_key {
             let found = self.directory.api_key(key).await?;

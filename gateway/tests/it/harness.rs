@@ -102,7 +102,17 @@ impl Harness {
         let shutdown = CancellationToken::new();
         let (address, running, _documented) = serve(config, ports.clone(), shutdown.clone()).await;
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
-        Self { address, key: admin.api_key.to_string(), http, owner, models, ports, shutdown, running, _documented }
+        Self {
+            address,
+            key: admin.api_key.to_string(),
+            http,
+            owner,
+            models,
+            ports,
+            shutdown,
+            running,
+            _documented,
+        }
     }
 
     /// The address of another gateway on the same log, which hears of commits by a feed of its own.
