@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::access::{Rights, Things};
 use crate::auth::Authenticator;
+use crate::auth::device::DeviceLogins;
 use crate::auth::sessions::Sessions;
 use crate::cache::{self, ExecutionCache};
 use crate::config::{GatewayConfig, ms};
@@ -48,6 +49,7 @@ pub(crate) struct App {
     /// Changes that a tenant's last administrator could be lost by take turns.
     pub(crate) admin_changes: tokio::sync::Mutex<()>,
     pub(crate) sessions: Sessions,
+    pub(crate) devices: DeviceLogins,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) definitions: Definitions,
@@ -91,6 +93,7 @@ impl App {
             things,
             rights,
             verifiers: ports.verifiers.clone(),
+            devices: DeviceLogins::new(ports.verifiers.clone(), ports.clock.clone()),
             admin_changes: tokio::sync::Mutex::new(()),
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
             hub,

@@ -7,6 +7,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
+    /// Where clients reach the gateway, `https://workflows.example.com`, as providers and people are told it. Absent:
+    /// what a request was sent to, over plain HTTP.
+    pub public_url: Option<String>,
     /// The most bytes of a request's body. A definition may have 1 MiB; the rest is room for its envelope.
     pub max_body_bytes: u32,
     /// How long a request's body may take to arrive, in milliseconds.
@@ -69,6 +72,7 @@ pub struct GatewayConfig {
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
+            public_url: None,
             max_body_bytes: 1024 * 1024 + 64 * 1024,
             body_timeout_ms: 30_000,
             max_body_bytes_in_flight: 64 * 1024 * 1024,

@@ -37,6 +37,7 @@ mod listener;
 mod live;
 mod metrics;
 mod openapi;
+mod origin;
 mod position;
 mod precondition;
 mod random;

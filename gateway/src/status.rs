@@ -36,6 +36,10 @@ codes! {
     INVALID_POSITION = "invalid_position", BAD_REQUEST, "The position is not one of ours";
     INVALID_IDEMPOTENCY_KEY = "invalid_idempotency_key", BAD_REQUEST, "The Idempotency-Key is not valid";
     BAD_REQUEST = "bad_request", BAD_REQUEST, "The request is not valid";
+    AUTHORIZATION_PENDING = "authorization_pending", BAD_REQUEST, "Nobody has approved the code yet";
+    SLOW_DOWN = "slow_down", BAD_REQUEST, "The device asks too often";
+    ACCESS_DENIED = "access_denied", BAD_REQUEST, "The login was turned away";
+    EXPIRED_TOKEN = "expired_token", BAD_REQUEST, "The code has expired";
     UNAUTHENTICATED = "unauthenticated", UNAUTHORIZED, "A valid key or token is needed";
     INVALID_CREDENTIALS = "invalid_credentials", UNAUTHORIZED, "E-mail or password is wrong";
     INVALID_REFRESH_TOKEN = "invalid_refresh_token", UNAUTHORIZED, "The refresh token is not valid";
@@ -50,6 +54,7 @@ codes! {
     VARIABLE_NOT_FOUND = "variable_not_found", NOT_FOUND, "There is no such variable";
     EXECUTION_VERSION_NOT_FOUND = "execution_version_not_found", NOT_FOUND, "The execution has no such version";
     NODE_NOT_FOUND = "node_not_found", NOT_FOUND, "There is no such node";
+    USER_CODE_NOT_FOUND = "user_code_not_found", NOT_FOUND, "No device shows this code";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
     REQUEST_TIMEOUT = "request_timeout", REQUEST_TIMEOUT, "The body did not arrive in time";
     SUBSCRIPTION_EXISTS = "subscription_exists", CONFLICT, "There is a subscription with this id";

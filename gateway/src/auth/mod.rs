@@ -6,6 +6,7 @@
 
 pub mod bootstrap;
 mod cache;
+pub(crate) mod device;
 pub(crate) mod password;
 pub(crate) mod sessions;
 mod throttle;
@@ -141,6 +142,7 @@ impl Authenticator {
         // Access tokens change with every refresh, the user behind them does not; a key is a caller of its own.
         let (actor, name, api_key) = match verifier.kind {
             VerifierKind::ApiKey => (Actor::new("key", hash.short()), verifier.name, verifier.family),
+            // Only keys and tokens are looked for.
             _ => (Actor::new("user", id), user.state.email.clone(), None),
         };
         if let Some(key) = api_key {

@@ -3,6 +3,7 @@
 mod api_keys;
 mod auth;
 mod dead_letter_list;
+mod device;
 mod docs;
 mod events;
 mod execute;
@@ -45,6 +46,10 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::logout))
         .routes(routes!(auth::me))
         .routes(routes!(users::list, users::create))
+        .routes(routes!(device::begin))
+        .routes(routes!(device::token))
+        .routes(routes!(device::approve))
+        .routes(routes!(users::create))
         .routes(routes!(users::get, users::update, users::delete))
         .routes(routes!(users::disable))
         .routes(routes!(users::enable))
@@ -106,6 +111,9 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(health::metrics))
         .routes(routes!(health::version))
         .routes(routes!(docs::page))
+        .routes(routes!(device::page))
+        .routes(routes!(device::script))
+        .routes(routes!(device::style))
         .routes(routes!(docs::error_page))
         .split_for_parts()
 }
