@@ -48,6 +48,8 @@ pub(crate) struct App {
     pub(crate) things: Arc<Things>,
     pub(crate) rights: Arc<Rights>,
     pub(crate) verifiers: Arc<dyn Verifiers>,
+    /// Changes that a tenant's last administrator could be lost by take turns.
+    pub(crate) admin_changes: tokio::sync::Mutex<()>,
     pub(crate) sessions: Sessions,
     pub(crate) devices: DeviceLogins,
     pub(crate) providers: Providers,
@@ -98,6 +100,7 @@ impl App {
             providers: Providers::new(&config),
             master_key: MasterKey::generate().expect("the operating system has a random source"),
             devices: DeviceLogins::new(ports.verifiers.clone(), ports.clock.clone()),
+            admin_changes: tokio::sync::Mutex::new(()),
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
             hub,
             metrics: Arc::new(Metrics::default()),

@@ -59,6 +59,7 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     };
     let answered: Result<Response, Failure> = work.instrument(span.clone()).await;
     let mut response = match answered {
+        Ok(response) if is_options(&method, &response) => options(route),
         Ok(response) => unless_known(write_problem(response, &method, &path, &trace), known.as_ref()),
         Err(failure) => failure.render(&path, trace.trace_id()),
     };
@@ -116,9 +117,6 @@ fn write_problem(mut response: Response, method: &Method, path: &str, trace: &Tr
         return failure.render(path, trace.trace_id());
     }
     let status = response.status();
-    if method == Method::OPTIONS && status == StatusCode::METHOD_NOT_ALLOWED {
-        return options(&response);
-    }
     let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
@@ -161,14 +159,21 @@ fn unless_known(response: Response, known: Option<&HeaderMap>) -> Response {
     Response::from_parts(parts, axum::body::Body::empty())
 }
 
-/// The answer to `OPTIONS` (RFC 9110): what the route takes, as the router says of a method that it does not.
-fn options(refused: &Response) -> Response {
+/// Whether `OPTIONS` met a route that does not take it itself.
+fn is_options(method: &Method, response: &Response) -> bool {
+    method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED
+}
+
+/// The answer to `OPTIONS` (RFC 9110): what the route takes.
+fn options(route: &str) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let allow =
-        refused.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok()).unwrap_or_default();
-    let allow = if allow.is_empty() { "OPTIONS".to_owned() } else { format!("{allow},OPTIONS") };
-    if let Ok(allow) = HeaderValue::try_from(allow) {
+    let mut methods: Vec<_> = access::methods_of(route).collect();
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    methods.push("OPTIONS");
+    if let Ok(allow) = HeaderValue::try_from(methods.join(",")) {
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::config::{GatewayConfig, ms};
 use crate::listener::BoundedListener;
 use crate::scripts::ScriptEvaluator;
-use crate::{gate, openapi, routes, serving};
+use crate::{directory, gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
 #[derive(Clone)]
@@ -126,11 +126,16 @@ impl Gateway {
             app.sockets.wait().await;
             Ok(())
         };
+        let first_administrator = async {
+            directory::bootstrap(&app).await;
+            std::future::pending::<std::convert::Infallible>().await
+        };
         let ended = async {
             tokio::select! {
                 served = served => served,
                 () = drain => Ok(()),
                 never = app.sessions.sweep() => match never {},
+                never = first_administrator => match never {},
             }
         };
         // The hub follows for as long as anybody may wait for news.

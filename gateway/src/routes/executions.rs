@@ -2,12 +2,11 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use domain::access::Authority;
 use domain::execution::ExecutionStatus;
 use domain::execution::view::ExecutionView;
 use domain::ids::Partition;
 use http::{HeaderValue, StatusCode, header};
-use read_models::ExecutionFilter;
+use read_models::{AttributeFilter, ExecutionFilter, Viewer};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,15 +70,19 @@ pub(crate) async fn list(
         workflow_id: query.id("workflow_id")?,
         parent: query.id("parent")?,
         origin: query.id("origin")?,
-        status,
+        owner: None,
+        statuses: status.into_iter().collect(),
         started_after: query.time("started_after")?,
         started_before: query.time("started_before")?,
         q: query.text("q").map(str::to_owned),
-        attributes: query.prefixed("attr.").map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        attributes: query.prefixed("attr.").map(|(key, value)| AttributeFilter::equal(key, value)).collect(),
     };
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
-    let page =
-        app.models.executions(&caller.principal.tenant, &filter, cursor, limit).await.map_err(read_error)?;
+    let page = app
+        .models
+        .executions(&Viewer::any(&caller.principal.tenant), &filter, cursor, limit)
+        .await
+        .map_err(read_error)?;
     let visible = only_visible(&app, &caller, page.items, |view| view.id).await?;
     let items: Result<Vec<Value>, _> = visible.into_iter().map(summary).collect();
     let items = items.map_err(|_| Failure::new(status::INTERNAL, "an execution could not be written"))?;
@@ -108,8 +111,7 @@ fn summary(view: ExecutionView) -> Result<Value, serde_json::Error> {
 /// An execution with all its nodes.
 #[utoipa::path(get, path = "/executions/{id}", tag = "executions",
     params(("id" = Uuid, Path), ("Everline-Min-Position" = Option<String>, Header)),
-    responses((status = 200, description = "The execution; its `ETag` is its version.", body = schemas::Execution),
-        (status = 304, description = "It is as `If-None-Match` says.")))]
+    responses((status = 200, description = "The execution; its `ETag` is its version.", body = schemas::Execution)))]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -120,8 +122,13 @@ pub(crate) async fn get(
     query.only(&[])?;
     let partition = app.partition_of(id);
     let needed = needed(&app, &caller.principal, &query, Some(partition))?;
-    let ticket = match kept(&app, &caller, id, &needed) {
-        Found::Kept(kept) => return Ok(shown(&query, &kept)),
+    let ticket = match look(&app, &caller, id, &needed) {
+        Found::Kept(kept) => {
+            if !caller.authority()?.is_unbounded() {
+                caller.may_execution(&app, id).await?;
+            }
+            return Ok(shown(&query, &kept));
+        }
         Found::Nothing(ticket) => Some(ticket),
         Found::Unknown => None,
     };
@@ -144,8 +151,8 @@ pub(crate) async fn get(
     Ok(response)
 }
 
-/// What the cache has for a caller. Whoever may not see everything of the tenant is judged on the thing, after this.
-fn kept(app: &App, caller: &Caller, id: Uuid, needed: &[(Partition, u64)]) -> Found {
+/// What the cache has for a caller's tenant. Whether the caller may see it is another question.
+fn look(app: &App, caller: &Caller, id: Uuid, needed: &[(Partition, u64)]) -> Found {
     let partition = app.partition_of(id);
     // Positions of other partitions are waited for by the read model only.
     let found = match needed {
@@ -155,8 +162,6 @@ fn kept(app: &App, caller: &Caller, id: Uuid, needed: &[(Partition, u64)]) -> Fo
         }
         _ => Found::Unknown,
     };
-    let judged = caller.authority.as_deref().is_some_and(Authority::is_unbounded);
-    let found = if judged { found } else { Found::Unknown };
     app.executions.counted.count(matches!(found, Found::Kept(_)));
     found
 }
@@ -249,7 +254,8 @@ pub(crate) async fn events(
         ("filter" = Option<String>, Query, description = "CEL over `event`, as for `/events`."),
         ("Last-Event-ID" = Option<String>, Header, description = "The version of the last event received.")),
     responses((status = 200, description = "Server-sent events; `id` is the version.",
-        content_type = "text/event-stream", body = String)))]
+        content_type = "text/event-stream", body = String),
+        (status = 204, description = "There is nothing after `Last-Event-ID`: it has ended.")))]
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     caller: Caller,

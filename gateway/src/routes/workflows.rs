@@ -1,5 +1,7 @@
 //! `/workflows`.
 
+mod sharing;
+
 use axum::extract::State;
 use axum::response::Response;
 use domain::command::Command;
@@ -9,7 +11,7 @@ use domain::workflow::NAME_CLAIM;
 use domain::workflow::command::WorkflowCommand;
 use domain::workflow::definition::Definition;
 use http::{HeaderValue, StatusCode, header};
-use read_models::WorkflowRow;
+use read_models::{Viewer, WorkflowRow};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -141,6 +143,31 @@ pub(crate) async fn restore(
     change_without_body(&app, (&params, &if_match), headers, body, command).await
 }
 
+/// Says who besides its owner sees a workflow and its executions, and whether they may start it: in place of what was
+/// said before.
+#[utoipa::path(post, path = "/workflows/{id}/share", tag = "workflows", params(("id" = Uuid, Path)),
+    request_body = schemas::Share,
+    responses((status = 200, description = "The workflow.", body = schemas::Workflow)))]
+pub(crate) async fn share(
+    State(app): State<Arc<App>>,
+    params: PathParams,
+    if_match: IfMatch,
+    headers: WriteHeaders,
+    body: JsonBody,
+) -> Result<Response, Failure> {
+    let id = params.id("id")?;
+    let body = body.required()?;
+    let write = headers.with_body(&body);
+    let mut fields = Fields::open(body)?;
+    let shared = sharing::read(&mut fields);
+    fields.finish()?;
+    write.caller.may_workflow(&app, id).await?;
+    sharing::check_users(&app, &write.caller, &shared).await?;
+    let writing = write.to(id, app.clock.now());
+    precondition::check(&app, &writing, &if_match).await?;
+    change(&app, writing, WorkflowCommand::Share(shared)).await
+}
+
 /// Hides a workflow and frees its name. Running executions go on.
 #[utoipa::path(delete, path = "/workflows/{id}", tag = "workflows",
     params(("id" = Uuid, Path), ("If-Match" = Option<String>, Header)),
@@ -240,7 +267,7 @@ pub(crate) async fn list(
     let (rows, next) = match query.text("name") {
         Some(name) => (by_name(&app, tenant, name).await?, None),
         None => {
-            let page = app.models.workflows(tenant, cursor, limit).await.map_err(read_error)?;
+            let page = app.models.workflows(&Viewer::any(tenant), cursor, limit).await.map_err(read_error)?;
             (page.items, page.next)
         }
     };
@@ -315,7 +342,11 @@ pub(crate) async fn versions(
     let limit = query.limit()?;
     let cursor = query.text("cursor").map(Cursor::number).transpose()?;
     let row = find(&app, &caller, params.id("id")?, &query).await?;
-    let page = app.models.workflow_versions(&row.tenant, row.id, cursor, limit).await.map_err(read_error)?;
+    let page = app
+        .models
+        .workflow_versions(&Viewer::any(&row.tenant), row.id, cursor, limit)
+        .await
+        .map_err(read_error)?;
     let items = page.items.into_iter().map(|version| VersionAnswer {
         workflow_id: row.id,
         published: row.published_version == Some(version.version),
