@@ -3,12 +3,11 @@
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::response::Response;
-use http::HeaderMap;
 use std::sync::Arc;
 
 use crate::app::App;
+use crate::auth::{Credential, Principal};
 use crate::client::Client;
-use crate::auth::{Principal, bearer, token::TokenHash};
 use crate::failure::Failure;
 use crate::status;
 use crate::trace_context::TraceContext;
@@ -21,7 +20,6 @@ use crate::ws::serve;
         (status = 426, description = "The request is no WebSocket handshake.")))]
 pub(crate) async fn connect(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
     trace: TraceContext,
     request: Request,
 ) -> Result<Response, Failure> {
@@ -35,7 +33,7 @@ pub(crate) async fn connect(
     let place = app.stream_place()?;
     let principal = parts.extensions.get::<Arc<Principal>>().cloned();
     let client = parts.extensions.get::<Client>().cloned().unwrap_or_default();
-    let known = principal.zip(bearer(&headers).map(TokenHash::of));
+    let known = principal.zip(parts.extensions.get::<Credential>().cloned());
     let limit = app.config.max_body_bytes as usize;
     // The gateway waits for connections that it has begun to serve.
     let tracked = app.sockets.token();
