@@ -89,9 +89,9 @@ fn permissions_of(command: &Command) -> &'static [Permission] {
             WorkflowCommand::Create { .. } => &[P::WorkflowCreate],
             WorkflowCommand::Update { .. }
             | WorkflowCommand::Publish { .. }
-            | WorkflowCommand::Enable
-            | WorkflowCommand::Disable => &[P::WorkflowUpdate],
-            WorkflowCommand::Delete { .. } | WorkflowCommand::Restore => &[P::WorkflowDelete],
+            | WorkflowCommand::Enable { .. }
+            | WorkflowCommand::Disable { .. } => &[P::WorkflowUpdate],
+            WorkflowCommand::Delete { .. } | WorkflowCommand::Restore { .. } => &[P::WorkflowDelete],
             WorkflowCommand::Share(_) => &[P::WorkflowShare],
         },
         Command::Execution(command) => of_execution(command),

@@ -6,6 +6,7 @@
 
 pub mod bootstrap;
 mod cache;
+pub(crate) mod device;
 pub(crate) mod password;
 pub(crate) mod sessions;
 mod throttle;
@@ -21,6 +22,7 @@ use http::{HeaderMap, header};
 use std::sync::Arc;
 use uuid::Uuid;
 
+use crate::cache::Counted;
 use crate::config::GatewayConfig;
 use crate::directory::{Directory, User, within_scopes};
 use crate::failure::Failure;
@@ -114,6 +116,11 @@ impl Authenticator {
         }
     }
 
+    /// How often a caller was known.
+    pub(crate) fn counted(&self) -> &Counted {
+        &self.principals.counted
+    }
+
     async fn find(&self, hash: &TokenHash) -> Result<Option<Verifier>, StoreError> {
         for kind in [VerifierKind::ApiKey, VerifierKind::AccessToken] {
             if let Some(verifier) = self.verifiers.find(kind, hash.hex()).await?
@@ -135,9 +142,8 @@ impl Authenticator {
         // Access tokens change with every refresh, the user behind them does not; a key is a caller of its own.
         let (actor, name, api_key) = match verifier.kind {
             VerifierKind::ApiKey => (Actor::new("key", hash.short()), verifier.name, verifier.family),
-            _ => {
-                (Actor::new("user", id), user.state.email.clone(), None)
-            }
+            // Only keys and tokens are looked for.
+            _ => (Actor::new("user", id), user.state.email.clone(), None),
         };
         if let Some(key) = api_key {
             let found = self.directory.api_key(key).await?;

@@ -79,7 +79,7 @@ async fn top_level(
 ) -> Result<Nodes, Failure> {
     let after = query.text("cursor").map(Cursor::number).transpose()?.unwrap_or(0);
     let after = usize::try_from(after).unwrap_or(usize::MAX);
-    let nodes = histories::with_all_nodes(app, &caller.principal.tenant, view).await?.nodes;
+    let nodes = histories::with_all_nodes(app, &caller.principal.tenant, view).await?.0.nodes;
     let more = nodes.len() > after.saturating_add(limit);
     let next = more.then(|| Cursor::Number((after + limit) as u64).encode());
     Ok((nodes.into_iter().skip(after).take(limit).collect(), next))
