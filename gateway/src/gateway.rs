@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::config::{GatewayConfig, ms};
 use crate::listener::BoundedListener;
 use crate::scripts::ScriptEvaluator;
-use crate::{gate, openapi, routes, serving};
+use crate::{bulk, gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
 #[derive(Clone)]
@@ -133,14 +133,16 @@ impl Gateway {
                 never = app.sessions.sweep() => match never {},
             }
         };
+        let bulk = bulk::run(app.clone());
         // The hub follows for as long as anybody may wait for news.
-        let (ended, ()) = tokio::join!(
+        let (ended, (), ()) = tokio::join!(
             async {
                 let ended = ended.await;
                 hub_stop.cancel();
                 ended
             },
-            follow
+            follow,
+            bulk
         );
         ended
     }

@@ -4,12 +4,14 @@
 //! field. A test holds the important ones against what is really written.
 #![expect(dead_code, reason = "only their derived schemas are used")]
 
+mod bulk;
 mod reads;
 
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub(crate) use bulk::*;
 pub(crate) use reads::*;
 
 /// An error (RFC 9457).

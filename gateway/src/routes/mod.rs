@@ -1,6 +1,7 @@
 //! The routes, one file per area, mirroring the URL tree.
 
 mod auth;
+mod bulk;
 mod dead_letter_list;
 mod device;
 mod docs;
@@ -54,6 +55,9 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(workflows::version))
         .routes(routes!(execute::execute))
         .routes(routes!(executions::list))
+        .routes(routes!(bulk::start, bulk::list))
+        .routes(routes!(bulk::get))
+        .routes(routes!(bulk::cancel))
         .routes(routes!(executions::get))
         .routes(routes!(executions::events))
         .routes(routes!(history::state))
