@@ -6,6 +6,7 @@ use domain::ids::Partition;
 use domain::time::Clock;
 use event_store::blobs::Blobs;
 use event_store::log::LogReader;
+use event_store::sealing::MasterKey;
 use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::failure::Failure;
 use crate::gateway::{GatewayPorts, Readiness};
 use crate::live::Hub;
 use crate::metrics::Metrics;
+use crate::oidc::Providers;
 use crate::scripts::ScriptEvaluator;
 use crate::status;
 use crate::variables::VariablesReader;
@@ -46,8 +48,12 @@ pub(crate) struct App {
     pub(crate) things: Arc<Things>,
     pub(crate) rights: Arc<Rights>,
     pub(crate) verifiers: Arc<dyn Verifiers>,
+    /// Changes that a tenant's last administrator could be lost by take turns.
+    pub(crate) admin_changes: tokio::sync::Mutex<()>,
     pub(crate) sessions: Sessions,
     pub(crate) devices: DeviceLogins,
+    pub(crate) providers: Providers,
+    pub(crate) master_key: MasterKey,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) definitions: Definitions,
@@ -93,7 +99,10 @@ impl App {
             things,
             rights,
             verifiers: ports.verifiers.clone(),
+            providers: Providers::new(&config),
+            master_key: MasterKey::generate().expect("the operating system has a random source"),
             devices: DeviceLogins::new(ports.verifiers.clone(), ports.clock.clone()),
+            admin_changes: tokio::sync::Mutex::new(()),
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
             hub,
             metrics: Arc::new(Metrics::default()),

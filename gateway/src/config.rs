@@ -1,7 +1,10 @@
 //! The gateway's own settings. Where it listens is the server's to know.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::oidc::{self, OidcConfig};
 
 /// Limits and times of the public surface. Every field has a default.
 #[derive(Debug, Clone, Deserialize)]
@@ -10,6 +13,8 @@ pub struct GatewayConfig {
     /// Where clients reach the gateway, `https://workflows.example.com`, as providers and people are told it. Absent:
     /// what a request was sent to, over plain HTTP.
     pub public_url: Option<String>,
+    /// OpenID Connect providers that people log in with, by name.
+    pub oidc: BTreeMap<String, OidcConfig>,
     /// The most bytes of a request's body. A definition may have 1 MiB; the rest is room for its envelope.
     pub max_body_bytes: u32,
     /// How long a request's body may take to arrive, in milliseconds.
@@ -75,6 +80,7 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             public_url: None,
+            oidc: BTreeMap::new(),
             max_body_bytes: 1024 * 1024 + 64 * 1024,
             body_timeout_ms: 30_000,
             max_body_bytes_in_flight: 64 * 1024 * 1024,
@@ -103,6 +109,16 @@ impl Default for GatewayConfig {
             drain_notice_ms: 250,
             drain_timeout_ms: 10_000,
         }
+    }
+}
+
+impl GatewayConfig {
+    /// What no single key can say.
+    ///
+    /// # Errors
+    /// What is wrong, after the key that it is about.
+    pub fn check(&self) -> Result<(), String> {
+        oidc::check(&self.oidc).map_err(|detail| format!("oidc.{detail}"))
     }
 }
 

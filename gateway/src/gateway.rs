@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::config::{GatewayConfig, ms};
 use crate::listener::BoundedListener;
 use crate::scripts::ScriptEvaluator;
-use crate::{bulk, gate, openapi, routes, serving};
+use crate::{bulk, directory, gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
 #[derive(Clone)]
@@ -126,11 +126,16 @@ impl Gateway {
             app.sockets.wait().await;
             Ok(())
         };
+        let first_administrator = async {
+            directory::bootstrap(&app).await;
+            std::future::pending::<std::convert::Infallible>().await
+        };
         let ended = async {
             tokio::select! {
                 served = served => served,
                 () = drain => Ok(()),
                 never = app.sessions.sweep() => match never {},
+                never = first_administrator => match never {},
             }
         };
         let bulk = bulk::run(app.clone());
@@ -138,6 +143,7 @@ impl Gateway {
         let (ended, (), ()) = tokio::join!(
             async {
                 let ended = ended.await;
+                app.draining.cancel();
                 hub_stop.cancel();
                 ended
             },

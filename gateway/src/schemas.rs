@@ -5,6 +5,7 @@
 #![expect(dead_code, reason = "only their derived schemas are used")]
 
 mod bulk;
+mod identity;
 mod reads;
 
 use serde_json::Value;
@@ -12,6 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub(crate) use bulk::*;
+pub(crate) use identity::*;
 pub(crate) use reads::*;
 
 /// An error (RFC 9457).

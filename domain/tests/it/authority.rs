@@ -282,7 +282,7 @@ fn a_condition_on_the_name_holds_for_what_is_created_too() {
 
 #[test]
 fn what_belongs_to_nobody_is_for_those_who_reach_everything() {
-    let update = || Command::Workflow(WorkflowCommand::Disable);
+    let update = || Command::Workflow(WorkflowCommand::Disable { expected_version: None });
     let right_to = |reach| right(ada(), Permission::WorkflowUpdate, reach);
     let mut old = given([workflow_of(None)]).with_authority(right_to(Reach::Shared));
     assert_eq!(old.refused(update()), "forbidden");
@@ -292,7 +292,7 @@ fn what_belongs_to_nobody_is_for_those_who_reach_everything() {
 #[test]
 fn what_is_not_there_is_not_found_whoever_asks() {
     for (permission, command) in [
-        (Permission::WorkflowUpdate, Command::Workflow(WorkflowCommand::Enable)),
+        (Permission::WorkflowUpdate, Command::Workflow(WorkflowCommand::Enable { expected_version: None })),
         (Permission::ExecutionCancel, cancel()),
         (Permission::ApiKeyWrite, Command::ApiKey(ApiKeyCommand::Revoke)),
         (Permission::UserWrite, Command::User(UserCommand::Disable)),
@@ -455,13 +455,13 @@ fn what_nobody_owns_needs_reach_over_everything() {
 #[test]
 fn a_right_to_something_else_is_no_right() {
     let cases: Vec<(&[Permission], Command)> = vec![
-        (&[Permission::WorkflowUpdate], Command::Workflow(WorkflowCommand::Enable)),
-        (&[Permission::WorkflowUpdate], Command::Workflow(WorkflowCommand::Publish { version: None })),
+        (&[Permission::WorkflowUpdate], Command::Workflow(WorkflowCommand::Enable { expected_version: None })),
+        (&[Permission::WorkflowUpdate], Command::Workflow(WorkflowCommand::Publish { version: None, expected_version: None })),
         (
             &[Permission::WorkflowDelete],
             Command::Workflow(WorkflowCommand::Delete { expected_version: None }),
         ),
-        (&[Permission::WorkflowDelete], Command::Workflow(WorkflowCommand::Restore)),
+        (&[Permission::WorkflowDelete], Command::Workflow(WorkflowCommand::Restore { expected_version: None })),
         (&[Permission::WorkflowShare], Command::Workflow(WorkflowCommand::Share(WorkflowShared::default()))),
         (&[Permission::ExecutionCancel], cancel()),
         (&[Permission::WorkflowExecute], start()),

@@ -14,6 +14,7 @@
 //! Read in this order: `rules`, `judging`, `things`, `rights`, `following`.
 
 mod following;
+mod granting;
 pub(crate) mod judging;
 mod rights;
 mod rules;
@@ -27,6 +28,7 @@ use crate::failure::Failure;
 use crate::status;
 
 pub(crate) use following::{Followed, withdrawn};
+pub(crate) use granting::{may_grant, may_scope};
 pub(crate) use rights::{Changes, Rights, RightsChange};
 pub use rules::{RULES, Rule};
 pub(crate) use rules::{methods_of, rule_of};

@@ -44,7 +44,7 @@ impl IfMatch {
         match self {
             Self::Absent => Err(Failure::new(
                 status::PRECONDITION_REQUIRED,
-                "send `If-Match` with the `ETag` that the workflow was read with",
+                "send `If-Match` with the `ETag` that it was read with",
             )),
             named => Ok(named),
         }

@@ -6,7 +6,7 @@
 
 use axum::extract::FromRequestParts;
 use domain::command::{Command, CommandEnvelope};
-use domain::ids::{Slot, derived_id, new_id, parse_id};
+use domain::ids::{Slot, TenantId, derived_id, new_id, parse_id};
 use domain::time::Timestamp;
 use http::HeaderMap;
 use http::request::Parts;
@@ -54,6 +54,8 @@ pub(crate) struct Writing {
     /// The aggregate that the command goes to.
     pub(crate) stream: Uuid,
     digest: Option<[u8; 32]>,
+    /// Where it is not the caller's.
+    tenant: Option<TenantId>,
 }
 
 /// An idempotency key that came in a message.
@@ -139,16 +141,27 @@ impl Write {
                 (derived_id(Timestamp::default(), slot, &parts), Some(*digest))
             }
         };
-        Writing { caller: self.caller, command_id, stream, digest }
+        Writing { caller: self.caller, command_id, stream, digest, tenant: None }
     }
 }
 
 impl Writing {
+    /// To a thing of another tenant. Only routes for operators of the installation do that.
+    pub(crate) fn of_tenant(mut self, tenant: TenantId) -> Self {
+        self.tenant = Some(tenant);
+        self
+    }
+
+    /// Whose thing it goes to.
+    pub(crate) fn tenant(&self) -> &TenantId {
+        self.tenant.as_ref().unwrap_or(&self.caller.principal.tenant)
+    }
+
     /// The command as it travels. What a start causes belongs to its execution, the rest to its stream.
     pub(crate) fn envelope(&self, command: Command) -> CommandEnvelope {
         CommandEnvelope {
             id: self.command_id,
-            tenant: self.caller.principal.tenant.clone(),
+            tenant: self.tenant().clone(),
             actor: self.caller.principal.actor.clone(),
             stream: self.stream,
             correlation_id: self.stream,

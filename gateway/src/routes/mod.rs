@@ -1,5 +1,6 @@
 //! The routes, one file per area, mirroring the URL tree.
 
+mod api_keys;
 mod auth;
 mod bulk;
 mod dead_letter_list;
@@ -15,8 +16,13 @@ pub(crate) mod health;
 mod history;
 mod node_types;
 mod nodes;
+mod permissions;
+mod oidc;
 mod redrive;
+mod roles;
 mod sse;
+mod tenants;
+mod users;
 mod variables;
 mod workflows;
 mod ws;
@@ -41,9 +47,28 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::refresh))
         .routes(routes!(auth::logout))
         .routes(routes!(auth::me))
+        .routes(routes!(oidc::list))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::callback))
         .routes(routes!(device::begin))
         .routes(routes!(device::token))
         .routes(routes!(device::approve))
+        .routes(routes!(users::create))
+        .routes(routes!(users::get, users::update, users::delete))
+        .routes(routes!(users::disable))
+        .routes(routes!(users::enable))
+        .routes(routes!(users::invite))
+        .routes(routes!(users::reset_password))
+        .routes(routes!(permissions::list))
+        .routes(routes!(roles::list, roles::create))
+        .routes(routes!(roles::get, roles::put, roles::delete))
+        .routes(routes!(api_keys::create))
+        .routes(routes!(api_keys::get, api_keys::revoke))
+        .routes(routes!(tenants::create))
+        .routes(routes!(tenants::get, tenants::update))
+        .routes(routes!(tenants::suspend))
+        .routes(routes!(tenants::resume))
+        .routes(routes!(tenants::own, tenants::update_own))
         .routes(routes!(workflows::create, workflows::list))
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::get, workflows::update, workflows::delete))
@@ -51,6 +76,7 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(workflows::enable))
         .routes(routes!(workflows::disable))
         .routes(routes!(workflows::restore))
+        .routes(routes!(workflows::share))
         .routes(routes!(workflows::versions))
         .routes(routes!(workflows::version))
         .routes(routes!(execute::execute))

@@ -1,5 +1,7 @@
 //! `/workflows`.
 
+mod sharing;
+
 use axum::extract::State;
 use axum::response::Response;
 use domain::command::Command;
@@ -139,6 +141,31 @@ pub(crate) async fn restore(
 ) -> Result<Response, Failure> {
     let command = |expected_version| WorkflowCommand::Restore { expected_version };
     change_without_body(&app, (&params, &if_match), headers, body, command).await
+}
+
+/// Says who besides its owner sees a workflow and its executions, and whether they may start it: in place of what was
+/// said before.
+#[utoipa::path(post, path = "/workflows/{id}/share", tag = "workflows", params(("id" = Uuid, Path)),
+    request_body = schemas::Share,
+    responses((status = 200, description = "The workflow.", body = schemas::Workflow)))]
+pub(crate) async fn share(
+    State(app): State<Arc<App>>,
+    params: PathParams,
+    if_match: IfMatch,
+    headers: WriteHeaders,
+    body: JsonBody,
+) -> Result<Response, Failure> {
+    let id = params.id("id")?;
+    let body = body.required()?;
+    let write = headers.with_body(&body);
+    let mut fields = Fields::open(body)?;
+    let shared = sharing::read(&mut fields);
+    fields.finish()?;
+    write.caller.may_workflow(&app, id).await?;
+    sharing::check_users(&app, &write.caller, &shared).await?;
+    let writing = write.to(id, app.clock.now());
+    precondition::check(&app, &writing, &if_match).await?;
+    change(&app, writing, WorkflowCommand::Share(shared)).await
 }
 
 /// Hides a workflow and frees its name. Running executions go on.

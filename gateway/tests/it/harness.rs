@@ -100,9 +100,10 @@ impl Harness {
             scripts: Arc::new(Scripts),
         };
         let shutdown = CancellationToken::new();
-        let (address, running, _documented) = serve(config, ports.clone(), shutdown.clone()).await;
+        let (address, documented, running) = serve(config, ports.clone(), shutdown.clone()).await;
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
-        Self { address, key: admin.api_key.to_string(), http, owner, models, ports, shutdown, running, _documented }
+        let key = admin.api_key.to_string();
+        Self { address, key, http, owner, models, ports, shutdown, running, _documented: documented }
     }
 
     /// The address of another gateway on the same log, which hears of commits by a feed of its own.
@@ -159,13 +160,13 @@ async fn serve(
     config: GatewayConfig,
     ports: GatewayPorts,
     shutdown: CancellationToken,
-) -> (SocketAddr, JoinHandle<()>, Documented) {
+) -> (SocketAddr, Documented, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let gateway = Gateway::new(config, ports);
     let documented = Documented(Box::new(gateway.counters()));
     let run = gateway.run(listener, shutdown);
-    (address, tokio::spawn(async move { run.await.expect("served") }), documented)
+    (address, documented, tokio::spawn(async move { run.await.expect("served") }))
 }
 
 pub(crate) fn text(value: &Value, field: &str) -> String {
