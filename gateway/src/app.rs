@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::access::{Rights, Things};
+use crate::audit::Recorder;
 use crate::auth::Authenticator;
 use crate::auth::device::DeviceLogins;
 use crate::auth::sessions::Sessions;
@@ -26,6 +27,7 @@ use crate::definitions::Definitions;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::gateway::{GatewayPorts, Readiness};
+use crate::limits::Limits;
 use crate::live::Hub;
 use crate::metrics::Metrics;
 use crate::oidc::Providers;
@@ -54,6 +56,8 @@ pub(crate) struct App {
     pub(crate) devices: DeviceLogins,
     pub(crate) providers: Providers,
     pub(crate) master_key: MasterKey,
+    pub(crate) limits: Limits,
+    pub(crate) audit: Recorder,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) definitions: Definitions,
@@ -104,6 +108,8 @@ impl App {
             devices: DeviceLogins::new(ports.verifiers.clone(), ports.clock.clone()),
             admin_changes: tokio::sync::Mutex::new(()),
             sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
+            limits: Limits::new(config.limits.clone(), config.login_failures_per_minute, ports.rates),
+            audit: Recorder::new(config.audit_buffer_entries),
             hub,
             metrics: Arc::new(Metrics::default()),
             definitions: Definitions::new(),
@@ -176,6 +182,8 @@ impl App {
         let name = "everline_cache_bytes";
         let (help, bytes) = ("Bytes of rendered executions that are kept.", self.executions.bytes());
         text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {bytes}\n"));
+        text.push_str(&self.limits.metrics());
+        text.push_str(&self.audit.metrics());
         text
     }
 

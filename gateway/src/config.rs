@@ -4,6 +4,10 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::client::ForwardedHeader;
+use crate::cors::CorsConfig;
+use crate::limits::config::LimitsConfig;
+use crate::networks::Networks;
 use crate::oidc::{self, OidcConfig};
 
 /// Limits and times of the public surface. Every field has a default.
@@ -74,6 +78,18 @@ pub struct GatewayConfig {
     pub drain_notice_ms: u32,
     /// How long requests under way may take after that, in milliseconds.
     pub drain_timeout_ms: u32,
+    /// How long a request may take until its answer begins, in milliseconds. Streams may go on for longer.
+    pub request_timeout_ms: u32,
+    /// Networks of proxies that are believed who the client is, such as `10.0.0.0/8`. None by default.
+    pub trusted_proxies: Networks,
+    /// In which header they say it.
+    pub forwarded_header: ForwardedHeader,
+    /// How many entries of the audit wait in memory for the log.
+    pub audit_buffer_entries: u32,
+    /// How often somebody may ask.
+    pub limits: LimitsConfig,
+    /// Which pages of other origins may use the API.
+    pub cors: CorsConfig,
 }
 
 impl Default for GatewayConfig {
@@ -108,6 +124,12 @@ impl Default for GatewayConfig {
             bulk_lease_ms: 15_000,
             drain_notice_ms: 250,
             drain_timeout_ms: 10_000,
+            request_timeout_ms: 120_000,
+            trusted_proxies: Networks::default(),
+            forwarded_header: ForwardedHeader::default(),
+            audit_buffer_entries: 10_000,
+            limits: LimitsConfig::default(),
+            cors: CorsConfig::default(),
         }
     }
 }

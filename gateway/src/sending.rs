@@ -23,14 +23,17 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Sends a command and notes the position that it is answered with.
 pub(crate) async fn send(app: &App, writing: &Writing, command: Command) -> Result<CommandReply, Failure> {
     let envelope = writing.envelope(command);
-    let sent = deliver(app, &envelope).await;
-    if let Ok(reply) = &sent {
-        note(&writing.caller().principal, reply.position);
+    match deliver(app, &envelope).await {
+        Ok(reply) => {
+            note(&writing.caller().principal, reply.position);
+            audit::note_command(app, writing.caller(), &envelope, Ok(reply.position)).await;
+            Ok(reply)
+        }
+        Err(failure) => {
+            audit::note_command(app, writing.caller(), &envelope, Err(&failure)).await;
+            Err(failure.noted())
+        }
     }
-    let outcome = sent.as_ref().map(|reply| reply.position);
-    let name = envelope.command.name();
-    audit::note_command(app, writing.caller(), envelope.id, name, envelope.stream, outcome);
-    sent
 }
 
 /// Sends a command, whoever's it is.

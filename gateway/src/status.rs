@@ -77,11 +77,13 @@ codes! {
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request";
     UPGRADE_REQUIRED = "upgrade_required", UPGRADE_REQUIRED, "This is a WebSocket";
     PRECONDITION_REQUIRED = "precondition_required", PRECONDITION_REQUIRED, "If-Match is needed";
+    RATE_LIMITED = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
     TOO_MANY_ATTEMPTS = "too_many_attempts", TOO_MANY_REQUESTS, "Too many attempts";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here";
     OVERLOADED = "overloaded", SERVICE_UNAVAILABLE, "Too much to do";
     SCRIPTS_UNAVAILABLE = "scripts_unavailable", SERVICE_UNAVAILABLE, "Scripts cannot be run at the moment";
     READ_MODEL_BEHIND = "read_model_behind", SERVICE_UNAVAILABLE, "The read model is behind";
+    REQUEST_TOOK_TOO_LONG = "request_took_too_long", SERVICE_UNAVAILABLE, "The request took too long";
     COMMAND_UNDECIDED = "command_undecided", SERVICE_UNAVAILABLE, "The command was not answered in time";
     PROVIDER_UNAVAILABLE = "provider_unavailable", SERVICE_UNAVAILABLE, "The provider does not answer";
     STORE_UNAVAILABLE = "store_unavailable", SERVICE_UNAVAILABLE, "The store does not answer";

@@ -92,6 +92,7 @@ impl Harness {
             log: log.clone(),
             blobs: log.clone(),
             verifiers: log.clone(),
+            rates: None,
             commands: owner.clone() as Arc<dyn Commands>,
             feed,
             models: models.clone(),

@@ -147,6 +147,7 @@ impl Wiring<'_> {
             readiness,
             blobs: store.blobs.clone(),
             verifiers: store.verifiers.clone(),
+            rates: store.rates.clone(),
             clock: self.options.clock.clone(),
             scripts: Arc::new(Scripts::new(&self.options.sandbox)),
         };
