@@ -11,7 +11,7 @@ use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -71,6 +71,8 @@ pub(crate) struct App {
     pub(crate) sockets: TaskTracker,
     /// The OpenAPI document, written once.
     pub(crate) openapi: Bytes,
+    /// A bulk job was asked for.
+    pub(crate) bulk_asked: Notify,
     streams: Arc<Semaphore>,
     evaluations: Arc<Semaphore>,
     /// One permit per byte of a body.
@@ -124,6 +126,7 @@ impl App {
             draining: CancellationToken::new(),
             sockets: TaskTracker::new(),
             openapi,
+            bulk_asked: Notify::new(),
             streams: Arc::new(Semaphore::new(config.max_streams as usize)),
             evaluations: Arc::new(Semaphore::new(config.evaluations.max(1) as usize)),
             // A single body always fits.

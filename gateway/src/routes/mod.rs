@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod auth;
+mod bulk;
 mod dead_letter_list;
 mod device;
 mod docs;
@@ -89,6 +90,9 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(workflows::version))
         .routes(routes!(execute::execute))
         .routes(routes!(executions::list))
+        .routes(routes!(bulk::start, bulk::list))
+        .routes(routes!(bulk::get))
+        .routes(routes!(bulk::cancel))
         .routes(routes!(executions::get))
         .routes(routes!(executions::events))
         .routes(routes!(history::state))
