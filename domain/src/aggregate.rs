@@ -1,9 +1,10 @@
 //! Any aggregate: folding its stream, and deciding a command on what was folded.
 
+use crate::access::{self, Checked};
 use crate::audit::{self, AuditState};
 use crate::bulk::{self, BulkState};
 use crate::command::{Command, CommandEnvelope};
-use crate::decision::Decision;
+use crate::decision::{ClaimChange, Decision};
 use crate::event::{Event, EventError, RecordedEvent};
 use crate::execution::{self, ExecutionState};
 use crate::facts::Facts;
@@ -17,6 +18,7 @@ use crate::rejection::{Rejection, RejectionKind};
 use crate::time::Timestamp;
 use crate::variables::{self, VariablesState};
 use crate::workflow::{self, WorkflowState};
+use uuid::Uuid;
 
 /// A folded stream.
 #[derive(Debug, Clone, Default)]
@@ -136,10 +138,13 @@ impl Aggregate {
         };
     }
 
-    /// Decides a command. Another tenant's aggregate looks like one that does not exist.
+    /// Decides a command, if its authority admits the thing. Another tenant's aggregate looks like one that does not exist.
     pub fn decide(&self, command: &CommandEnvelope, facts: &Facts) -> Result<Decision, Rejection> {
         if self.tenant.as_ref().is_some_and(|tenant| *tenant != command.tenant) {
             return Err(not_found(command));
+        }
+        if let Checked::Needs(needs) = access::check(&self.state, command, facts)? {
+            return Ok(Decision::Needs(needs));
         }
         match (&command.command, &self.state) {
             (Command::Workflow(command), AggregateState::Workflow(state)) => {
@@ -193,6 +198,14 @@ impl Aggregate {
             }
             _ => Err(not_found(command)),
         }
+    }
+}
+
+/// The refusal of a command because another stream holds a name that it would take.
+pub fn claim_taken(claim: &ClaimChange, holder: Uuid) -> Rejection {
+    match claim.kind {
+        user::EMAIL_CLAIM => user::claim_taken(),
+        _ => workflow::claim_taken(claim, holder),
     }
 }
 

@@ -297,7 +297,7 @@ catalogue! {
         /// Its work is undone, or could not be.
         CompensationFinished(execution::CompensationFinished) = "execution.compensation.finished" v 1,
         /// A node asks for a child.
-        ChildStarted(execution::ChildStarted) = "execution.child.started" v 1,
+        ChildStarted(execution::ChildStarted) = "execution.child.started" v 2,
         /// The child has ended.
         ChildFinished(execution::ChildFinished) = "execution.child.finished" v 1,
         /// A completed child is to undo its work.

@@ -27,7 +27,8 @@ fn step_from(event_type: &str, version: u16) -> Option<fn(&mut Value)> {
         // Version 2 came before sub-workflows: it has no parent.
         ("execution.started", 2) => as_it_is,
         // Version 3 came before owners.
-        ("execution.started", 3) | ("execution.forked" | "workflow.created", 1) => as_it_is,
+        ("execution.started", 3)
+        | ("execution.forked" | "workflow.created" | "execution.child.started", 1) => as_it_is,
         // Version 1 came before heartbeat timeouts.
         ("execution.node.scheduled", 1) => as_it_is,
         // Version 1 was for workers alone, which always gave their name.

@@ -8,13 +8,29 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
-use domain::decision::ClaimOp;
-use domain::ids::{Partition, TenantId};
+use domain::decision::{ClaimChange, ClaimOp, ClaimScope};
+use domain::ids::Partition;
 
 use crate::log::{Append, AppendAnswer, AppendError, Batch, Loser, Refusal};
 
-/// A name in a tenant: tenant, kind, key.
-pub(crate) type Name = (TenantId, &'static str, String);
+/// A name: among whose names it is, kind, key.
+pub(crate) type Name = (String, &'static str, String);
+
+/// What stands in the column of the tenant where a name is unique in the installation. No slug is like it.
+pub(crate) const INSTALLATION: &str = "*";
+
+/// Among whose names a claim of an append is.
+pub(crate) fn owner_of<'a>(append: &'a Append, claim: &ClaimChange) -> &'a str {
+    match claim.scope {
+        ClaimScope::Tenant => append.tenant.as_str(),
+        ClaimScope::Installation => INSTALLATION,
+    }
+}
+
+/// The name of a claim.
+pub(crate) fn name_of(append: &Append, claim: &ClaimChange) -> Name {
+    (owner_of(append, claim).to_owned(), claim.kind, claim.key.clone())
+}
 
 /// Of which streams the expected version is probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,12 +100,10 @@ impl Known {
     fn judge_claims(&self, append: &Append) -> Option<Refusal> {
         let taker = append.streams.first()?.stream;
         // What the append itself has given back or taken so far.
-        let mut own: HashMap<(&str, &str), Option<Uuid>> = HashMap::new();
+        let mut own: HashMap<Name, Option<Uuid>> = HashMap::new();
         for claim in &append.claims {
-            let name = (claim.kind, claim.key.as_str());
-            let stored =
-                || self.holders.get(&(append.tenant.clone(), claim.kind, claim.key.clone())).copied();
-            let holder = own.get(&name).copied().unwrap_or_else(stored);
+            let name = name_of(append, claim);
+            let holder = own.get(&name).copied().unwrap_or_else(|| self.holders.get(&name).copied());
             match (claim.op, holder) {
                 (ClaimOp::Take, Some(holder)) if holder != taker => {
                     return Some(Refusal::ClaimTaken { claim: claim.clone(), holder });
@@ -111,7 +125,7 @@ impl Known {
     fn take_claims(&mut self, append: &Append) {
         let Some(taker) = append.streams.first().map(|stream| stream.stream) else { return };
         for claim in &append.claims {
-            let name = (append.tenant.clone(), claim.kind, claim.key.clone());
+            let name = name_of(append, claim);
             match claim.op {
                 ClaimOp::Take => {
                     self.holders.insert(name, taker);

@@ -24,6 +24,7 @@ pub mod postgres;
 mod queries;
 pub mod rate_counters;
 mod rows;
+pub mod sealing;
 pub mod sqlite;
 pub mod store;
 pub mod transfer;

@@ -324,6 +324,9 @@ pub trait LogReader: Send + Sync {
         key: &str,
     ) -> Result<Option<Uuid>, StoreError>;
 
+    /// The stream that holds a name of which there is one in the installation, such as a user's e-mail.
+    async fn installation_claim_holder(&self, kind: &str, key: &str) -> Result<Option<Uuid>, StoreError>;
+
     /// The answer to a command, if its id was used in this partition.
     async fn command_answer(
         &self,

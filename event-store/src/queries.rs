@@ -10,8 +10,10 @@ use uuid::Uuid;
 use domain::blob::BlobRef;
 use domain::event::RecordedEvent;
 use domain::ids::{Partition, TenantId, birth_bucket};
+use domain::time::Timestamp;
 
 use crate::blobs::verified;
+use crate::judge::INSTALLATION;
 use crate::log::{AppendAnswer, ChainReport, LogReader, PartitionHead, StoreError};
 use crate::rows::{self, StoredRow, failed, integer, limit};
 use crate::verifiers::{Verifier, VerifierKind};
@@ -84,6 +86,30 @@ pub(crate) const STORE_NEW_VERIFIER: &str = "
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     on conflict (kind, lookup) do nothing";
 
+/// Uses a verifier up: kind, lookup, now.
+pub(crate) const TAKE_VERIFIER: &str = "
+    delete from verifiers where kind = $1 and lookup = $2 and (expires_at is null or expires_at > $3)
+    returning kind, lookup, tenant, principal, name, hash, family, created_at, expires_at, used_at";
+
+/// Notes a use of a verifier: kind, lookup, at.
+pub(crate) const MARK_VERIFIER: &str = "
+    update verifiers set used_at = $3 where kind = $1 and lookup = $2 and (used_at is null or used_at < $3)";
+
+/// Replaces a verifier's hash: kind, lookup, from, to.
+pub(crate) const SWAP_HASH: &str =
+    "update verifiers set hash = $4 where kind = $1 and lookup = $2 and hash = $3";
+
+/// Deletes the verifiers of a principal: kind, principal.
+pub(crate) const DELETE_OF_PRINCIPAL: &str = "delete from verifiers where principal = $2 and kind = $1";
+
+/// Notes one use: id, at.
+pub(crate) const NOTE_USE: &str = "
+    insert into verifier_uses (id, used_at) values ($1, $2)
+    on conflict (id) do update set used_at = excluded.used_at where verifier_uses.used_at < excluded.used_at";
+
+/// Deletes what was used too long ago: until.
+pub(crate) const FORGET_USES: &str = "delete from verifier_uses where used_at <= $1";
+
 /// Deletes the verifiers that expired: until, at most.
 pub(crate) const FORGET_EXPIRED: &str = "delete from verifiers where (kind, lookup) in (
     select kind, lookup from verifiers where expires_at <= $1 order by expires_at limit $2)";
@@ -144,7 +170,11 @@ impl<T: Reads> LogReader for T {
         kind: &str,
         key: &str,
     ) -> Result<Option<Uuid>, StoreError> {
-        claim_holder(self.connections(), tenant, kind, key).await
+        claim_holder(self.connections(), tenant.as_str(), kind, key).await
+    }
+
+    async fn installation_claim_holder(&self, kind: &str, key: &str) -> Result<Option<Uuid>, StoreError> {
+        claim_holder(self.connections(), INSTALLATION, kind, key).await
     }
 
     async fn command_answer(
@@ -217,12 +247,12 @@ async fn heads(queries: &impl Queries) -> Result<Vec<PartitionHead>, StoreError>
 /// The stream that holds a name.
 async fn claim_holder(
     queries: &impl Queries,
-    tenant: &TenantId,
+    owner: &str,
     kind: &str,
     key: &str,
 ) -> Result<Option<Uuid>, StoreError> {
     let operation = "look for the holder of a name";
-    let values = [tenant.as_str(), kind, key].map(Value::Text);
+    let values = [owner, kind, key].map(Value::Text);
     let rows = queries.rows(operation, CLAIM_HOLDER, &values).await?;
     rows.first().map(|row| row.id(0)).transpose().map_err(failed(operation))
 }
@@ -293,4 +323,33 @@ pub(crate) async fn verifiers(
     let values = [kind.as_str(), tenant.as_str()].map(Value::Text);
     let rows = queries.rows("list verifiers", text, &values).await?;
     rows.iter().map(rows::verifier).collect()
+}
+
+/// The verifiers of a principal.
+pub(crate) async fn verifiers_of(
+    queries: &impl Queries,
+    kind: VerifierKind,
+    principal: &str,
+) -> Result<Vec<Verifier>, StoreError> {
+    let text = select_verifiers!("where principal = $2 and kind = $1 order by created_at, lookup");
+    let values = [Value::Text(kind.as_str()), Value::Text(principal)];
+    let rows = queries.rows("list a principal's verifiers", text, &values).await?;
+    rows.iter().map(rows::verifier).collect()
+}
+
+/// When something was last used.
+pub(crate) async fn uses(
+    queries: &impl Queries,
+    ids: &[Uuid],
+) -> Result<Vec<(Uuid, Timestamp)>, StoreError> {
+    let operation = "read last uses";
+    let mut uses = Vec::new();
+    for id in ids {
+        let text = "select used_at from verifier_uses where id = $1";
+        let rows = queries.rows(operation, text, &[Value::Id(*id)]).await?;
+        if let Some(row) = rows.first() {
+            uses.push((*id, Timestamp::from_unix_ms(row.number(0).map_err(rows::failed(operation))?)));
+        }
+    }
+    Ok(uses)
 }

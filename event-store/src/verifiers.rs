@@ -1,8 +1,9 @@
 //! Verifiers: what a secret is recognised by. Mutable rows beside the log, because secrets are not in it.
 //!
-//! Owns: the port. Invariants: a row holds a hash, never a secret (a password's argon2 string; of a token only
-//! the SHA-256 by which it is looked up, hashed by the caller); [`Verifiers::rotate`] is won by one caller.
-//! Deliberately absent: hashing and comparing, expiry on [`Verifiers::find`]: the caller does both.
+//! Owns: the port. Invariants: a row holds a hash or something sealed, never a secret (a password's argon2 string; of a
+//! token only the SHA-256 by which it is looked up, hashed by the caller; a seed or signing key sealed by
+//! [`crate::sealing`]); [`Verifiers::rotate`], [`Verifiers::take`] and [`Verifiers::mark_used`] are won by one caller.
+//! Deliberately absent: hashing, comparing and sealing, expiry on [`Verifiers::find`]: the caller does all three.
 
 use async_trait::async_trait;
 use domain::ids::TenantId;
@@ -13,29 +14,61 @@ use uuid::Uuid;
 
 use crate::log::StoreError;
 
-/// What kind of secret is recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum VerifierKind {
-    /// A user's password, looked up by e-mail.
-    Password,
-    /// A long-lived key of a program.
-    ApiKey,
-    /// A short-lived token of a session.
-    AccessToken,
-    /// What buys the next access token, once.
-    RefreshToken,
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal;)+) => {
+        /// What kind of secret is recognised.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum VerifierKind {
+            $($(#[$doc])* $kind,)+
+        }
+
+        impl VerifierKind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$kind),+];
+
+            /// The stored name.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)+
+                }
+            }
+        }
+    };
 }
 
-impl VerifierKind {
-    /// The stored name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Password => "password",
-            Self::ApiKey => "api_key",
-            Self::AccessToken => "access_token",
-            Self::RefreshToken => "refresh_token",
-        }
-    }
+kinds! {
+    /// A user's password, looked up by e-mail.
+    Password = "password";
+    /// A long-lived key of a program.
+    ApiKey = "api_key";
+    /// A short-lived token of a session, as releases before signed tokens gave out.
+    AccessToken = "access_token";
+    /// What buys the next access token, once.
+    RefreshToken = "refresh_token";
+    /// That a session goes on, looked up by its family: its signed access tokens hold as long as this row does.
+    Session = "session";
+    /// What a browser holds of a session.
+    Cookie = "cookie";
+    /// The sealed seed of a second factor, looked up by user; `used_at` is the last time step that was used.
+    Totp = "totp";
+    /// A seed that its user has not confirmed yet.
+    TotpDraft = "totp_draft";
+    /// What stands in for a second factor, once.
+    RecoveryCode = "recovery_code";
+    /// What lets an invited user set a password, once.
+    Invitation = "invitation";
+    /// What lets a user set another password, once.
+    PasswordReset = "password_reset";
+    /// What a device asks with whether it was let in.
+    DeviceCode = "device_code";
+    /// What a user types to let a device in.
+    UserCode = "user_code";
+    /// What ties a provider's answer to the login that asked for it, once.
+    LoginState = "login_state";
+    /// An identity of a provider, looked up by the SHA-256 of issuer and subject.
+    Identity = "identity";
+    /// A sealed key that signs access tokens, looked up by the one before it.
+    SigningKey = "signing_key";
 }
 
 impl fmt::Display for VerifierKind {
@@ -53,19 +86,23 @@ impl FromStr for VerifierKind {
     type Err = VerifierKindError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Password, Self::ApiKey, Self::AccessToken, Self::RefreshToken]
-            .into_iter()
+        let mut kinds = Self::ALL.iter().copied();
+        kinds
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| VerifierKindError(text.to_owned()))
     }
 }
+
+/// How long it is known when something was last used, in milliseconds.
+pub const USES_KEPT_MS: u64 = 400 * 24 * 60 * 60 * 1000;
 
 /// By what one secret is recognised, and whom it stands for.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verifier {
     /// What kind of secret.
     pub kind: VerifierKind,
-    /// How it is found: the e-mail of a password; the lower-case hexadecimal SHA-256 of a token.
+    /// How it is found: the e-mail of a password; the lower-case hexadecimal SHA-256 of a token; an id of what is no
+    /// secret itself.
     pub lookup: String,
     /// The tenant of the principal.
     pub tenant: TenantId,
@@ -73,7 +110,8 @@ pub struct Verifier {
     pub principal: String,
     /// For people to tell it from others.
     pub name: String,
-    /// The argon2 PHC string of a password; empty for tokens, which are found by their hash.
+    /// The argon2 or bcrypt string of a password, or what is sealed; of a token what goes with it, mostly nothing: it is
+    /// found by its hash.
     pub hash: String,
     /// The tokens that are withdrawn together.
     pub family: Option<Uuid>,
@@ -136,9 +174,43 @@ pub trait Verifiers: Send + Sync {
     /// Deletes one; returns whether it was there.
     async fn delete(&self, kind: VerifierKind, lookup: &str) -> Result<bool, StoreError>;
 
+    /// Uses up one that has not expired: it is returned, and gone. Of all who take the same one, one gets it.
+    async fn take(
+        &self,
+        kind: VerifierKind,
+        lookup: &str,
+        now: Timestamp,
+    ) -> Result<Option<Verifier>, StoreError>;
+
+    /// Notes a use at a time, unless one at that time or later is noted; returns whether it is noted now. Of all who note
+    /// the same time, one gets `true`.
+    async fn mark_used(&self, kind: VerifierKind, lookup: &str, at: Timestamp) -> Result<bool, StoreError>;
+
+    /// Replaces a hash if it is still the one that was read; returns whether it was.
+    async fn swap_hash(
+        &self,
+        kind: VerifierKind,
+        lookup: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<bool, StoreError>;
+
+    /// Those of a kind that stand for a principal, oldest first.
+    async fn of_principal(&self, kind: VerifierKind, principal: &str) -> Result<Vec<Verifier>, StoreError>;
+
+    /// Deletes those of a kind that stand for a principal; returns how many there were.
+    async fn delete_of_principal(&self, kind: VerifierKind, principal: &str) -> Result<u64, StoreError>;
+
+    /// Notes when sessions (by family) and keys (by stream) were last used. Earlier uses than those noted are ignored.
+    async fn note_uses(&self, uses: &[(Uuid, Timestamp)]) -> Result<(), StoreError>;
+
+    /// When each was last used, as far as that is noted.
+    async fn uses(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, Timestamp)>, StoreError>;
+
     /// Those of a kind in a tenant, oldest first.
     async fn list(&self, kind: VerifierKind, tenant: &TenantId) -> Result<Vec<Verifier>, StoreError>;
 
-    /// Deletes those that expired at or before `now`, at most `limit`; returns how many.
+    /// Deletes those that expired at or before `now`, at most `limit`; returns how many. Uses noted more than
+    /// [`USES_KEPT_MS`] ago go with them.
     async fn forget_expired(&self, now: Timestamp, limit: usize) -> Result<u64, StoreError>;
 }

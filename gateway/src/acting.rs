@@ -172,6 +172,7 @@ pub(crate) async fn fork(
         workflow_version: request.workflow_version,
         effects: request.effects,
         parent: None,
+        owner: None,
     }));
     Ok(answer(writing.stream, send(app, &writing, command).await?))
 }

@@ -1,17 +1,24 @@
 //! The gateway's own settings. Where it listens is the server's to know.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::client::ForwardedHeader;
 use crate::cors::CorsConfig;
 use crate::limits::config::LimitsConfig;
 use crate::networks::Networks;
+use crate::oidc::{self, OidcConfig};
 
 /// Limits and times of the public surface. Every field has a default.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
+    /// Where clients reach the gateway, `https://workflows.example.com`, as providers and people are told it. Absent:
+    /// what a request was sent to, over plain HTTP.
+    pub public_url: Option<String>,
+    /// OpenID Connect providers that people log in with, by name.
+    pub oidc: BTreeMap<String, OidcConfig>,
     /// The most bytes of a request's body. A definition may have 1 MiB; the rest is room for its envelope.
     pub max_body_bytes: u32,
     /// How long a request's body may take to arrive, in milliseconds.
@@ -60,6 +67,8 @@ pub struct GatewayConfig {
     pub password_checks: u32,
     /// How many expressions are evaluated at once for `expressions/evaluate`.
     pub evaluations: u32,
+    /// How many bytes of rendered executions are kept in memory, an equal share for each partition; 0 keeps none.
+    pub cache_bytes: u32,
     /// How many bytes of large values one answer fetches; what does not fit stays a reference.
     pub answer_blob_bytes: u32,
     /// How long the process still answers after it was asked to stop, so that load balancers see `/readyz`
@@ -84,12 +93,14 @@ pub struct GatewayConfig {
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
+            public_url: None,
+            oidc: BTreeMap::new(),
             max_body_bytes: 1024 * 1024 + 64 * 1024,
             body_timeout_ms: 30_000,
             max_body_bytes_in_flight: 64 * 1024 * 1024,
-            max_connections: 10_000,
+            max_connections: 12_000,
             max_in_flight: 4_096,
-            max_streams: 4_096,
+            max_streams: 10_000,
             max_subscriptions: 100,
             websocket_buffer_bytes: 1024 * 1024,
             slow_client_ms: 5_000,
@@ -106,6 +117,7 @@ impl Default for GatewayConfig {
             login_failures_per_minute: 10,
             password_checks: 2,
             evaluations: 2,
+            cache_bytes: 64 * 1024 * 1024,
             answer_blob_bytes: 8 * 1024 * 1024,
             drain_notice_ms: 250,
             drain_timeout_ms: 10_000,
@@ -116,6 +128,16 @@ impl Default for GatewayConfig {
             limits: LimitsConfig::default(),
             cors: CorsConfig::default(),
         }
+    }
+}
+
+impl GatewayConfig {
+    /// What no single key can say.
+    ///
+    /// # Errors
+    /// What is wrong, after the key that it is about.
+    pub fn check(&self) -> Result<(), String> {
+        oidc::check(&self.oidc).map_err(|detail| format!("oidc.{detail}"))
     }
 }
 

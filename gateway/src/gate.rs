@@ -25,6 +25,7 @@ use crate::config::ms;
 use crate::failure::Failure;
 use crate::headers::{self, Audience};
 use crate::limits::{self, Standing};
+use crate::request::is_known;
 use crate::status;
 use crate::trace_context::TraceContext;
 
@@ -51,6 +52,7 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     let path = request.uri().path().to_owned();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let client = client_of(&app, &request, matched.clone());
+    let tags = known_tags(&request);
     request.extensions_mut().insert(trace.clone());
     request.extensions_mut().insert(client.clone());
 
@@ -66,8 +68,9 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
         Some(response) => response,
         None => {
             let work = answer(&app, &client, matched.as_ref(), request, next, &mut known);
-            let (mut response, failure) =
-                written(work.instrument(span.clone()).await, &method, &path, &trace);
+            let answered = work.instrument(span.clone()).await;
+            let (response, failure) = written(answered, &method, &path, &trace);
+            let mut response = unless_known(response, tags.as_ref());
             app.config.cors.of_answer(origin.as_ref(), response.headers_mut());
             // A limit that refused has told of itself.
             if !response.headers().contains_key("ratelimit") {
@@ -154,7 +157,8 @@ async fn authenticate(
     // What matches no route is answered 404, which tells nothing.
     let Some(route) = matched.map(MatchedPath::as_str) else { return anonymous(known) };
     let rule = access::rule_of(request.method(), route);
-    if rule == Some(Rule::Public) {
+    // Which methods there are is in the public document.
+    if rule == Some(Rule::Public) || request.method() == Method::OPTIONS {
         return anonymous(known);
     }
     let headers = request.headers();
@@ -208,6 +212,9 @@ fn written(
 /// Writes the body of errors that have none of ours.
 fn write_bare_problem(mut response: Response, method: &Method, path: &str, trace: &TraceContext) -> Response {
     let status = response.status();
+    if method == Method::OPTIONS && status == StatusCode::METHOD_NOT_ALLOWED {
+        return options(&response);
+    }
     let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
@@ -226,4 +233,39 @@ fn write_bare_problem(mut response: Response, method: &Method, path: &str, trace
         problem.headers_mut().insert(header::ALLOW, allow);
     }
     problem
+}
+
+/// The tags that a reader has already.
+fn known_tags(request: &Request) -> Option<HeaderMap> {
+    if !request.headers().contains_key(header::IF_NONE_MATCH) || !request.method().is_safe() {
+        return None;
+    }
+    let values = request.headers().get_all(header::IF_NONE_MATCH).iter();
+    Some(values.map(|value| (header::IF_NONE_MATCH, value.clone())).collect())
+}
+
+/// 304 instead of what the caller has.
+fn unless_known(response: Response, known: Option<&HeaderMap>) -> Response {
+    let Some(tag) = response.headers().get(header::ETAG) else { return response };
+    if response.status() != StatusCode::OK || !known.is_some_and(|known| is_known(known, tag)) {
+        return response;
+    }
+    let (mut parts, _) = response.into_parts();
+    parts.status = StatusCode::NOT_MODIFIED;
+    parts.headers.remove(header::CONTENT_TYPE);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, axum::body::Body::empty())
+}
+
+/// The answer to `OPTIONS` (RFC 9110): what the route takes, as the router says of a method that it does not.
+fn options(refused: &Response) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let allow =
+        refused.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok()).unwrap_or_default();
+    let allow = if allow.is_empty() { "OPTIONS".to_owned() } else { format!("{allow},OPTIONS") };
+    if let Ok(allow) = HeaderValue::try_from(allow) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
 }

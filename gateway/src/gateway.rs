@@ -19,9 +19,10 @@ use crate::app::App;
 use crate::config::{GatewayConfig, ms};
 use crate::listener::BoundedListener;
 use crate::scripts::ScriptEvaluator;
-use crate::{gate, openapi, routes, serving};
+use crate::{directory, gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
+#[derive(Clone)]
 pub struct GatewayPorts {
     /// The log, to read.
     pub log: Arc<dyn LogReader>,
@@ -93,6 +94,12 @@ impl Gateway {
         Self { app, feed, router }
     }
 
+    /// Reads the counters of HTTP as Prometheus text, without a request that would be counted itself.
+    pub fn counters(&self) -> impl Fn() -> String + Send + Sync + use<> {
+        let metrics = self.app.metrics.clone();
+        move || metrics.render()
+    }
+
     /// Serves until the shutdown, then drains: `/readyz` fails, streams and WebSockets are closed, requests under way get
     /// their time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), GatewayError> {
@@ -104,7 +111,7 @@ impl Gateway {
         let listener = BoundedListener::new(listener, app.config.max_connections);
         let serve = serving::serve(listener, router, stop_accepting.clone());
         let hub = app.hub.clone();
-        let follow = hub.follow(subscription, hub_stop.clone());
+        let follow = hub.follow(subscription, &app.executions, hub_stop.clone());
         let audit = app.audit.run(&*app.commands, &*app.clock, hub_stop.clone());
 
         let drain = async {
@@ -123,12 +130,17 @@ impl Gateway {
             app.sockets.wait().await;
             Ok(())
         };
+        let first_administrator = async {
+            directory::bootstrap(&app).await;
+            std::future::pending::<std::convert::Infallible>().await
+        };
         let ended = async {
             tokio::select! {
                 served = served => served,
                 () = drain => Ok(()),
                 never = app.sessions.sweep() => match never {},
                 never = app.limits.exchange_counts() => match never {},
+                never = first_administrator => match never {},
             }
         };
         // The hub follows for as long as anybody may wait for news; the audit records for as long as anybody acts.
@@ -148,8 +160,7 @@ impl Gateway {
 /// The routes and the finished document.
 fn document() -> (Router<Arc<App>>, Bytes) {
     let (routes, document) = routes::router();
-    let document = openapi::complete(document);
-    let text = document.to_json().expect("an OpenAPI document is plain data");
+    let text = openapi::complete(&document).to_string();
     (routes, Bytes::from(text))
 }
 

@@ -11,7 +11,7 @@
 //! larger or longer has a bound. Deliberately absent: gRPC, GraphQL, webhooks, users and roles.
 //!
 //! Read in this order: [`gateway`] (ports and life), `gate` (the outermost layer), `request` (what routes take
-//! in), `routes`, `sending` and `reading`, `executing`, `live` and `ws`, [`auth`].
+//! in), `routes`, `sending` and `reading`, `executing`, `live` and `ws`, `cache`, [`auth`].
 
 mod access;
 mod acting;
@@ -19,6 +19,7 @@ mod answer;
 mod app;
 mod audit;
 pub mod auth;
+mod cache;
 mod client;
 mod config;
 mod cors;
@@ -39,7 +40,9 @@ mod lists;
 mod live;
 mod metrics;
 mod networks;
+mod oidc;
 mod openapi;
+mod origin;
 mod position;
 mod precondition;
 mod random;
@@ -61,6 +64,7 @@ pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare
 pub use client::ForwardedHeader;
 pub use config::GatewayConfig;
 pub use cors::{CorsConfig, CorsError, HeaderNames, Origins};
+pub use oidc::{Hidden, OidcConfig, SignUp};
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};
 pub use health_server::HealthServer;
 pub use limits::config::LimitsConfig;

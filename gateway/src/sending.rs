@@ -32,6 +32,7 @@ pub(crate) async fn send(app: &App, writing: &Writing, command: Command) -> Resu
         let sent = tokio::time::timeout_at(give_up, app.commands.send(envelope.clone())).await;
         let error = match sent {
             Ok(Ok(reply)) => {
+                app.rights.sent(&envelope);
                 note(&writing.caller().principal, reply.position);
                 audit::note_command(app, writing.caller(), &envelope, Ok(reply.position)).await;
                 return Ok(reply);

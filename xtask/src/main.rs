@@ -4,6 +4,7 @@
 //!   test       formatting, layers, lints, every test ─► "N passed, N failed"
 //!   layers     who may depend on whom, against `cargo metadata`
 //!   errors     error codes in the sources without a page under docs/errors, and pages without a code
+//!   openapi    records the OpenAPI document of the gateway under docs
 //!   kill-test  the crash test of the server; `--full` for all its rounds
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 mod error_pages;
 mod layers;
+mod openapi;
 mod quiet;
 mod services;
 mod suite;
@@ -25,6 +27,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   test                what CI runs: formatting, layers, lints, every test
   layers              check who depends on whom
   errors              compare error codes with the pages under docs/errors
+  openapi             write docs/openapi.json as the gateway serves it
   kill-test [--full]  the crash test of the server, a few rounds or all of them";
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         ["errors"] => {
             error_pages::check_workspace().and_then(|found| report(&found, "every error code has its page"))
         }
+        ["openapi"] => openapi::record(),
         ["kill-test"] => kill_test(&[]),
         ["kill-test", "--full"] => kill_test(&KILL_TEST_FULL),
         _ => {

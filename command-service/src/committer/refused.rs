@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bus::{CommandError, CommandReply};
-use domain::workflow;
+use domain::aggregate::claim_taken;
 use event_store::{Loser, Refusal};
 
 use crate::error::CommandServiceError;
@@ -37,7 +37,7 @@ impl Committer {
                         Verdict::Answer(first_answer(&first, pending.submitted.envelope.digest))
                     }
                     Refusal::ClaimTaken { claim, holder } => {
-                        Verdict::Answer(Err(CommandError::Rejected(workflow::claim_taken(&claim, holder))))
+                        Verdict::Answer(Err(CommandError::Rejected(claim_taken(&claim, holder))))
                     }
                     Refusal::WrongVersion { .. } if pending.submitted.refusals < MAX_REFUSALS => {
                         Verdict::Again

@@ -22,6 +22,7 @@ fn fork(origin: Uuid, at_version: u64, effects: Effects) -> Command {
         workflow_version: None,
         effects,
         parent: None,
+        owner: None,
     }))
 }
 

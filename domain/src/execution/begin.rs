@@ -394,6 +394,7 @@ impl<'a> Progress<'a> {
             wait,
             depth: depth + 1,
             priority,
+            owner: self.state.owner(),
         });
         if !wait {
             self.complete_node(place, run, attempt, json!({ "execution_id": child_id }), None);

@@ -135,6 +135,9 @@ pub struct ForkExecution {
     pub effects: Effects,
     /// Whose child it is.
     pub parent: Option<ParentRef>,
+    /// The user to whom it belongs, where its parent says so.
+    #[serde(default)]
+    pub owner: Option<Uuid>,
 }
 
 /// An event that may satisfy a wait.

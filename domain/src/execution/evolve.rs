@@ -59,6 +59,7 @@ pub fn forked(origin: &ExecutionState, event: &ExecutionForked, at: Timestamp) -
         started.workflow_name.clone_from(&event.workflow_name);
         started.deadline = event.deadline;
         started.parent.clone_from(&event.parent);
+        started.owner = event.owner;
         if let Some(input) = &event.input {
             started.input = input.clone();
         }
@@ -290,6 +291,7 @@ fn started_facts(started: &ExecutionStarted, at: Timestamp) -> StartedFacts {
         started_at: at,
         deadline: started.deadline,
         parent: started.parent.clone(),
+        owner: started.owner,
     }
 }
 

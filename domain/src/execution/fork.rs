@@ -4,6 +4,7 @@
 //! event first. What was in flight there begins anew here; what was done is not done again.
 
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::decision::{Decision, Need, NodeRun, WakeupKind};
 use crate::facts::{Fact, Facts, Origin};
@@ -103,7 +104,7 @@ fn begin_fork(
         children: children_of(&progress, wanted, origin),
         anew: anew_in(definition, &origin.state),
         deadline: definition.timeout_ms.map(|ms| facts.now.plus_ms(ms)),
-        owner: None,
+        owner: owner_of(wanted, started, facts),
     };
     progress.state = forked(&origin.state, &event, facts.now);
     progress.everything = true;
@@ -118,6 +119,15 @@ fn begin_fork(
         return Ok(needs);
     }
     finish(progress)
+}
+
+/// To whom a fork belongs: to the owner of its parent, to whoever makes it, or to the owner of its origin.
+fn owner_of(wanted: &ForkExecution, started: &StartedFacts, facts: &Facts) -> Option<Uuid> {
+    if wanted.parent.is_some() {
+        return wanted.owner;
+    }
+    let forks = facts.authority.as_ref().map(|authority| authority.user);
+    forks.or(wanted.owner).or(started.owner)
 }
 
 fn check_outputs(wanted: &ForkExecution, definition: &Definition) -> Result<(), Rejection> {

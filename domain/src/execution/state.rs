@@ -163,6 +163,13 @@ pub struct ExecutionState {
     pub(crate) scans: OrdMap<(Arc<str>, u32, usize), usize>,
 }
 
+impl ExecutionState {
+    /// The user to whom it belongs.
+    pub fn owner(&self) -> Option<Uuid> {
+        self.started.as_ref().and_then(|started| started.owner)
+    }
+}
+
 impl PartialEq for ExecutionState {
     /// Equal if the events say the same; what is still to be looked at does not matter.
     fn eq(&self, other: &Self) -> bool {
@@ -209,6 +216,8 @@ pub struct StartedFacts {
     pub deadline: Option<Timestamp>,
     /// Whose child it is.
     pub parent: Option<ParentRef>,
+    /// The user to whom it belongs.
+    pub owner: Option<Uuid>,
 }
 
 /// What makes a fork differ from other executions.

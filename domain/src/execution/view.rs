@@ -85,6 +85,9 @@ pub struct ExecutionView {
     /// Whose child it is.
     #[serde(default)]
     pub parent: Option<ParentRef>,
+    /// The user to whom it belongs.
+    #[serde(default)]
+    pub owner: Option<Uuid>,
     /// How many nodes are open, at any depth. Absent in what an earlier release folded, until the next event.
     #[serde(default)]
     pub open_nodes: Option<OpenNodes>,

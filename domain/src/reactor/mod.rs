@@ -255,7 +255,7 @@ fn start_child(event: &RecordedEvent, e: &ChildStarted) -> Reaction {
         priority: Some(e.priority),
         attributes: Map::new(),
         parent: Some(parent.clone()),
-        owner: None,
+        owner: e.owner,
     });
     let parent = e.wait.then_some(parent);
     let workflow_name = workflow_id.is_none().then(|| e.workflow.clone());
@@ -280,6 +280,7 @@ fn fork_child(event: &RecordedEvent, fork: &ExecutionForked, child: &ForkedChild
         workflow_version: None,
         effects: fork.effects,
         parent: Some(parent.clone()),
+        owner: fork.owner,
     });
     let forking = reaction(event, "fork_child", child.child, command);
     Reaction { parent: Some(parent), ..forking }

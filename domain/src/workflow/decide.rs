@@ -1,6 +1,7 @@
 //! What follows from a command to a workflow.
 
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 use crate::blob::{MAX_DEPTH, is_too_deep};
@@ -14,9 +15,12 @@ use super::command::WorkflowCommand;
 use super::definition::{Definition, MAX_DEFINITION_BYTES};
 use super::event::{
     WorkflowCreated, WorkflowDeleted, WorkflowDisabled, WorkflowEnabled, WorkflowPublished, WorkflowRestored,
-    WorkflowUpdated,
+    WorkflowShared, WorkflowUpdated,
 };
 use super::state::WorkflowState;
+
+/// The most users with whom one workflow may be shared by name.
+const MAX_SHARED_USERS: usize = 200;
 
 /// The most versions that one workflow may have.
 const MAX_VERSIONS: u64 = 10_000;
@@ -34,14 +38,20 @@ pub fn decide(
             check_version(state, *expected_version, facts)?;
             update(state, definition, *publish, facts)
         }
-        WorkflowCommand::Publish { version } => publish(live(state, facts)?, *version, facts),
-        WorkflowCommand::Enable => {
+        WorkflowCommand::Publish { version, expected_version } => {
             let state = live(state, facts)?;
+            check_version(state, *expected_version, facts)?;
+            publish(state, *version, facts)
+        }
+        WorkflowCommand::Enable { expected_version } => {
+            let state = live(state, facts)?;
+            check_version(state, *expected_version, facts)?;
             let event = WorkflowEvent::Enabled(WorkflowEnabled {});
             Ok(outcome(state, state.disabled.then_some(event), Vec::new(), facts))
         }
-        WorkflowCommand::Disable => {
+        WorkflowCommand::Disable { expected_version } => {
             let state = live(state, facts)?;
+            check_version(state, *expected_version, facts)?;
             let event = WorkflowEvent::Disabled(WorkflowDisabled {});
             Ok(outcome(state, (!state.disabled).then_some(event), Vec::new(), facts))
         }
@@ -51,9 +61,10 @@ pub fn decide(
             let event = WorkflowEvent::Deleted(WorkflowDeleted { name: state.name.clone() });
             Ok(outcome(state, [event], vec![claim(&state.name, ClaimOp::Release)], facts))
         }
-        WorkflowCommand::Restore => restore(state, facts),
+        WorkflowCommand::Restore { expected_version } => restore(state, *expected_version, facts),
         WorkflowCommand::Share(shared) => {
             let state = live(state, facts)?;
+            check_shared(shared)?;
             let event = WorkflowEvent::Shared(shared.clone());
             Ok(outcome(state, (state.shared != *shared).then_some(event), Vec::new(), facts))
         }
@@ -132,15 +143,41 @@ fn publish(state: &WorkflowState, version: Option<u64>, facts: &Facts) -> Result
     Ok(outcome(state, changes.then_some(event), Vec::new(), facts))
 }
 
-fn restore(state: &WorkflowState, facts: &Facts) -> Result<Decision, Rejection> {
+fn restore(
+    state: &WorkflowState,
+    expected_version: Option<u64>,
+    facts: &Facts,
+) -> Result<Decision, Rejection> {
     if state.latest_version() == 0 {
         return Err(super::not_found(facts.stream));
     }
+    check_version(state, expected_version, facts)?;
     if !state.deleted {
         return Ok(outcome(state, None, Vec::new(), facts));
     }
     let event = WorkflowEvent::Restored(WorkflowRestored { name: state.name.clone() });
     Ok(outcome(state, [event], vec![claim(&state.name, ClaimOp::Take)], facts))
+}
+
+/// Whether the users with whom it is to be shared are few, and each named once. Whether they exist, the sender has seen.
+fn check_shared(shared: &WorkflowShared) -> Result<(), Rejection> {
+    let mut problems = Vec::new();
+    if shared.users.len() > MAX_SHARED_USERS {
+        let detail =
+            format!("a workflow is shared with at most {MAX_SHARED_USERS} users; make it public instead");
+        problems.push(Problem::new("/users", "too_many", detail));
+    }
+    let mut seen = HashSet::new();
+    for (number, user) in shared.users.iter().enumerate().take(MAX_SHARED_USERS) {
+        if !seen.insert(user) {
+            let detail = format!("user {user} is named twice; name each once");
+            problems.push(Problem::new(format!("/users/{number}"), "duplicate_entry", detail));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Rejection::invalid("invalid_share", "the workflow cannot be shared like this", problems))
 }
 
 fn parse(document: &Value) -> Result<Definition, Rejection> {

@@ -1,6 +1,6 @@
 //! Stored event JSON never changes: one file per type and version that is never edited.
 
-use domain::event::{CATALOGUE, Event, ExecutionEvent};
+use domain::event::{CATALOGUE, Event, ExecutionEvent, WorkflowEvent};
 use domain::execution::event::{EndNotice, WaitMode};
 use serde_json::Value;
 use sha2::Digest;
@@ -17,6 +17,10 @@ const RELEASED: &[(&str, u16, &str)] = &[
     ("execution.completed", 1, "19c8ffea578447e158c88153b3126ca83e7b87fae18c2f41063fdeeed27e4f8f"),
     ("execution.failed", 1, "9e4e067f52c188265bdc2c64fc4fdd278abb707c729c6537e9d9319d0c693229"),
     ("execution.cancelled", 1, "b380514e27972788dd620c6e031257547d480da80e4e872f2062cfb4a0bbe816"),
+    ("execution.started", 3, "4aa07e9002fbb6cf464beee183ad636cd1351abc449862430cdd4bbcfe7592c2"),
+    ("execution.forked", 1, "bf3eb86d3cb564d92472f7744bb47c3fa38a07a58680cc301586f1b6dbd78fc6"),
+    ("execution.child.started", 1, "5f9c529c94a0fd464b61086c90641b2e0b117267e03a69c1a1076843a3407b86"),
+    ("workflow.created", 1, "b34d5dd1d6e2052b3107a0e48caa456d05e2c825fc7cdc310aa14a1ba7d5d469"),
 ];
 
 fn file(event_type: &str, version: u16) -> PathBuf {
@@ -89,6 +93,20 @@ fn events_written_before_sub_workflows_lanes_and_waits_read_as_events_without_th
     for notice in [completed.notice, failed.notice, cancelled.notice] {
         assert_eq!(notice, EndNotice::default());
     }
+}
+
+#[test]
+fn events_written_before_owners_read_as_events_of_things_that_belong_to_nobody() {
+    let decode = |event_type: &str, version| {
+        Event::decode(event_type, version, &stored(event_type, version)).expect("decodes")
+    };
+    let Event::Execution(ExecutionEvent::Started(started)) = decode("execution.started", 3) else { panic!() };
+    let Event::Execution(ExecutionEvent::Forked(forked)) = decode("execution.forked", 1) else { panic!() };
+    let Event::Execution(ExecutionEvent::ChildStarted(child)) = decode("execution.child.started", 1) else {
+        panic!()
+    };
+    let Event::Workflow(WorkflowEvent::Created(created)) = decode("workflow.created", 1) else { panic!() };
+    assert_eq!((started.owner, forked.owner, child.owner, created.owner), (None, None, None, None));
 }
 
 /// Files of versions that were once released: a change to any byte of one is a change to somebody's log.

@@ -220,6 +220,7 @@ fn child_started(workflow: &str, wait: bool) -> ChildStarted {
         wait,
         depth: 4,
         priority: 9,
+        owner: Some(id(50)),
     }
 }
 
@@ -229,7 +230,7 @@ fn a_child_is_started_for_the_node_that_waits_and_its_refusal_fails_the_node() {
     let this_node =
         json!({"execution_id": this(), "node_id": "loop/3/sub", "run": 2, "attempt": 3, "depth": 4});
     let expected = json!({"start": {"workflow_id": id(40), "workflow_version": 6, "input": {"a": 1},
-        "trigger": {"kind": "parent"}, "priority": 9, "attributes": {}, "parent": this_node}});
+        "trigger": {"kind": "parent"}, "priority": 9, "attributes": {}, "parent": this_node, "owner": id(50)}});
     assert_eq!(asks(&start), (id(30), expected));
     assert_eq!(start.workflow_name, None);
     let told = after_refusal(&start, &refused("workflow_disabled")).expect("a follow-up");
@@ -294,12 +295,12 @@ fn the_children_of_a_fork_are_forked_with_its_effects() {
         anew: Vec::new(),
         children: vec![child(1), child(2)],
         deadline: None,
-        owner: None,
+        owner: Some(id(70)),
     }));
     assert_eq!(all.len(), 2);
     let parent = json!({"execution_id": this(), "node_id": "sub2", "run": 1, "attempt": 2, "depth": 3});
     let expected = json!({"fork": {"origin": id(52), "at_version": 11, "input": null, "node_outputs": {},
-        "workflow_version": null, "effects": "mute", "parent": parent}});
+        "workflow_version": null, "effects": "mute", "parent": parent, "owner": id(70)}});
     assert_eq!(asks(&all[1]), (id(62), expected));
     let told = after_refusal(&all[1], &refused("fork_too_deep")).expect("a follow-up");
     assert_eq!(told.command.stream, this());

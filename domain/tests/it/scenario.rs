@@ -280,6 +280,7 @@ impl Scenario {
             workflow_version: None,
             effects,
             parent: None,
+            owner: None,
         };
         (fork, wanted)
     }

@@ -127,6 +127,10 @@ impl<P: LogReader + ?Sized> LogReader for WithObjects<P> {
         self.inner.claim_holder(tenant, kind, key).await
     }
 
+    async fn installation_claim_holder(&self, kind: &str, key: &str) -> Result<Option<Uuid>, StoreError> {
+        self.inner.installation_claim_holder(kind, key).await
+    }
+
     async fn command_answer(
         &self,
         partition: Partition,
@@ -259,6 +263,45 @@ impl<P: Verifiers + ?Sized> Verifiers for WithObjects<P> {
 
     async fn delete(&self, kind: VerifierKind, lookup: &str) -> Result<bool, StoreError> {
         self.inner.delete(kind, lookup).await
+    }
+
+    async fn take(
+        &self,
+        kind: VerifierKind,
+        lookup: &str,
+        now: Timestamp,
+    ) -> Result<Option<Verifier>, StoreError> {
+        self.inner.take(kind, lookup, now).await
+    }
+
+    async fn mark_used(&self, kind: VerifierKind, lookup: &str, at: Timestamp) -> Result<bool, StoreError> {
+        self.inner.mark_used(kind, lookup, at).await
+    }
+
+    async fn swap_hash(
+        &self,
+        kind: VerifierKind,
+        lookup: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<bool, StoreError> {
+        self.inner.swap_hash(kind, lookup, from, to).await
+    }
+
+    async fn of_principal(&self, kind: VerifierKind, principal: &str) -> Result<Vec<Verifier>, StoreError> {
+        self.inner.of_principal(kind, principal).await
+    }
+
+    async fn delete_of_principal(&self, kind: VerifierKind, principal: &str) -> Result<u64, StoreError> {
+        self.inner.delete_of_principal(kind, principal).await
+    }
+
+    async fn note_uses(&self, uses: &[(Uuid, Timestamp)]) -> Result<(), StoreError> {
+        self.inner.note_uses(uses).await
+    }
+
+    async fn uses(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, Timestamp)>, StoreError> {
+        self.inner.uses(ids).await
     }
 
     async fn list(&self, kind: VerifierKind, tenant: &TenantId) -> Result<Vec<Verifier>, StoreError> {

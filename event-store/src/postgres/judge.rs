@@ -54,8 +54,8 @@ pub(super) fn name_changes<'b>(
     let mut changes: BTreeMap<(&str, &'static str, &str), NameChange<'b>> = BTreeMap::new();
     for append in &batch.appends {
         for claim in &append.claims {
-            let name = (append.tenant.clone(), claim.kind, claim.key.clone());
-            let (tenant, kind, key) = (append.tenant.as_str(), claim.kind, claim.key.as_str());
+            let name = judge::name_of(append, claim);
+            let (tenant, kind, key) = (judge::owner_of(append, claim), claim.kind, claim.key.as_str());
             let (before, after) = (before.get(&name).copied(), after.get(&name).copied());
             changes.insert((tenant, kind, key), NameChange { tenant, kind, key, before, after });
         }
@@ -69,7 +69,10 @@ fn names(batch: &Batch) -> Vec<(&str, &'static str, &str)> {
         .appends
         .iter()
         .flat_map(|append| {
-            append.claims.iter().map(|claim| (append.tenant.as_str(), claim.kind, claim.key.as_str()))
+            append
+                .claims
+                .iter()
+                .map(|claim| (judge::owner_of(append, claim), claim.kind, claim.key.as_str()))
         })
         .collect();
     names.into_iter().collect()
@@ -132,7 +135,7 @@ async fn holders(
         let name = usize::try_from(place - 1).ok().and_then(|place| names.get(place));
         if let Some((tenant, kind, key)) = name {
             let stream = row.id(1).map_err(failed(operation))?;
-            holders.insert((rows::tenant(tenant)?, *kind, (*key).to_owned()), stream);
+            holders.insert(((*tenant).to_owned(), *kind, (*key).to_owned()), stream);
         }
     }
     Ok(holders)

@@ -16,7 +16,8 @@ use crate::rows::failed;
 /// Forward only; a file that was ever released is never edited. The first has number 1, and so on.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_log.sql"),
-    include_str!("../../migrations/postgres/0002_rate_counters.sql"),
+    include_str!("../../migrations/postgres/0002_sessions.sql"),
+    include_str!("../../migrations/postgres/0003_rate_counters.sql"),
 ];
 
 const OPERATION: &str = "set up its tables";

@@ -11,11 +11,19 @@ use domain::time::Timestamp;
 use super::PostgresLog;
 use super::arguments::add;
 use crate::log::StoreError;
-use crate::queries::{self, FIND_VERIFIER, FORGET_EXPIRED, STORE_NEW_VERIFIER, STORE_VERIFIER};
-use crate::rows::{StoredRow, failed, limit};
-use crate::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
+use crate::queries::{
+    self, DELETE_OF_PRINCIPAL, FIND_VERIFIER, FORGET_EXPIRED, FORGET_USES, MARK_VERIFIER, STORE_NEW_VERIFIER,
+    STORE_VERIFIER, SWAP_HASH, TAKE_VERIFIER,
+};
+use crate::rows::{self, StoredRow, failed, limit};
+use crate::verifiers::{Rotation, USES_KEPT_MS, Verifier, VerifierKind, Verifiers};
 
 const LOCK_FAMILY: &str = "select pg_advisory_xact_lock(1163284304, hashtext($1::text))";
+/// Notes uses: ids, times. In the order of the ids, so that two gateways do not wait for each other.
+const NOTE_USES: &str = "
+    insert into verifier_uses (id, used_at)
+    select id, used_at from unnest($1::uuid[], $2::int8[]) as noted (id, used_at) order by id
+    on conflict (id) do update set used_at = excluded.used_at where verifier_uses.used_at < excluded.used_at";
 const DELETE_FAMILY: &str = "delete from verifiers where family = $1";
 
 #[async_trait]
@@ -119,11 +127,67 @@ impl Verifiers for PostgresLog {
 
     async fn delete(&self, kind: VerifierKind, lookup: &str) -> Result<bool, StoreError> {
         let operation = "delete a verifier";
-        let mut arguments = PgArguments::default();
-        add(&mut arguments, operation, kind.as_str())?;
-        add(&mut arguments, operation, lookup)?;
+        let arguments = texts(&[kind.as_str(), lookup], operation)?;
         let text = "delete from verifiers where kind = $1 and lookup = $2";
         Ok(self.readers.execute(text, arguments).await.map_err(failed(operation))? == 1)
+    }
+
+    async fn take(
+        &self,
+        kind: VerifierKind,
+        lookup: &str,
+        now: Timestamp,
+    ) -> Result<Option<Verifier>, StoreError> {
+        let operation = "take a verifier";
+        let mut arguments = texts(&[kind.as_str(), lookup], operation)?;
+        add(&mut arguments, operation, now.unix_ms())?;
+        let taken = self.readers.run(TAKE_VERIFIER, arguments).await.map_err(failed(operation))?;
+        taken.first().map(rows::verifier).transpose()
+    }
+
+    async fn mark_used(&self, kind: VerifierKind, lookup: &str, at: Timestamp) -> Result<bool, StoreError> {
+        let operation = "note a verifier's use";
+        let mut arguments = texts(&[kind.as_str(), lookup], operation)?;
+        add(&mut arguments, operation, at.unix_ms())?;
+        Ok(self.readers.execute(MARK_VERIFIER, arguments).await.map_err(failed(operation))? == 1)
+    }
+
+    async fn swap_hash(
+        &self,
+        kind: VerifierKind,
+        lookup: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<bool, StoreError> {
+        let operation = "replace a verifier's hash";
+        let arguments = texts(&[kind.as_str(), lookup, from, to], operation)?;
+        Ok(self.readers.execute(SWAP_HASH, arguments).await.map_err(failed(operation))? == 1)
+    }
+
+    async fn of_principal(&self, kind: VerifierKind, principal: &str) -> Result<Vec<Verifier>, StoreError> {
+        queries::verifiers_of(&self.readers, kind, principal).await
+    }
+
+    async fn delete_of_principal(&self, kind: VerifierKind, principal: &str) -> Result<u64, StoreError> {
+        let operation = "delete a principal's verifiers";
+        let arguments = texts(&[kind.as_str(), principal], operation)?;
+        self.readers.execute(DELETE_OF_PRINCIPAL, arguments).await.map_err(failed(operation))
+    }
+
+    async fn note_uses(&self, uses: &[(Uuid, Timestamp)]) -> Result<(), StoreError> {
+        let operation = "note last uses";
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let mut arguments = PgArguments::default();
+        add(&mut arguments, operation, uses.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
+        add(&mut arguments, operation, uses.iter().map(|(_, at)| at.unix_ms()).collect::<Vec<_>>())?;
+        self.readers.execute(NOTE_USES, arguments).await.map_err(failed(operation))?;
+        Ok(())
+    }
+
+    async fn uses(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, Timestamp)>, StoreError> {
+        queries::uses(&self.readers, ids).await
     }
 
     async fn list(&self, kind: VerifierKind, tenant: &TenantId) -> Result<Vec<Verifier>, StoreError> {
@@ -135,13 +199,26 @@ impl Verifiers for PostgresLog {
         let mut arguments = PgArguments::default();
         add(&mut arguments, operation, now.unix_ms())?;
         add(&mut arguments, operation, limit(most))?;
-        self.readers.execute(FORGET_EXPIRED, arguments).await.map_err(failed(operation))
+        let forgotten = self.readers.execute(FORGET_EXPIRED, arguments).await.map_err(failed(operation))?;
+        let mut arguments = PgArguments::default();
+        add(&mut arguments, operation, now.unix_ms() - USES_KEPT_MS as i64)?;
+        self.readers.execute(FORGET_USES, arguments).await.map_err(failed(operation))?;
+        Ok(forgotten)
     }
 }
 
 fn one(family: Uuid, operation: &'static str) -> Result<PgArguments, StoreError> {
     let mut arguments = PgArguments::default();
     add(&mut arguments, operation, family)?;
+    Ok(arguments)
+}
+
+/// Texts, in the order of the statement.
+fn texts(values: &[&str], operation: &'static str) -> Result<PgArguments, StoreError> {
+    let mut arguments = PgArguments::default();
+    for value in values {
+        add(&mut arguments, operation, *value)?;
+    }
     Ok(arguments)
 }
 

@@ -89,14 +89,14 @@ async fn holders(
     for append in &batch.appends {
         for claim in &append.claims {
             let holder: Option<Uuid> = sqlx::query_scalar(CLAIM_HOLDER)
-                .bind(append.tenant.as_str())
+                .bind(judge::owner_of(append, claim))
                 .bind(claim.kind)
                 .bind(claim.key.as_str())
                 .fetch_optional(&mut *connection)
                 .await
                 .map_err(failed("look for the holder of a name"))?;
             if let Some(holder) = holder {
-                found.insert((append.tenant.clone(), claim.kind, claim.key.clone()), holder);
+                found.insert(judge::name_of(append, claim), holder);
             }
         }
     }

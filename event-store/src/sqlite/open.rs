@@ -20,7 +20,10 @@ use crate::log::StoreError;
 use crate::rows::failed;
 
 /// Forward only; a file that was ever released is never edited.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "log", include_str!("../../migrations/sqlite/0001_log.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "log", include_str!("../../migrations/sqlite/0001_log.sql")),
+    (2, "sessions", include_str!("../../migrations/sqlite/0002_sessions.sql")),
+];
 
 /// How long a read waits for one of its connections: longer than any page takes, shorter than callers wait.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);

@@ -9,9 +9,12 @@ use domain::time::Timestamp;
 
 use super::SqliteLog;
 use crate::log::StoreError;
-use crate::queries::{self, FIND_VERIFIER, FORGET_EXPIRED, STORE_NEW_VERIFIER, STORE_VERIFIER};
+use crate::queries::{
+    self, DELETE_OF_PRINCIPAL, FIND_VERIFIER, FORGET_EXPIRED, FORGET_USES, MARK_VERIFIER, NOTE_USE,
+    STORE_NEW_VERIFIER, STORE_VERIFIER, SWAP_HASH, TAKE_VERIFIER,
+};
 use crate::rows::{self, failed, limit};
-use crate::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
+use crate::verifiers::{Rotation, USES_KEPT_MS, Verifier, VerifierKind, Verifiers};
 
 #[async_trait]
 impl Verifiers for SqliteLog {
@@ -87,6 +90,87 @@ impl Verifiers for SqliteLog {
         Ok(deleted.rows_affected() == 1)
     }
 
+    async fn take(
+        &self,
+        kind: VerifierKind,
+        lookup: &str,
+        now: Timestamp,
+    ) -> Result<Option<Verifier>, StoreError> {
+        let mut writer = self.writer.lock().await;
+        let taken = sqlx::query(TAKE_VERIFIER)
+            .bind(kind.as_str())
+            .bind(lookup)
+            .bind(now.unix_ms())
+            .fetch_optional(&mut writer.connection)
+            .await
+            .map_err(failed("take a verifier"))?;
+        taken.as_ref().map(rows::verifier).transpose()
+    }
+
+    async fn mark_used(&self, kind: VerifierKind, lookup: &str, at: Timestamp) -> Result<bool, StoreError> {
+        let mut writer = self.writer.lock().await;
+        let marked = sqlx::query(MARK_VERIFIER)
+            .bind(kind.as_str())
+            .bind(lookup)
+            .bind(at.unix_ms())
+            .execute(&mut writer.connection)
+            .await
+            .map_err(failed("note a verifier's use"))?;
+        Ok(marked.rows_affected() == 1)
+    }
+
+    async fn swap_hash(
+        &self,
+        kind: VerifierKind,
+        lookup: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<bool, StoreError> {
+        let mut writer = self.writer.lock().await;
+        let swapped = sqlx::query(SWAP_HASH)
+            .bind(kind.as_str())
+            .bind(lookup)
+            .bind(from)
+            .bind(to)
+            .execute(&mut writer.connection)
+            .await
+            .map_err(failed("replace a verifier's hash"))?;
+        Ok(swapped.rows_affected() == 1)
+    }
+
+    async fn of_principal(&self, kind: VerifierKind, principal: &str) -> Result<Vec<Verifier>, StoreError> {
+        queries::verifiers_of(&self.readers, kind, principal).await
+    }
+
+    async fn delete_of_principal(&self, kind: VerifierKind, principal: &str) -> Result<u64, StoreError> {
+        let mut writer = self.writer.lock().await;
+        let deleted = sqlx::query(DELETE_OF_PRINCIPAL)
+            .bind(kind.as_str())
+            .bind(principal)
+            .execute(&mut writer.connection)
+            .await
+            .map_err(failed("delete a principal's verifiers"))?;
+        Ok(deleted.rows_affected())
+    }
+
+    async fn note_uses(&self, uses: &[(Uuid, Timestamp)]) -> Result<(), StoreError> {
+        let operation = "note last uses";
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let mut writer = self.writer.lock().await;
+        let mut transaction = Self::begin(&mut writer.connection).await?;
+        for (id, at) in uses {
+            let noted = sqlx::query(NOTE_USE).bind(*id).bind(at.unix_ms());
+            noted.execute(&mut *transaction).await.map_err(failed(operation))?;
+        }
+        transaction.commit().await.map_err(failed(operation))
+    }
+
+    async fn uses(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, Timestamp)>, StoreError> {
+        queries::uses(&self.readers, ids).await
+    }
+
     async fn list(&self, kind: VerifierKind, tenant: &TenantId) -> Result<Vec<Verifier>, StoreError> {
         queries::verifiers(&self.readers, kind, tenant).await
     }
@@ -99,6 +183,11 @@ impl Verifiers for SqliteLog {
             .execute(&mut writer.connection)
             .await
             .map_err(failed("forget expired verifiers"))?;
+        sqlx::query(FORGET_USES)
+            .bind(now.unix_ms() - USES_KEPT_MS as i64)
+            .execute(&mut writer.connection)
+            .await
+            .map_err(failed("forget last uses"))?;
         Ok(deleted.rows_affected())
     }
 }

@@ -188,7 +188,7 @@ async fn write_beside_events(
                 }
             };
             sqlx::query(text)
-                .bind(append.tenant.as_str())
+                .bind(crate::judge::owner_of(append, claim))
                 .bind(claim.kind)
                 .bind(claim.key.as_str())
                 .bind(stream.stream)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
-use domain::decision::{ClaimChange, ClaimOp, Wakeup, WakeupKind};
+use domain::decision::{ClaimChange, ClaimOp, ClaimScope, Wakeup, WakeupKind};
 use domain::event::{Codec, RecordedEvent};
 use domain::ids::{Actor, Partition, Position, Slot, TenantId, new_id};
 use domain::time::Timestamp;
@@ -154,13 +154,17 @@ pub(crate) fn ending(mut append: Append, event_type: &'static str) -> Append {
     append
 }
 
-pub(crate) fn claim(mut append: Append, op: ClaimOp, key: &str) -> Append {
-    append.claims.push(ClaimChange {
-        kind: "workflow_name",
-        key: key.to_owned(),
-        op,
-        scope: ClaimScope::Tenant,
-    });
+pub(crate) fn claim(append: Append, op: ClaimOp, key: &str) -> Append {
+    claim_in(append, op, key, ClaimScope::Tenant)
+}
+
+/// A claim on a name of which there is one in the installation.
+pub(crate) fn claim_of_all(append: Append, op: ClaimOp, key: &str) -> Append {
+    claim_in(append, op, key, ClaimScope::Installation)
+}
+
+fn claim_in(mut append: Append, op: ClaimOp, key: &str, scope: ClaimScope) -> Append {
+    append.claims.push(ClaimChange { kind: "workflow_name", key: key.to_owned(), op, scope });
     append
 }
 

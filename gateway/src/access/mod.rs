@@ -1,9 +1,24 @@
 //! Which route needs what. Deny by default: a route without a row here is refused, and a test names it.
 //!
-//! Owns: the table, and how a caller's grants become the [`Authority`] of one request. What is judged on a thing that
-//! a route reads or changes is [`domain::access::judge`]; there is no other place.
+//! ```text
+//!   gate ─► RULES ─► Authority ─┬─ reads:  Things (owner, sharing) ─► domain::access::judge
+//!                               ├─ lists:  the widest reach in SQL
+//!                               └─ writes: travels in the command, judged on folded state
+//!   feed ─► Rights ─► forgets what is remembered of callers and things, wakes long connections
+//! ```
+//!
+//! Owns: the table, how a caller's grants become the [`Authority`] of one request, what must be known of a thing to
+//! judge it, and who hears that rights have changed. What is judged on a thing that a route reads or changes is
+//! [`domain::access::judge`]; there is no other place.
+//!
+//! Read in this order: `rules`, `judging`, `things`, `rights`, `following`.
 
+mod following;
+mod granting;
+pub(crate) mod judging;
+mod rights;
 mod rules;
+mod things;
 
 use domain::access::{Authority, Permission};
 use http::Method;
@@ -12,7 +27,11 @@ use crate::auth::Principal;
 use crate::failure::Failure;
 use crate::status;
 
+pub(crate) use following::{Followed, withdrawn};
+pub(crate) use granting::{may_grant, may_scope};
+pub(crate) use rights::{Changes, Rights, RightsChange};
 pub(crate) use rules::rule_of;
+pub(crate) use things::Things;
 pub use rules::{RULES, Rule};
 
 /// The caller's right to a permission.

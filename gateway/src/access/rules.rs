@@ -23,6 +23,8 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/docs", Rule::Public),
     ("GET", "/docs/errors/{code}", Rule::Public),
     ("GET", "/device", Rule::Public),
+    ("GET", "/device/page.js", Rule::Public),
+    ("GET", "/device/page.css", Rule::Public),
     ("GET", "/.well-known/jwks.json", Rule::Public),
     ("GET", "/api/v1/openapi.json", Rule::Public),
     ("POST", "/api/v1/auth/register", Rule::Public),

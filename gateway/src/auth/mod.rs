@@ -6,6 +6,7 @@
 
 pub mod bootstrap;
 mod cache;
+pub(crate) mod device;
 pub(crate) mod password;
 pub(crate) mod sessions;
 mod throttle;
@@ -21,6 +22,7 @@ use http::{HeaderMap, header};
 use std::sync::Arc;
 use uuid::Uuid;
 
+use crate::cache::Counted;
 use crate::config::GatewayConfig;
 use crate::directory::{Directory, User, within_scopes};
 use crate::failure::Failure;
@@ -74,7 +76,8 @@ impl Authenticator {
         config: &GatewayConfig,
         partitions: u16,
     ) -> Self {
-        let (entries, ttl) = (config.auth_cache_entries, crate::config::ms(config.auth_cache_ms));
+        // The other half is the directory's.
+        let (entries, ttl) = (config.auth_cache_entries, crate::config::ms(config.auth_cache_ms / 2));
         Self {
             verifiers,
             directory,
@@ -113,6 +116,11 @@ impl Authenticator {
         }
     }
 
+    /// How often a caller was known.
+    pub(crate) fn counted(&self) -> &Counted {
+        &self.principals.counted
+    }
+
     async fn find(&self, hash: &TokenHash) -> Result<Option<Verifier>, StoreError> {
         for kind in [VerifierKind::ApiKey, VerifierKind::AccessToken] {
             if let Some(verifier) = self.verifiers.find(kind, hash.hex()).await?
@@ -134,9 +142,8 @@ impl Authenticator {
         // Access tokens change with every refresh, the user behind them does not; a key is a caller of its own.
         let (actor, name, api_key) = match verifier.kind {
             VerifierKind::ApiKey => (Actor::new("key", hash.short()), verifier.name, verifier.family),
-            VerifierKind::AccessToken | VerifierKind::RefreshToken | VerifierKind::Password => {
-                (Actor::new("user", id), user.state.email.clone(), None)
-            }
+            // Only keys and tokens are looked for.
+            _ => (Actor::new("user", id), user.state.email.clone(), None),
         };
         if let Some(key) = api_key {
             let found = self.directory.api_key(key).await?;
@@ -178,7 +185,27 @@ impl Authenticator {
 
     /// Forgets the tokens of a session at once.
     pub(crate) fn forget_family(&self, family: Uuid) {
-        self.principals.forget_family(family);
+        self.principals.forget(|principal| principal.family == Some(family));
+    }
+
+    /// Forgets the tokens and keys of a user at once: they are looked up again.
+    pub(crate) fn forget_user(&self, user: Uuid) {
+        self.principals.forget(|principal| principal.user == user);
+    }
+
+    /// Forgets whoever is of a tenant at once.
+    pub(crate) fn forget_tenant(&self, tenant: &TenantId) {
+        self.principals.forget(|principal| principal.tenant == *tenant);
+    }
+
+    /// Forgets a key at once.
+    pub(crate) fn forget_key(&self, key: Uuid) {
+        self.principals.forget(|principal| principal.api_key == Some(key));
+    }
+
+    /// Forgets everybody at once.
+    pub(crate) fn forget_all(&self) {
+        self.principals.forget(|_| true);
     }
 }
 

@@ -3,6 +3,7 @@
 //! A session is a family of tokens. A refresh token buys the next pair once; used twice it ends the family at
 //! once, because one of the two users of it is a thief.
 
+use domain::identity::user::UserStatus;
 use domain::ids::{Slot, new_id};
 use domain::time::{Clock, Timestamp};
 use event_store::log::StoreError;
@@ -15,7 +16,9 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::app::App;
 use crate::config::GatewayConfig;
+use crate::directory::User;
 use crate::failure::Failure;
 use crate::status;
 
@@ -111,6 +114,36 @@ impl Sessions {
         let now = self.clock.now();
         let family = new_id(now, Slot::of_tenant(&verifier.tenant), crate::random::number());
         let pair = self.pair(&verifier, family, now);
+        for verifier in &pair.verifiers {
+            self.verifiers.put(verifier).await?;
+        }
+        Ok(pair.answer)
+    }
+
+    /// A new session of a user who was recognised in another way: by a provider, or on another device.
+    pub(crate) async fn begin(&self, app: &App, user: &User) -> Result<TokenAnswer, Failure> {
+        let refuse = |detail: &str| Err(Failure::new(status::ACCESS_DENIED, detail));
+        if user.state.status != UserStatus::Active {
+            return refuse("the user is not active; ask your administrator");
+        }
+        if app.directory.tenant(&user.tenant).await?.is_none_or(|tenant| tenant.suspended) {
+            return refuse("the tenant is suspended; ask whoever runs this installation");
+        }
+        let now = self.clock.now();
+        let family = new_id(now, Slot::of_tenant(&user.tenant), crate::random::number());
+        let whose = Verifier {
+            kind: VerifierKind::Password,
+            lookup: String::new(),
+            tenant: user.tenant.clone(),
+            principal: user.id.to_string(),
+            name: user.state.email.clone(),
+            hash: String::new(),
+            family: None,
+            created_at: now,
+            expires_at: None,
+            used_at: None,
+        };
+        let pair = self.pair(&whose, family, now);
         for verifier in &pair.verifiers {
             self.verifiers.put(verifier).await?;
         }

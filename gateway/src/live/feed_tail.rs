@@ -4,11 +4,12 @@ use domain::event::RecordedEvent;
 use domain::ids::{Position, TenantId};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::position::Offsets;
 
 use super::event::LiveEvent;
+use super::filter::EventFilter;
 use super::history::FeedReader;
 use super::hub::{Hub, LiveBatch, Subscribed};
 use super::mailbox::Mail;
@@ -21,11 +22,19 @@ pub(crate) struct FeedFilter {
     pub(crate) category: Option<String>,
     /// The whole type.
     pub(crate) event_type: Option<String>,
+    /// What must be true of it.
+    pub(crate) expression: Option<EventFilter>,
 }
 
 impl FeedFilter {
     /// Whether an event is told to this tenant.
     pub(crate) fn fits(&self, tenant: &TenantId, event: &RecordedEvent) -> bool {
+        self.may_fit(tenant, event)
+            && self.expression.as_ref().is_none_or(|expression| expression.matches(event))
+    }
+
+    /// Whether an event is worth a look by the expression, which costs more than the rest.
+    pub(crate) fn may_fit(&self, tenant: &TenantId, event: &RecordedEvent) -> bool {
         event.tenant == *tenant
             && self.category.as_deref().is_none_or(|category| event.category() == category)
             && self.event_type.as_deref().is_none_or(|name| event.event_type == name)
@@ -44,6 +53,8 @@ pub(crate) struct FeedTail {
     /// Whether the log may have events that the mailbox will not bring.
     behind: bool,
     announced: bool,
+    /// Since when the reader has no token for how far this is, if its filter has left something out.
+    passing: Option<Instant>,
 }
 
 impl FeedTail {
@@ -59,6 +70,7 @@ impl FeedTail {
             live,
             behind: true,
             announced: false,
+            passing: None,
         }
     }
 
@@ -66,13 +78,19 @@ impl FeedTail {
     pub(crate) async fn next(&mut self) -> Tail {
         loop {
             if let Some((event, offsets)) = self.pending.pop_front() {
+                self.passing = None;
                 return Tail::Event { event, resume: Resume::Token(Arc::from(offsets.token())) };
+            }
+            if self.passing.is_some_and(|since| since.elapsed() >= self.idle_reread) {
+                self.passing = None;
+                return Tail::Passed(self.resume());
             }
             if self.behind {
                 match self.reader.page(self.after.clone(), PAGE).await {
                     Ok(page) => {
                         self.behind = page.more;
                         self.after = page.after;
+                        self.pass();
                         self.pending.extend(
                             page.events
                                 .into_iter()
@@ -85,10 +103,17 @@ impl FeedTail {
             }
             if !self.announced {
                 self.announced = true;
-                return Tail::CaughtUp;
+                self.passing = None;
+                return Tail::CaughtUp(self.resume());
             }
             match tokio::time::timeout(self.idle_reread, self.live.mailbox.next()).await {
-                Ok(Mail::Item(batch)) => self.take(&batch),
+                Ok(Mail::Item(batch)) => {
+                    self.take(&batch);
+                    if self.reader.filter.expression.is_some() {
+                        // Expressions take their time; others get the thread in between.
+                        tokio::task::yield_now().await;
+                    }
+                }
                 Ok(Mail::Lagged) => self.behind = true,
                 Ok(Mail::Closed) => return Tail::End,
                 Err(_) => match self.hub.recent_heads(self.reader.log.as_ref()).await {
@@ -102,6 +127,18 @@ impl FeedTail {
         }
     }
 
+    /// The token for what was read so far; nothing may be pending.
+    fn resume(&self) -> Resume {
+        Resume::Token(Arc::from(self.after.token()))
+    }
+
+    /// Notes that events may have been left out by the expression. What else leaves events out is quick to read again.
+    fn pass(&mut self) {
+        if self.reader.filter.expression.is_some() {
+            self.passing.get_or_insert_with(Instant::now);
+        }
+    }
+
     fn take(&mut self, batch: &LiveBatch) {
         // Offsets come from clients too, so the next one may not exist.
         let next = self.after.get(batch.partition).saturating_add(1);
@@ -109,6 +146,7 @@ impl FeedTail {
             self.behind = true;
             return;
         }
+        self.pass();
         let known = usize::try_from(next - batch.first_offset).unwrap_or(usize::MAX);
         for (index, event) in batch.events.iter().enumerate().skip(known) {
             let offset = batch.first_offset + index as u64;

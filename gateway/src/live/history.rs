@@ -13,9 +13,14 @@ use crate::position::Offsets;
 
 use super::PAGE;
 use super::feed_tail::FeedFilter;
+use super::filter::STEPS_PER_EVENT;
 
 /// The most events that one page looks at to find those that fit its filter.
 const MAX_SCANNED: usize = 10_000;
+/// What the expression may cost over one page, a step for each 16 bytes of data parsed for it included: some 30 ms.
+const MAX_STEPS: u64 = 100 * STEPS_PER_EVENT;
+/// Events between two moments in which others get the thread.
+const TURN: usize = 16;
 
 /// Reads the log of a tenant over all partitions.
 #[derive(Clone)]
@@ -41,6 +46,7 @@ impl FeedReader {
     pub(crate) async fn page(&self, mut after: Offsets, limit: usize) -> Result<FeedPage, StoreError> {
         let mut events = Vec::new();
         let mut scanned = 0;
+        let mut looks = Looks::default();
         let heads = self.log.heads().await?;
         let mut buffers: Vec<VecDeque<RecordedEvent>> = Vec::with_capacity(heads.len());
         // The earliest unread event of every partition that has one, and which buffer it is in.
@@ -63,7 +69,7 @@ impl FeedReader {
             }
             after.advance(position);
             scanned += 1;
-            if self.filter.fits(&self.tenant, &event) {
+            if looks.fits(&self.filter, &self.tenant, &event).await {
                 events.push((event, after.clone()));
             }
             if buffers[index].is_empty() {
@@ -73,11 +79,34 @@ impl FeedReader {
                 }
             }
             earliest.extend(buffers[index].front().map(|event| Reverse((event.recorded_at, index))));
-            if events.len() >= limit || scanned >= MAX_SCANNED {
+            if events.len() >= limit || scanned >= MAX_SCANNED || looks.spent >= MAX_STEPS {
                 return Ok(FeedPage { events, more: !earliest.is_empty(), after });
             }
         }
         Ok(FeedPage { events, after, more: false })
+    }
+}
+
+/// What a page has spent on its filter's expression.
+#[derive(Default)]
+struct Looks {
+    count: usize,
+    spent: u64,
+}
+
+impl Looks {
+    async fn fits(&mut self, filter: &FeedFilter, tenant: &TenantId, event: &RecordedEvent) -> bool {
+        if !filter.may_fit(tenant, event) {
+            return false;
+        }
+        let Some(expression) = &filter.expression else { return true };
+        self.count += 1;
+        if self.count.is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
+        let (fits, steps) = expression.look(event);
+        self.spent += steps + event.data.len() as u64 / 16;
+        fits
     }
 }
 

@@ -8,7 +8,8 @@ use domain::execution::FINAL_EVENT_TYPES;
 use domain::ids::Partition;
 use event_store::log::{LogReader, PartitionHead, StoreError};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -17,15 +18,26 @@ use uuid::Uuid;
 use super::event::LiveEvent;
 use super::mailbox::{Mailbox, Postbox, mailbox};
 use super::{IDLE_REREAD, MAILBOX, PAGE};
+use crate::cache::ExecutionCache;
 use crate::random;
 
 /// Routes live events to those who registered.
-#[derive(Debug)]
 pub(crate) struct Hub {
     table: Mutex<Table>,
+    /// Who hears every event before anybody else.
+    listener: OnceLock<Arc<dyn Listener>>,
     idle_reread: Duration,
     /// The log's heads, and when they were asked for.
     heads: tokio::sync::Mutex<Option<(Instant, Heads)>>,
+}
+
+/// Hears every event of the feed, before whoever follows it is told. Must be quick.
+pub(crate) trait Listener: Send + Sync {
+    /// An event was committed.
+    fn heard(&self, event: &RecordedEvent);
+
+    /// Events may have been missed.
+    fn missed(&self);
 }
 
 /// Where every partition ends.
@@ -96,6 +108,12 @@ impl Waiter {
     }
 }
 
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
 impl Default for Hub {
     fn default() -> Self {
         Self::new(IDLE_REREAD)
@@ -105,7 +123,17 @@ impl Default for Hub {
 impl Hub {
     /// A hub whose tails trust the silence of the feed for about so long.
     pub(crate) fn new(idle_reread: Duration) -> Self {
-        Self { table: Mutex::default(), idle_reread, heads: tokio::sync::Mutex::default() }
+        Self {
+            table: Mutex::default(),
+            listener: OnceLock::new(),
+            idle_reread,
+            heads: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Says who hears every event. The first one stays.
+    pub(crate) fn listen(&self, listener: Arc<dyn Listener>) {
+        let _ = self.listener.set(listener);
     }
 
     /// How long one tail trusts the silence of the feed: between three and five quarters of the period, so that tails
@@ -134,6 +162,7 @@ impl Hub {
     pub(crate) async fn follow(
         &self,
         mut subscription: Box<dyn FeedSubscription>,
+        cache: &ExecutionCache,
         shutdown: CancellationToken,
     ) {
         let mut expected: HashMap<Partition, u64> = HashMap::new();
@@ -144,6 +173,8 @@ impl Hub {
             };
             match message {
                 Some(FeedMessage::Batch(batch)) => {
+                    // Whoever is told of an event finds nothing older in the cache.
+                    cache.committed(&batch);
                     let next = batch.first_offset + batch.events.len() as u64;
                     let known = expected.entry(batch.partition).or_insert(batch.first_offset);
                     if batch.first_offset > *known {
@@ -155,10 +186,14 @@ impl Hub {
                 }
                 Some(FeedMessage::Lagged) => {
                     expected.clear();
+                    cache.lagged();
                     self.lag();
                 }
                 // Whoever still waits finds the rest in the log.
-                None => return self.lag(),
+                None => {
+                    cache.lagged();
+                    return self.lag();
+                }
             }
         }
     }
@@ -195,6 +230,9 @@ impl Hub {
 
     /// Routes a batch.
     pub(super) fn route(&self, batch: &CommittedBatch) {
+        if let Some(listener) = self.listener.get() {
+            batch.events.iter().for_each(|event| listener.heard(event));
+        }
         let mut table = self.lock();
         let live: Option<Vec<LiveEvent>> = (!table.feeds.is_empty())
             .then(|| batch.events.iter().map(|event| LiveEvent::new(event.clone())).collect());
@@ -231,6 +269,9 @@ impl Hub {
 
     /// Tells everybody that something was missed.
     fn lag(&self) {
+        if let Some(listener) = self.listener.get() {
+            listener.missed();
+        }
         let mut table = self.lock();
         for (_, waiter) in table.waiters.drain().flat_map(|(_, waiters)| waiters) {
             let _ = waiter.send(News::Lagged);

@@ -14,6 +14,7 @@
 
 mod event;
 mod feed_tail;
+mod filter;
 mod history;
 mod hub;
 mod mailbox;
@@ -23,10 +24,12 @@ mod tests;
 
 pub(crate) use event::LiveEvent;
 pub(crate) use feed_tail::{FeedFilter, FeedTail};
+pub(crate) use filter::EventFilter;
 pub(crate) use history::{FeedReader, find_first_end, is_over_after};
-pub(crate) use hub::{Hub, News, Waiter};
+pub(crate) use hub::{Hub, Listener, News, Waiter};
 pub(crate) use stream_tail::StreamTail;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,8 +52,10 @@ pub(crate) enum Tail {
         /// Where to resume.
         resume: Resume,
     },
-    /// The history is told; from here on events come as they are committed.
-    CaughtUp,
+    /// The history is told up to here; from here on events come as they are committed.
+    CaughtUp(Resume),
+    /// Nothing to tell, but a reader may resume from here: what lies before was left out.
+    Passed(Resume),
     /// Nothing can follow.
     End,
     /// The log could not be read; the tail is over.
@@ -64,4 +69,13 @@ pub(crate) enum Resume {
     Version(u64),
     /// After the offsets in a token.
     Token(Arc<str>),
+}
+
+impl fmt::Display for Resume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "{version}"),
+            Self::Token(token) => f.write_str(token),
+        }
+    }
 }

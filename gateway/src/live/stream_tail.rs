@@ -10,6 +10,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::event::LiveEvent;
+use super::filter::EventFilter;
 use super::history::{is_end, is_over_after};
 use super::hub::{Hub, Subscribed};
 use super::mailbox::Mail;
@@ -19,6 +20,8 @@ use super::{PAGE, Resume, Tail};
 pub(crate) struct StreamTail {
     log: Arc<dyn LogReader>,
     stream: Uuid,
+    /// What is told; all of it if there is none.
+    filter: Option<EventFilter>,
     /// The version of the last event given.
     after: u64,
     pending: VecDeque<LiveEvent>,
@@ -38,6 +41,7 @@ impl StreamTail {
         Self {
             log,
             stream,
+            filter: None,
             after,
             pending: VecDeque::new(),
             live,
@@ -47,6 +51,12 @@ impl StreamTail {
             told: false,
             ended: false,
         }
+    }
+
+    /// Tells only what matches.
+    pub(crate) fn filtered(mut self, filter: Option<EventFilter>) -> Self {
+        self.filter = filter;
+        self
     }
 
     /// What comes next.
@@ -73,7 +83,7 @@ impl StreamTail {
                 return match self.has_ended_before().await {
                     Ok(ended) => {
                         self.ended |= ended;
-                        Tail::CaughtUp
+                        Tail::CaughtUp(Resume::Version(self.after))
                     }
                     Err(error) => Tail::Failed(error),
                 };
@@ -97,7 +107,7 @@ impl StreamTail {
         is_over_after(self.log.as_ref(), self.stream, self.after).await
     }
 
-    /// The event, if it is the next one.
+    /// The event, if it is the next one and is to be told.
     fn take(&mut self, event: LiveEvent) -> Option<Tail> {
         let version = event.event().version;
         if version <= self.after {
@@ -113,6 +123,9 @@ impl StreamTail {
         self.told = true;
         // A retry that follows takes it back.
         self.ended = is_end(event.event());
+        if self.filter.as_ref().is_some_and(|filter| !filter.matches(event.event())) {
+            return None;
+        }
         Some(Tail::Event { event, resume: Resume::Version(version) })
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::cache::ExecutionCache;
 use crate::position::Offsets;
 
 use super::history::{find_first_end, is_over_after};
@@ -110,7 +111,7 @@ async fn versions(tail: &mut StreamTail, until: u64) -> Vec<u64> {
                 assert_eq!(resume, Resume::Version(event.event().version));
                 seen.push(event.event().version);
             }
-            Tail::CaughtUp => {}
+            Tail::CaughtUp(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -122,7 +123,7 @@ async fn offsets(tail: &mut FeedTail, until: u64) -> Vec<u64> {
     while seen.last() != Some(&until) {
         match tail.next().await {
             Tail::Event { event, .. } => seen.push(event.event().position.offset),
-            Tail::CaughtUp => {}
+            Tail::CaughtUp(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -186,11 +187,11 @@ async fn a_resumed_tail_begins_after_its_version_and_ends_with_the_execution() {
     let end = bench.append(1, "execution.cancelled").await;
     bench.hub.route(&end);
     assert_eq!(versions(&mut tail, 451).await, [451]);
-    assert!(matches!(tail.next().await, Tail::CaughtUp | Tail::End));
+    assert!(matches!(tail.next().await, Tail::CaughtUp(_) | Tail::End));
     assert!(matches!(tail.next().await, Tail::End));
     for after in [451, 9_999] {
         let mut late = bench.stream_tail(after);
-        assert!(matches!(late.next().await, Tail::CaughtUp));
+        assert!(matches!(late.next().await, Tail::CaughtUp(_)));
         assert!(matches!(late.next().await, Tail::End));
     }
 }
@@ -202,7 +203,7 @@ async fn an_execution_that_goes_on_after_its_end_is_told_to_whoever_subscribes_a
     bench.append(1, "execution.failed").await;
     let mut first = bench.stream_tail(0);
     assert_eq!(versions(&mut first, 3).await, [1, 2, 3]);
-    assert!(matches!(first.next().await, Tail::CaughtUp | Tail::End));
+    assert!(matches!(first.next().await, Tail::CaughtUp(_) | Tail::End));
     assert!(matches!(first.next().await, Tail::End));
     assert!(is_over_after(bench.log.as_ref(), bench.stream, 3).await.expect("read"));
 
@@ -216,7 +217,7 @@ async fn an_execution_that_goes_on_after_its_end_is_told_to_whoever_subscribes_a
     bench.hub.route(&end);
     for tail in [&mut whole, &mut again] {
         assert_eq!(versions(tail, 5).await, [5]);
-        assert!(matches!(tail.next().await, Tail::CaughtUp | Tail::End));
+        assert!(matches!(tail.next().await, Tail::CaughtUp(_) | Tail::End));
         assert!(matches!(tail.next().await, Tail::End));
     }
     let mut read = 0;
@@ -236,7 +237,7 @@ async fn an_execution_whose_work_was_undone_for_its_parent_is_over_again() {
     bench.append_with(1, "execution.compensation.finished", data).await;
     let mut tail = bench.stream_tail(0);
     assert_eq!(versions(&mut tail, 3).await, [1, 2, 3]);
-    assert!(matches!(tail.next().await, Tail::CaughtUp | Tail::End));
+    assert!(matches!(tail.next().await, Tail::CaughtUp(_) | Tail::End));
     assert!(matches!(tail.next().await, Tail::End));
 }
 
@@ -247,7 +248,7 @@ async fn an_owners_sign_of_life_shows_what_the_feed_has_lost_and_a_late_one_does
     let (hub, subscription) = (bench.hub.clone(), feed.subscribe());
     let following = tokio::spawn({
         let stop = stop.clone();
-        async move { hub.follow(subscription, stop).await }
+        async move { hub.follow(subscription, &ExecutionCache::new(0, 16), stop).await }
     });
     let sign_of_life = |head: PartitionHead| CommittedBatch {
         partition: head.partition,

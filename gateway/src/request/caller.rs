@@ -1,7 +1,7 @@
 //! The caller of a request, as the middleware recognised it.
 
 use axum::extract::FromRequestParts;
-use domain::access::{Authority, Denied, Resource, judge};
+use domain::access::Authority;
 use http::request::Parts;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,20 +21,6 @@ pub(crate) struct Caller {
     pub(crate) authority: Option<Box<Authority>>,
     /// From where it calls.
     pub(crate) client: Client,
-}
-
-impl Caller {
-    /// Whether a thing is within the caller's right to this route.
-    ///
-    /// # Errors
-    /// It is not, or the route needs no permission: then nothing may be judged by it.
-    pub(crate) fn may(&self, resource: &Resource<'_>) -> Result<(), Failure> {
-        let authority = self.authority.as_deref();
-        let authority =
-            authority.ok_or_else(|| Failure::new(status::FORBIDDEN, "this route judges nothing"))?;
-        judge(authority, resource)
-            .map_err(|denied: Denied| Failure::new(status::FORBIDDEN, denied.to_string()))
-    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

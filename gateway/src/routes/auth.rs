@@ -65,7 +65,7 @@ pub(crate) async fn me(caller: Caller) -> Result<Response, Failure> {
     )
 }
 
-fn session(answer: &TokenAnswer) -> Result<Response, Failure> {
+pub(super) fn session(answer: &TokenAnswer) -> Result<Response, Failure> {
     let mut response = json(StatusCode::OK, answer)?;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)

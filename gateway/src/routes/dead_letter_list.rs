@@ -4,10 +4,11 @@ use axum::extract::State;
 use axum::response::Response;
 use domain::execution::event::ErrorKind;
 use http::StatusCode;
-use read_models::DeadLetterFilter;
+use read_models::{DeadLetterFilter, Viewer};
 use serde_json::Value;
 use std::sync::Arc;
 
+use crate::access::judging::only_visible;
 use crate::answer::{List, json};
 use crate::app::App;
 use crate::cursor::Cursor;
@@ -61,9 +62,10 @@ pub(crate) async fn list(
         before: query.time("before")?,
     };
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
-    let page = app.models.dead_letters(&caller.principal.tenant, &filter, cursor, limit).await;
+    let page = app.models.dead_letters(&Viewer::any(&caller.principal.tenant), &filter, cursor, limit).await;
     let page = page.map_err(read_error)?;
-    List { items: page.items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
+    let items = only_visible(&app, &caller, page.items, |letter| letter.execution_id).await?;
+    List { items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
 }
 
 /// A kind of error that there is: a misspelt one would find nothing.
@@ -91,5 +93,8 @@ pub(crate) async fn get(
     let letter = found.ok_or_else(|| {
         Failure::new(status::DEAD_LETTER_NOT_FOUND, format!("there is no dead letter {id}"))
     })?;
+    if !caller.authority()?.is_unbounded() {
+        caller.may_execution(&app, letter.execution_id).await?;
+    }
     json(StatusCode::OK, &letter)
 }

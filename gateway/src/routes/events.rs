@@ -7,10 +7,11 @@ use http::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
 
+use crate::access::Followed;
 use crate::answer::{json, link_next};
 use crate::app::App;
 use crate::failure::Failure;
-use crate::live::{FeedFilter, FeedReader, FeedTail};
+use crate::live::{EventFilter, FeedFilter, FeedReader, FeedTail};
 use crate::position::Offsets;
 use crate::request::{Caller, Query};
 use crate::{schemas, status};
@@ -32,17 +33,20 @@ struct EventPage {
 #[utoipa::path(get, path = "/events", tag = "events",
     params(("after_position" = Option<String>, Query, description = "`p:off`, a `resume` token, or `latest`."),
         ("category" = Option<String>, Query, description = "`execution`, `workflow`, `variables`."),
-        ("type" = Option<String>, Query), ("limit" = Option<u16>, Query), ("cursor" = Option<String>, Query)),
+        ("type" = Option<String>, Query),
+        ("filter" = Option<String>, Query, description = "CEL over `event`, for instance `event.type == 'execution.failed'`; what it cannot be evaluated on does not match."),
+        ("limit" = Option<u16>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "Events after a position.", body = schemas::EventPage)))]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     query: Query,
 ) -> Result<Response, Failure> {
-    query.only(&["after_position", "category", "type", "limit", "cursor"])?;
+    query.only(&["after_position", "category", "type", "filter", "limit", "cursor"])?;
     let limit = query.limit()?;
+    caller.may_kind("event")?;
     let after = after(&app, query.text("cursor").or_else(|| query.text("after_position"))).await?;
-    let page = reader(&app, &caller, filter(&query)).page(after, limit).await?;
+    let page = reader(&app, &caller, filter(&query)?).page(after, limit).await?;
     let resume = page.after.token();
     let body = EventPage {
         items: page.events.into_iter().map(|(event, _)| event).collect(),
@@ -58,6 +62,7 @@ pub(crate) async fn list(
 #[utoipa::path(get, path = "/events/stream", tag = "events",
     params(("after_position" = Option<String>, Query, description = "`p:off`, a `resume` token, or `latest`."),
         ("category" = Option<String>, Query), ("type" = Option<String>, Query),
+        ("filter" = Option<String>, Query, description = "CEL over `event`, for instance `event.type == 'execution.failed'`; what it cannot be evaluated on does not match."),
         ("Last-Event-ID" = Option<String>, Header, description = "The `resume` token of the last event received.")),
     responses((status = 200, description = "Server-sent events; `id` is the `resume` token.",
         content_type = "text/event-stream", body = String)))]
@@ -67,11 +72,12 @@ pub(crate) async fn stream(
     query: Query,
     token: sse::Token,
 ) -> Result<Response, Failure> {
-    query.only(&["after_position", "category", "type"])?;
+    query.only(&["after_position", "category", "type", "filter"])?;
+    caller.may_kind("event")?;
     let position = query.last_event_id()?.or_else(|| query.text("after_position"));
     let after = after(&app, position).await?;
-    let tail = FeedTail::new(&app.hub, reader(&app, &caller, filter(&query)), after);
-    sse::answer(&app, token, sse::AnyTail::Feed(Box::new(tail)))
+    let tail = FeedTail::new(&app.hub, reader(&app, &caller, filter(&query)?), after);
+    sse::answer(&app, caller, token, Followed::Events, sse::AnyTail::Feed(Box::new(tail)))
 }
 
 /// Where a feed begins: at the start of the log, unless a position says otherwise.
@@ -104,9 +110,15 @@ pub(crate) fn reader(app: &App, caller: &Caller, filter: FeedFilter) -> FeedRead
     FeedReader { log: app.log.clone(), tenant: caller.principal.tenant.clone(), filter }
 }
 
-fn filter(query: &Query) -> FeedFilter {
-    FeedFilter {
+fn filter(query: &Query) -> Result<FeedFilter, Failure> {
+    Ok(FeedFilter {
         category: query.text("category").map(str::to_owned),
         event_type: query.text("type").map(str::to_owned),
-    }
+        expression: expression(query)?,
+    })
+}
+
+/// The filter's expression, if the query has one.
+pub(super) fn expression(query: &Query) -> Result<Option<EventFilter>, Failure> {
+    query.text("filter").map(|text| EventFilter::parse(text, "/query/filter")).transpose()
 }

@@ -37,9 +37,10 @@ enum Source {
     responses((status = 200, description = "The value.", body = schemas::Evaluated)))]
 pub(crate) async fn evaluate(
     State(app): State<Arc<App>>,
-    _caller: Caller,
+    caller: Caller,
     body: JsonBody,
 ) -> Result<Response, Failure> {
+    caller.may_kind("expression")?;
     let mut fields = Fields::open(body.required()?)?;
     let expression = fields.text("expression");
     let template = fields.any("template").filter(|template| !template.is_null());

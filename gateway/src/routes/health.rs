@@ -28,13 +28,13 @@ pub(crate) struct Health {
     pub(crate) readiness: Arc<dyn Readiness>,
     /// Cancelled when the process is asked to stop.
     pub(crate) draining: CancellationToken,
-    /// The gateway's counters, where there is one.
-    pub(crate) app: Option<Arc<App>>,
+    /// Who else counts, where there is a gateway.
+    pub(crate) gateway: Option<Arc<App>>,
 }
 
 impl FromRef<Arc<App>> for Health {
     fn from_ref(app: &Arc<App>) -> Self {
-        Self { readiness: app.readiness.clone(), draining: app.draining.clone(), app: Some(app.clone()) }
+        Self { readiness: app.readiness.clone(), draining: app.draining.clone(), gateway: Some(app.clone()) }
     }
 }
 
@@ -89,12 +89,7 @@ pub(crate) async fn readyz(State(health): State<Health>) -> Result<Response, Fai
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "Counters.", content_type = "text/plain", body = String)))]
 pub(crate) async fn metrics(State(health): State<Health>) -> Response {
-    let mut text = String::new();
-    if let Some(app) = health.app {
-        text.push_str(&app.metrics.render());
-        text.push_str(&app.limits.metrics());
-        text.push_str(&app.audit.metrics());
-    }
+    let mut text = health.gateway.map(|app| app.counters()).unwrap_or_default();
     text.push_str(&health.readiness.metrics());
     let mut response = text.into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

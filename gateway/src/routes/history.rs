@@ -17,7 +17,7 @@ use crate::large_values::Unpacker;
 use crate::request::{Caller, PathParams, Query};
 use crate::schemas;
 
-use super::executions::{check_visible, show};
+use super::executions::show;
 
 /// The execution as of one of its events, in the shape of the execution itself.
 #[utoipa::path(get, path = "/executions/{id}/state", tag = "executions",
@@ -32,7 +32,7 @@ pub(crate) async fn state(
 ) -> Result<Response, Failure> {
     let id = params.id("id")?;
     query.only(&["at_version"])?;
-    check_visible(&app, &caller, id).await?;
+    caller.may_execution(&app, id).await?;
     let folded = histories::read(&app, id, query.number("at_version")?).await?;
     show(&app, &caller, folded.view).await
 }
@@ -55,7 +55,7 @@ pub(crate) async fn versions(
 ) -> Result<Response, Failure> {
     let id = params.id("id")?;
     query.only(&["from", "to", "limit", "cursor"])?;
-    check_visible(&app, &caller, id).await?;
+    caller.may_execution(&app, id).await?;
     let from = query.number("from")?.unwrap_or(1);
     compare(&app, &caller, &query, (id, Some(from)), (id, query.number("to")?)).await
 }
@@ -78,8 +78,8 @@ pub(crate) async fn executions(
 ) -> Result<Response, Failure> {
     let (id, other) = (params.id("id")?, params.id("other")?);
     query.only(&["from", "to", "limit", "cursor"])?;
-    check_visible(&app, &caller, id).await?;
-    check_visible(&app, &caller, other).await?;
+    caller.may_execution(&app, id).await?;
+    caller.may_execution(&app, other).await?;
     compare(&app, &caller, &query, (id, query.number("from")?), (other, query.number("to")?)).await
 }
 

@@ -1,19 +1,27 @@
 //! The routes, one file per area, mirroring the URL tree.
 
+mod api_keys;
 mod auth;
 mod dead_letter_list;
+mod device;
 mod docs;
 mod events;
 mod execute;
 mod execution_commands;
 mod executions;
 mod expressions;
+mod filters;
 pub(crate) mod health;
 mod history;
 mod node_types;
 mod nodes;
+mod permissions;
+mod oidc;
 mod redrive;
+mod roles;
 mod sse;
+mod tenants;
+mod users;
 mod variables;
 mod workflows;
 mod ws;
@@ -28,7 +36,6 @@ use crate::app::App;
 use crate::openapi;
 
 pub(crate) use events::{after as feed_after, reader as feed_reader};
-pub(crate) use executions::check_visible;
 pub(crate) use sse::AnyTail;
 
 /// Every route, and the document that describes them.
@@ -39,6 +46,28 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::refresh))
         .routes(routes!(auth::logout))
         .routes(routes!(auth::me))
+        .routes(routes!(oidc::list))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::callback))
+        .routes(routes!(device::begin))
+        .routes(routes!(device::token))
+        .routes(routes!(device::approve))
+        .routes(routes!(users::create))
+        .routes(routes!(users::get, users::update, users::delete))
+        .routes(routes!(users::disable))
+        .routes(routes!(users::enable))
+        .routes(routes!(users::invite))
+        .routes(routes!(users::reset_password))
+        .routes(routes!(permissions::list))
+        .routes(routes!(roles::list, roles::create))
+        .routes(routes!(roles::get, roles::put, roles::delete))
+        .routes(routes!(api_keys::create))
+        .routes(routes!(api_keys::get, api_keys::revoke))
+        .routes(routes!(tenants::create))
+        .routes(routes!(tenants::get, tenants::update))
+        .routes(routes!(tenants::suspend))
+        .routes(routes!(tenants::resume))
+        .routes(routes!(tenants::own, tenants::update_own))
         .routes(routes!(workflows::create, workflows::list))
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::get, workflows::update, workflows::delete))
@@ -46,6 +75,7 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(workflows::enable))
         .routes(routes!(workflows::disable))
         .routes(routes!(workflows::restore))
+        .routes(routes!(workflows::share))
         .routes(routes!(workflows::versions))
         .routes(routes!(workflows::version))
         .routes(routes!(execute::execute))
@@ -71,6 +101,7 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(events::list))
         .routes(routes!(events::stream))
         .routes(routes!(expressions::evaluate))
+        .routes(routes!(filters::evaluate))
         .routes(routes!(variables::list, variables::create))
         .routes(routes!(variables::get, variables::put, variables::delete))
         .routes(routes!(node_types::list))
@@ -83,6 +114,9 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(health::metrics))
         .routes(routes!(health::version))
         .routes(routes!(docs::page))
+        .routes(routes!(device::page))
+        .routes(routes!(device::script))
+        .routes(routes!(device::style))
         .routes(routes!(docs::error_page))
         .split_for_parts()
 }

@@ -12,7 +12,8 @@ use crate::schemas;
 /// The node types that this release runs.
 #[utoipa::path(get, path = "/node-types", tag = "workflows",
     responses((status = 200, description = "All of them.", body = schemas::NodeTypeList)))]
-pub(crate) async fn list(_caller: Caller, query: Query) -> Result<Response, Failure> {
+pub(crate) async fn list(caller: Caller, query: Query) -> Result<Response, Failure> {
+    caller.may_kind("expression")?;
     query.only(&["limit", "cursor"])?;
     List { items: NodeType::ALL.into_iter().map(describe).collect(), next_cursor: None }.answer(&query.uri)
 }

@@ -11,7 +11,7 @@ use domain::ids::{Partition, parse_id};
 use domain::time::Timestamp;
 use futures::{StreamExt, stream};
 use http::StatusCode;
-use read_models::{DeadLetter, DeadLetterFilter};
+use read_models::{DeadLetter, DeadLetterFilter, Viewer};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::access::judging::only_visible;
 use crate::acting::{self, Act};
 use crate::answer::json;
 use crate::app::App;
@@ -93,6 +94,8 @@ pub(crate) async fn several(
     let principal = write.caller.principal.clone();
     wait_for_own_writes(&app, &principal, None).await?;
     let (letters, more) = find(&app, &principal.tenant, &filter, limit).await?;
+    // The deciders would refuse the others, one by one, and tell of them.
+    let letters = only_visible(&app, &write.caller, letters, |letter| letter.execution_id).await?;
     let answer = redrive_all(&app, &write, letters, more, reason.as_deref()).await;
     let mut response = json(StatusCode::ACCEPTED, &answer.body)?;
     if let Ok(token) = http::HeaderValue::try_from(answer.seen.token()) {
@@ -186,7 +189,11 @@ async fn find(
     let began = Instant::now();
     loop {
         let wanted = (limit - letters.len()).min(PAGE);
-        let page = app.models.dead_letters(tenant, filter, cursor, wanted).await.map_err(read_error)?;
+        let page = app
+            .models
+            .dead_letters(&Viewer::any(tenant), filter, cursor, wanted)
+            .await
+            .map_err(read_error)?;
         letters.extend(page.items);
         cursor = page.next;
         if cursor.is_none() || letters.len() >= limit || began.elapsed() > MAX_TIME {

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::access::{Followed, withdrawn};
 use crate::app::App;
 use crate::auth::{bearer, token::TokenHash};
 use crate::config::ms;
 use crate::failure::Failure;
-use crate::live::{FeedTail, Resume, StreamTail, Tail};
+use crate::live::{FeedTail, StreamTail, Tail};
+use crate::request::Caller;
 use crate::status;
 
 /// Events that may wait for the client to read; then the tail waits, holding nothing of the log's.
@@ -52,18 +54,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Token {
     }
 }
 
-/// The answer that tells a tail, for as long as the token is good. It is read hardly faster than the client reads.
-pub(crate) fn answer(app: &Arc<App>, token: Token, tail: AnyTail) -> Result<Response, Failure> {
+/// The answer that tells a tail, for as long as the token is good and its caller may follow the thing. It is read hardly
+/// faster than the client reads.
+pub(crate) fn answer(
+    app: &Arc<App>,
+    caller: Caller,
+    token: Token,
+    followed: Followed,
+    tail: AnyTail,
+) -> Result<Response, Failure> {
     let place = app.stream_place()?;
     let counted = app.metrics.event_streams.count();
     let (sender, receiver) = mpsc::channel(WAITING);
     let shared = app.clone();
+    let changes = app.rights.changes();
     // The tail has a task of its own: polled only when the client reads, it could keep a connection to the log that
     // it holds, or was just handed, from everybody else.
     let task = tokio::spawn(async move {
         tokio::select! {
-            () = tell(tail, sender) => {}
-            () = revoked(&shared, &token.0) => {}
+            () = tell(tail, sender.clone()) => {}
+            failure = withdrawn(&shared, caller.principal, &token.0, followed, changes) => {
+                refuse(&shared, &failure, &sender).await;
+            }
             // The client comes back with the last id, to another process or to this one's successor.
             () = shared.draining.cancelled() => {}
         }
@@ -84,14 +96,10 @@ pub(crate) fn answer(app: &Arc<App>, token: Token, tail: AnyTail) -> Result<Resp
 async fn tell(mut tail: AnyTail, sender: mpsc::Sender<Event>) {
     loop {
         let event = match tail.next().await {
-            Tail::Event { event, resume } => {
-                let id = match resume {
-                    Resume::Version(version) => version.to_string(),
-                    Resume::Token(token) => token.to_string(),
-                };
-                Event::default().id(id).data(&*event.json())
-            }
-            Tail::CaughtUp => Event::default().comment("caught up"),
+            Tail::Event { event, resume } => Event::default().id(resume.to_string()).data(&*event.json()),
+            // An id without data is no message; it only says from where to come back.
+            Tail::CaughtUp(resume) => Event::default().comment("caught up").id(resume.to_string()),
+            Tail::Passed(resume) => Event::default().id(resume.to_string()),
             Tail::End => return,
             Tail::Failed(error) => {
                 tracing::error!(
@@ -107,15 +115,10 @@ async fn tell(mut tail: AnyTail, sender: mpsc::Sender<Event>) {
     }
 }
 
-/// Waits until the token is not good any more.
-async fn revoked(app: &App, token: &TokenHash) {
-    loop {
-        tokio::time::sleep(ms(app.config.heartbeat_ms.max(100))).await;
-        // A store that does not answer for a moment does not end streams.
-        if let Err(failure) = app.auth.recognise(token).await
-            && failure.code == status::UNAUTHENTICATED.code
-        {
-            return;
-        }
-    }
+/// Says why the stream ends: an event `error` whose data is the problem.
+async fn refuse(app: &App, failure: &Failure, sender: &mpsc::Sender<Event>) {
+    let problem = serde_json::to_string(&failure.body(None, None)).unwrap_or_default();
+    let event = Event::default().event("error").data(problem);
+    // A client that does not read is not waited for.
+    let _ = tokio::time::timeout(ms(app.config.slow_client_ms), sender.send(event)).await;
 }

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use domain::access::Resource;
 use domain::command::Command;
 use domain::variables::command::VariablesCommand;
 use domain::variables::stream_of;
@@ -31,8 +32,9 @@ pub(crate) async fn list(
     let limit = query.limit()?;
     let after = query.text("cursor").map(Cursor::name).transpose()?;
     let variables = app.variables.read(app.log.as_ref(), &caller.principal.tenant).await?;
-    let mut names: Vec<&String> =
-        variables.values.keys().filter(|name| after.as_ref().is_none_or(|after| *name > after)).collect();
+    let visible = |name: &&String| caller.may(&variable(name)).is_ok();
+    let behind = |name: &&String| after.as_ref().is_none_or(|after| *name > after);
+    let mut names: Vec<&String> = variables.values.keys().filter(behind).filter(visible).collect();
     names.sort();
     let more = names.len() > limit;
     names.truncate(limit);
@@ -108,12 +110,18 @@ pub(crate) async fn get(
     params: PathParams,
 ) -> Result<Response, Failure> {
     let name = params.text("name");
+    caller.may(&variable(name))?;
     let variables = app.variables.read(app.log.as_ref(), &caller.principal.tenant).await?;
     let value = variables.values.get(name).ok_or_else(|| {
         let shown: String = name.chars().take(64).collect();
         Failure::new(status::VARIABLE_NOT_FOUND, format!("there is no variable `{shown}`"))
     })?;
     answer_json(StatusCode::OK, &json!({ "name": name, "value": value }))
+}
+
+/// As the judgement sees it: it belongs to the tenant.
+fn variable(name: &str) -> Resource<'_> {
+    Resource { kind: "variable", name, ..Resource::default() }
 }
 
 /// Removes a variable.

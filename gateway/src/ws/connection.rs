@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::access::{Changes, Followed};
 use crate::app::App;
 use crate::audit;
 use crate::auth::Principal;
@@ -20,7 +21,7 @@ use crate::failure::Failure;
 use crate::limits;
 use crate::live::{FeedTail, StreamTail, Tail};
 use crate::request::Caller;
-use crate::routes::{AnyTail, check_visible, feed_after, feed_reader};
+use crate::routes::{AnyTail, feed_after, feed_reader};
 use crate::status;
 use crate::trace_context::TraceContext;
 
@@ -28,6 +29,7 @@ use super::commands::CommandMessage;
 use super::ending::{End, close};
 use super::messages::{self, Channel, ClientMessage, Misunderstood};
 use super::outbox::{Outbox, outbox};
+use super::rights;
 use super::subscriptions::{Subscriptions, Told};
 
 /// Commands of one connection under way at once; further messages wait.
@@ -53,6 +55,9 @@ pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>
             let (outbox, outgoing) = outbox(app.config.websocket_buffer_bytes, ms(app.config.slow_client_ms));
             let connection = Connection {
                 app: app.clone(),
+                // Changes are heard before anything is judged.
+                changes: app.rights.changes(),
+                expires: rights::expiry(&app, &principal),
                 caller: Caller { principal, trace, authority: None, client },
                 token,
                 outbox,
@@ -110,12 +115,16 @@ async fn carry_out(app: &App, command: CommandMessage, caller: Caller) -> Result
     work.await.inspect_err(|failure| audit::note_denied(app, &client, Some(&principal), failure))
 }
 
-struct Connection {
-    app: Arc<App>,
-    caller: Caller,
-    token: TokenHash,
+pub(super) struct Connection {
+    pub(super) app: Arc<App>,
+    pub(super) caller: Caller,
+    pub(super) token: TokenHash,
+    /// When the token expires.
+    pub(super) expires: Instant,
+    /// Changes of anybody's rights.
+    changes: Changes,
     outbox: Outbox,
-    subscriptions: Subscriptions,
+    pub(super) subscriptions: Subscriptions,
     /// Each in a task, for the reason that tails are: a command may hold a connection to the log.
     commands: JoinSet<Message>,
     /// When the client last sent anything.
@@ -128,12 +137,18 @@ impl Connection {
         let mut beats = tokio::time::interval_at(Instant::now() + heartbeat, heartbeat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let draining = self.app.draining.clone();
+        let mut expiry = pin!(tokio::time::sleep_until(self.expires));
         loop {
+            if expiry.deadline() != self.expires {
+                expiry.as_mut().reset(self.expires);
+            }
             let step = tokio::select! {
                 () = draining.cancelled() => Err(End::GoingAway),
                 message = stream.next(), if self.commands.len() < MAX_COMMANDS => self.hear(message).await,
                 Some(told) = self.subscriptions.next() => self.tell(told).await,
                 Some(done) = self.commands.join_next(), if !self.commands.is_empty() => self.answer(done).await,
+                change = self.changes.next() => self.look_again(&change).await,
+                () = &mut expiry => self.recognise().await,
                 _ = beats.tick() => self.beat(heartbeat).await,
             };
             if let Err(end) = step {
@@ -177,16 +192,21 @@ impl Connection {
                 let failure = Failure::new(status::NOT_FOUND, detail);
                 self.say(messages::error(Some(name.into()), None, &failure)).await
             }
-            ClientMessage::Subscribe(name, channel) => match self.subscribe(&name, channel).await {
-                Ok(()) => Ok(()),
-                Err(failure) => {
-                    let client = self.caller.client.with_message("subscribe");
-                    audit::note_denied(&self.app, &client, Some(&self.caller.principal), &failure);
-                    let id = Some(serde_json::Value::from(name.as_str()));
-                    self.say(messages::error(id, Some(&name), &failure)).await
+            ClientMessage::Subscribe(name, channel) => {
+                self.recognise().await?;
+                match self.subscribe(&name, channel).await {
+                    Ok(()) => Ok(()),
+                    Err(failure) => {
+                        let client = self.caller.client.with_message("subscribe");
+                        audit::note_denied(&self.app, &client, Some(&self.caller.principal), &failure);
+                        let id = Some(serde_json::Value::from(name.as_str()));
+                        self.say(messages::error(id, Some(&name), &failure)).await
+                    }
                 }
-            },
+            }
             ClientMessage::Command(id, command) => {
+                // Its right is what it is now, not what it was when the connection began.
+                self.recognise().await?;
                 let (app, mut caller) = (self.app.clone(), self.caller.clone());
                 caller.client = caller.client.with_message(command.verb());
                 self.commands.spawn(async move {
@@ -211,11 +231,16 @@ impl Connection {
             let detail = format!("a connection has at most {most} subscriptions; end some, or open another");
             return Err(Failure::new(status::TOO_MANY_SUBSCRIPTIONS, detail));
         }
+        let followed = match &channel {
+            Channel::Execution { execution, .. } => Followed::Execution(*execution),
+            Channel::Events { .. } => Followed::Events,
+        };
+        followed.check(&self.app, &self.caller.principal).await?;
         let tail = match channel {
-            Channel::Execution { execution, after_version } => {
-                check_visible(&self.app, &self.caller, execution).await?;
+            Channel::Execution { execution, after_version, filter } => {
                 let log = self.app.log.clone();
-                AnyTail::Stream(Box::new(StreamTail::new(&self.app.hub, log, execution, after_version)))
+                let tail = StreamTail::new(&self.app.hub, log, execution, after_version);
+                AnyTail::Stream(Box::new(tail.filtered(filter)))
             }
             Channel::Events { after_position, filter } => {
                 let after = feed_after(&self.app, after_position.as_deref()).await?;
@@ -223,7 +248,7 @@ impl Connection {
                 AnyTail::Feed(Box::new(FeedTail::new(&self.app.hub, reader, after)))
             }
         };
-        self.subscriptions.add(name, tail);
+        self.subscriptions.add(name, followed, tail);
         Ok(())
     }
 
@@ -239,7 +264,8 @@ impl Connection {
     async fn tell(&mut self, Told { name, prefix, tail, .. }: Told) -> Result<(), End> {
         match tail {
             Tail::Event { event, resume } => self.say(messages::event(&prefix, &resume, &event)).await,
-            Tail::CaughtUp => self.say(messages::caught_up(&name)).await,
+            Tail::CaughtUp(resume) => self.say(messages::caught_up(&name, &resume)).await,
+            Tail::Passed(resume) => self.say(messages::passed(&name, &resume)).await,
             Tail::End => {
                 self.subscriptions.remove(&name);
                 self.say(messages::ended(&name)).await
@@ -257,15 +283,11 @@ impl Connection {
         if self.heard.elapsed() > heartbeat * SILENT_HEARTBEATS {
             return Err(End::Slow);
         }
-        match self.app.auth.recognise(&self.token).await {
-            Ok(_) => self.say(Message::Ping(bytes::Bytes::new())).await,
-            Err(failure) if failure.code == status::UNAUTHENTICATED.code => Err(End::Unauthenticated),
-            // A store that does not answer for a moment does not end connections.
-            Err(_) => Ok(()),
-        }
+        self.recognise().await?;
+        self.say(Message::Ping(bytes::Bytes::new())).await
     }
 
-    async fn say(&mut self, message: Message) -> Result<(), End> {
+    pub(super) async fn say(&mut self, message: Message) -> Result<(), End> {
         Ok(self.outbox.push(message).await?)
     }
 }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::executing::ExecutionAnswer;
 use crate::failure::Failure;
-use crate::live::{FeedFilter, LiveEvent, Resume};
+use crate::live::{EventFilter, FeedFilter, LiveEvent, Resume};
 use crate::request::Fields;
 use crate::status;
 
@@ -36,7 +36,7 @@ pub(super) enum ClientMessage {
 /// What can be subscribed to.
 pub(super) enum Channel {
     /// An execution's events after a version.
-    Execution { execution: Uuid, after_version: u64 },
+    Execution { execution: Uuid, after_version: u64, filter: Option<EventFilter> },
     /// The tenant's events after a position.
     Events { after_position: Option<String>, filter: FeedFilter },
 }
@@ -71,7 +71,8 @@ pub(super) fn read(text: &str) -> Result<ClientMessage, Misunderstood> {
                     format!("a subscription's id has 1 to {MAX_ID_CHARS} characters"),
                 );
             }
-            ClientMessage::Subscribe(name, read_channel(&mut fields))
+            let channel = read_channel(&mut fields).map_err(failed(id.clone()))?;
+            ClientMessage::Subscribe(name, channel)
         }
         "command" => {
             fields.any("id");
@@ -88,13 +89,16 @@ pub(super) fn read(text: &str) -> Result<ClientMessage, Misunderstood> {
     Ok(message)
 }
 
-fn read_channel(fields: &mut Fields) -> Channel {
+fn read_channel(fields: &mut Fields) -> Result<Channel, Failure> {
     match fields.required_text("channel").as_str() {
         "events" => {
             let after_position = fields.text("after_position");
-            let filter =
-                FeedFilter { category: fields.text("category"), event_type: fields.text("event_type") };
-            return Channel::Events { after_position, filter };
+            let filter = FeedFilter {
+                category: fields.text("category"),
+                event_type: fields.text("event_type"),
+                expression: read_filter(fields)?,
+            };
+            return Ok(Channel::Events { after_position, filter });
         }
         "execution" => {}
         "agent_tokens" | "workflow_draft" => {
@@ -106,10 +110,15 @@ fn read_channel(fields: &mut Fields) -> Channel {
         }
         _ => fields.report("/channel", "unknown_channel", "use execution or events"),
     }
-    Channel::Execution {
+    Ok(Channel::Execution {
         execution: required_id(fields, "execution_id"),
         after_version: fields.number("after_version", 0, u64::MAX).unwrap_or(0),
-    }
+        filter: read_filter(fields)?,
+    })
+}
+
+fn read_filter(fields: &mut Fields) -> Result<Option<EventFilter>, Failure> {
+    fields.text("filter").map(|text| EventFilter::parse(&text, "/filter")).transpose()
 }
 
 pub(super) fn required_id(fields: &mut Fields, name: &'static str) -> Uuid {
@@ -125,6 +134,11 @@ pub(super) fn required_id(fields: &mut Fields, name: &'static str) -> Uuid {
 enum ServerMessage<'a> {
     CaughtUp {
         subscription: &'a str,
+        resume: Value,
+    },
+    Passed {
+        subscription: &'a str,
+        resume: Value,
     },
     Ended {
         subscription: &'a str,
@@ -161,8 +175,20 @@ impl ServerMessage<'_> {
 }
 
 /// The history of a subscription is told.
-pub(super) fn caught_up(subscription: &str) -> Message {
-    ServerMessage::CaughtUp { subscription }.write()
+pub(super) fn caught_up(subscription: &str, resume: &Resume) -> Message {
+    ServerMessage::CaughtUp { subscription, resume: value_of(resume) }.write()
+}
+
+/// A filter has left out what lies before.
+pub(super) fn passed(subscription: &str, resume: &Resume) -> Message {
+    ServerMessage::Passed { subscription, resume: value_of(resume) }.write()
+}
+
+fn value_of(resume: &Resume) -> Value {
+    match resume {
+        Resume::Version(version) => Value::from(*version),
+        Resume::Token(token) => Value::from(&**token),
+    }
 }
 
 /// Nothing can follow in a subscription, so it is over.
@@ -234,7 +260,7 @@ mod tests {
             r#"{{"type":"subscribe","id":"s1","channel":"execution","execution_id":"{id}","after_version":3}}"#
         );
         match read(&text) {
-            Ok(ClientMessage::Subscribe(name, Channel::Execution { execution, after_version })) => {
+            Ok(ClientMessage::Subscribe(name, Channel::Execution { execution, after_version, .. })) => {
                 assert_eq!((name.as_str(), execution.to_string().as_str(), after_version), ("s1", id, 3));
             }
             _ => panic!("not a subscription"),

@@ -4,13 +4,14 @@
 //! socket. The tails of its subscriptions and its commands run in tasks of their own, which end with it, because they
 //! use the log's few connections and must never wait to be polled. Invariants: a client that does not read is cut off
 //! with 4008 when its outbox stays full, and slows nobody but itself; a connection whose token is no longer good ends
-//! with 4401; a process that stops closes with 1001.
+//! with 4401, and a subscription whose caller may not follow it any more ends with an error; a process that stops closes with 1001.
 
 mod commands;
 mod connection;
 mod ending;
 mod messages;
 mod outbox;
+mod rights;
 mod subscriptions;
 
 pub(crate) use connection::serve;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
+use crate::access::Followed;
 use crate::live::Tail;
 use crate::routes::AnyTail;
 
@@ -22,13 +23,20 @@ pub(super) struct Told {
     number: u64,
 }
 
+/// A subscription that runs.
+struct Running {
+    number: u64,
+    followed: Followed,
+    handle: AbortHandle,
+}
+
 /// Subscriptions by name.
 ///
 /// A tail that reads the log holds one of the few connections to it, or was handed one that it does not know of yet.
 /// Left unpolled while its connection does something else, it would keep that from everybody, so it never
 /// depends on the connection to be polled.
 pub(super) struct Subscriptions {
-    names: HashMap<Arc<str>, (u64, AbortHandle)>,
+    names: HashMap<Arc<str>, Running>,
     tails: JoinSet<()>,
     sender: mpsc::Sender<Told>,
     told: mpsc::Receiver<Told>,
@@ -50,21 +58,26 @@ impl Subscriptions {
     }
 
     /// Begins one. Its name must be free.
-    pub(super) fn add(&mut self, name: &str, tail: AnyTail) {
+    pub(super) fn add(&mut self, name: &str, followed: Followed, tail: AnyTail) {
         self.next += 1;
         let number = self.next;
         let (name, prefix): (Arc<str>, Arc<str>) = (Arc::from(name), Arc::from(messages::event_prefix(name)));
         let handle = self.tails.spawn(follow(tail, self.sender.clone(), name.clone(), prefix, number));
-        self.names.insert(name, (number, handle));
+        self.names.insert(name, Running { number, followed, handle });
     }
 
     /// Ends one; whether there was one.
     pub(super) fn remove(&mut self, name: &str) -> bool {
         let found = self.names.remove(name);
-        if let Some((_, handle)) = &found {
-            handle.abort();
+        if let Some(running) = &found {
+            running.handle.abort();
         }
         found.is_some()
+    }
+
+    /// What each of them follows.
+    pub(super) fn followed(&self) -> Vec<(Arc<str>, Followed)> {
+        self.names.iter().map(|(name, running)| (name.clone(), running.followed)).collect()
     }
 
     /// What comes next of any. Cancel-safe.
@@ -74,7 +87,7 @@ impl Subscriptions {
                 Some(told) = self.told.recv() => {
                     // What was read before the client unsubscribed is not told any more, even if it has
                     // subscribed again under the same name.
-                    if self.names.get(&told.name).is_some_and(|(number, _)| *number == told.number) {
+                    if self.names.get(&told.name).is_some_and(|running| running.number == told.number) {
                         return Some(told);
                     }
                 }

@@ -3,8 +3,12 @@
 //! Projections are absent here: what reads read models is tested where everything is wired, in `server`.
 
 mod authorization;
+mod caching;
 mod commands;
 mod connections;
+mod conventions;
+mod documented;
+mod filters;
 mod harness;
 mod idempotency;
 mod owner;

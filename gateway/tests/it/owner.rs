@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bus::{CommandError, CommandReply, Commands, CommitFeed, CommittedBatch};
-use domain::aggregate::{Aggregate, AggregateState};
+use domain::aggregate::{Aggregate, AggregateState, claim_taken};
 use domain::blob::BlobRef;
 use domain::command::CommandEnvelope;
 use domain::decision::{Decision, Need, Outcome};
@@ -11,7 +11,6 @@ use domain::execution::Recording;
 use domain::facts::{Fact, Facts, Origin};
 use domain::ids::{Partition, Position, Slot, new_id};
 use domain::time::Clock;
-use domain::workflow::claim_taken;
 use domain::workflow::definition::Definition;
 use event_store::log::{Append, AppendError, Batch, Log, LogReader, PartitionHead, Refusal, StreamAppend};
 use event_store::sqlite::SqliteLog;

@@ -4,6 +4,8 @@
 //!   serve      dev, serve: this process is the server          (Process)
 //!   run        apply, start, follow, print; --local in-process  (Embedded or Client)
 //!   workflow execution events variable: requests to a server   (Client)
+//!   user role key tenant audit: the same, for those who administer
+//!   login      login, logout, whoami: a session that the others use
 //!   store      migrate, projection, log, cluster: on the databases themselves
 //!   doctor     doctor: looks at everything, changes nothing
 //!   health     health: what a running process says of itself
@@ -17,6 +19,8 @@
 //! `workflow validate`, which uses the same code as the server.
 
 mod apply;
+mod audit;
+mod completion;
 mod connection;
 mod doctor;
 mod events;
@@ -24,13 +28,19 @@ mod execution;
 mod follow;
 mod health;
 mod input;
+mod key;
+mod login;
+mod role;
 mod run;
 mod sandbox_worker;
+mod secret_input;
 mod serve;
 mod settings;
 mod store;
+mod tenant;
 mod test;
 mod transfer;
+mod user;
 mod variable;
 mod workflow;
 
@@ -45,9 +55,14 @@ use crate::output::{Format, Output};
 #[command(name = "everline", version, about, long_about = None, after_help = EXIT_CODES)]
 pub struct Cli {
     /// How results are written to standard output: `table` for people, `json` for one JSON value a line and
-    /// nothing else. Errors and hints go to standard error.
+    /// nothing else, `yaml` for a YAML document each. Errors and hints go to standard error.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     output: Format,
+    // Also taken before the command; clap hands them to the options of the same name that commands have.
+    #[arg(long, hide = true)]
+    server: Option<String>,
+    #[arg(long, hide = true)]
+    api_key: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -79,6 +94,30 @@ enum Command {
     Execution(execution::ExecutionArgs),
     /// The tenant's events: list, tail.
     Events(events::EventsArgs),
+    /// Log in to a server; the session is kept for the next commands and renews itself.
+    ///
+    /// The password is asked for without echo, or read from standard input. Commands then use, in this order:
+    /// `--api-key`, EVERLINE_API_KEY, the `admin.key` of a data directory that is named, the session of the server, the
+    /// `admin.key` of the default data directory.
+    Login(login::LoginArgs),
+    /// End the session on a server and forget it here.
+    Logout(login::SessionArgs),
+    /// Show as whom commands act, and where.
+    Whoami(login::SessionArgs),
+    /// Users of the tenant: list, create, invite, roles, passwords.
+    #[command(visible_alias = "users")]
+    User(user::UserArgs),
+    /// Roles: list, define.
+    #[command(visible_alias = "roles")]
+    Role(role::RoleArgs),
+    /// API keys: list, create, revoke.
+    #[command(visible_alias = "keys")]
+    Key(key::KeyArgs),
+    /// Tenants of the installation: list, create, suspend.
+    #[command(visible_alias = "tenants")]
+    Tenant(tenant::TenantArgs),
+    /// Who asked for what, and what became of it: list, export.
+    Audit(audit::AuditArgs),
     /// Variables that expressions see as `vars`: list, set, delete.
     #[command(visible_alias = "variables")]
     Variable(variable::VariableArgs),
@@ -98,9 +137,44 @@ enum Command {
     Health(health::HealthArgs),
     /// The configuration: print a file with every key.
     Config(settings::ConfigArgs),
+    /// Print a script by which a shell completes commands: `source <(everline completion bash)`.
+    Completion(completion::CompletionArgs),
     /// Run foreign code for another process of this program.
     #[command(hide = true)]
     SandboxWorker(sandbox_worker::SandboxWorkerArgs),
+}
+
+impl Command {
+    /// Whether it sends requests as a client.
+    fn asks_a_server(&self) -> bool {
+        match self {
+            Self::Run(_)
+            | Self::Test(_)
+            | Self::Workflow(_)
+            | Self::Execution(_)
+            | Self::Events(_)
+            | Self::Variable(_)
+            | Self::Login(_)
+            | Self::Logout(_)
+            | Self::Whoami(_)
+            | Self::User(_)
+            | Self::Role(_)
+            | Self::Key(_)
+            | Self::Tenant(_)
+            | Self::Audit(_) => true,
+            Self::Dev(_)
+            | Self::Serve(_)
+            | Self::Migrate(_)
+            | Self::Projection(_)
+            | Self::Log(_)
+            | Self::Cluster(_)
+            | Self::Doctor(_)
+            | Self::Health(_)
+            | Self::Config(_)
+            | Self::Completion(_)
+            | Self::SandboxWorker(_) => false,
+        }
+    }
 }
 
 impl Cli {
@@ -119,6 +193,10 @@ impl Cli {
     /// Why the process ends, other than success.
     pub async fn run(self) -> Result<(), Failure> {
         let output = Output { format: self.output };
+        if (self.server.is_some() || self.api_key.is_some()) && !self.command.asks_a_server() {
+            let detail = "--server and --api-key are for commands that ask a server; leave them out";
+            return Err(Failure::Usage(detail.to_owned()));
+        }
         match self.command {
             Command::Dev(args) => serve::dev(args, output).await,
             Command::Serve(args) => serve::serve(args, output).await,
@@ -127,6 +205,15 @@ impl Cli {
             Command::Workflow(args) => workflow::run(args, output).await,
             Command::Execution(args) => execution::run(args, output).await,
             Command::Events(args) => events::run(args, output).await,
+            Command::Login(args) => login::login(args, output).await,
+            Command::Logout(args) => login::logout(args, output).await,
+            Command::Whoami(args) => login::whoami(args, output).await,
+            Command::User(args) => user::run(args, output).await,
+            Command::Role(args) => role::run(args, output).await,
+            Command::Key(args) => key::run(args, output).await,
+            Command::Tenant(args) => tenant::run(args, output).await,
+            Command::Audit(args) => audit::run(args, output).await,
+            Command::Completion(args) => completion::run(args, output),
             Command::Variable(args) => variable::run(args, output).await,
             Command::Migrate(args) => store::migrate(args, output).await,
             Command::Projection(args) => store::projection(args, output).await,

@@ -33,9 +33,18 @@ pub enum ClientError {
     },
     /// No key, and one is needed.
     #[error(
-        "no API key; pass --api-key, set EVERLINE_API_KEY, or use the --data-dir in which `everline dev` saved admin.key"
+        "no API key and no session; log in with `everline login`, pass --api-key, set EVERLINE_API_KEY, or use the --data-dir in which `everline dev` saved admin.key"
     )]
     NoKey,
+    /// The stored session has ended.
+    #[error("the session on {url} is over; log in again with `everline login --server {url}`")]
+    LoggedOut {
+        /// The server.
+        url: String,
+    },
+    /// The file of stored sessions cannot be used.
+    #[error("{0}")]
+    Credentials(String),
     /// A name that no workflow has.
     #[error(
         "there is no workflow `{name}`; `everline workflow list` shows them, `everline workflow apply FILE` creates one"

@@ -1,10 +1,13 @@
 //! The command line's HTTP client: requests with a key, answers as JSON, refusals in words.
 //!
 //! Invariants: every request has a time limit; a write carries an idempotency key, so that sending it again
-//! after a 503 has no second effect; the key is sent to the named server only. Deliberately absent: what
+//! after a 503 has no second effect; the key is sent to the named server only; a session renews itself. Deliberately absent: what
 //! the paths mean, which the commands know.
 
+mod bearer;
+mod credentials;
 mod error;
+mod lines;
 mod stream;
 
 use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MATCH, RETRY_AFTER};
@@ -13,7 +16,10 @@ use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;
 
+pub use bearer::Bearer;
+pub use credentials::{Credentials, StoredSession};
 pub use error::{ClientError, Problem, ProblemItem};
+pub use lines::Lines;
 pub use stream::{EventStream, StreamMessage};
 
 use crate::secret::Secret;
@@ -26,12 +32,12 @@ const MAX_RETRIES: u32 = 5;
 /// The longest pause before sending again.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// A server and the key for it.
+/// A server, and the key or session for it.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: String,
-    key: Option<Secret>,
+    bearer: Bearer,
 }
 
 /// An answer: its body, and the tag for the next update.
@@ -50,7 +56,7 @@ impl Client {
     ///
     /// # Errors
     /// The URL is not one, or TLS cannot be set up.
-    pub fn new(url: &str, key: Option<Secret>) -> Result<Self, ClientError> {
+    pub fn new(url: &str, bearer: impl Into<Bearer>) -> Result<Self, ClientError> {
         let base = url.trim_end_matches('/').to_owned();
         let bad = |detail: String| ClientError::BadServer { url: base.clone(), detail };
         let parsed = reqwest::Url::parse(&base).map_err(|error| bad(error.to_string()))?;
@@ -68,7 +74,17 @@ impl Client {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|error| bad(error::chain(&error)))?;
-        Ok(Self { http, base, key })
+        Ok(Self { http, base, bearer: bearer.into() })
+    }
+
+    /// The server's URL, without a slash at its end.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Whether nothing is sent to be recognised by.
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self.bearer, Bearer::Nobody)
     }
 
     /// `GET` with query parameters.
@@ -149,10 +165,21 @@ impl Client {
         fill: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Answer, ClientError> {
         let mut attempt = 0;
+        let mut bearer = self.bearer().await?;
+        let mut renewed = false;
         loop {
-            let request = self.http.request(method.clone(), self.url(path)).headers(self.headers());
+            let request = self.http.request(method.clone(), self.url(path)).headers(headers(bearer.as_ref()));
             let response = self.send(fill(request.timeout(REQUEST_TIMEOUT))).await?;
             attempt += 1;
+            // A session may have been renewed by another process, or its token be refused before its time.
+            if response.status() == StatusCode::UNAUTHORIZED
+                && !std::mem::replace(&mut renewed, true)
+                && let Some(refused) = &bearer
+                && let Some(next) = self.after_refusal(refused).await?
+            {
+                bearer = Some(next);
+                continue;
+            }
             if response.status() == StatusCode::SERVICE_UNAVAILABLE && attempt <= MAX_RETRIES {
                 tokio::time::sleep(pause(response.headers())).await;
                 continue;
@@ -174,7 +201,7 @@ impl Client {
         let etag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
         let bytes = response.bytes().await.map_err(|source| self.unreachable(&source))?;
         if !status.is_success() {
-            return Err(ClientError::refused(status, &bytes, self.key.is_some()));
+            return Err(ClientError::refused(status, &bytes, !self.is_anonymous()));
         }
         let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
         let body = body.map_err(|_| ClientError::NotEverline { url: self.base.clone() })?;
@@ -185,15 +212,16 @@ impl Client {
         format!("{}/api/v1{path}", self.base)
     }
 
-    fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        let bearer = self.key.as_ref().map(|key| HeaderValue::from_str(&format!("Bearer {}", key.expose())));
-        if let Some(Ok(mut bearer)) = bearer {
-            bearer.set_sensitive(true);
-            headers.insert(AUTHORIZATION, bearer);
-        }
-        headers
+}
+
+fn headers(bearer: Option<&Secret>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let bearer = bearer.map(|key| HeaderValue::from_str(&format!("Bearer {}", key.expose())));
+    if let Some(Ok(mut bearer)) = bearer {
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
     }
+    headers
 }
 
 fn with_etag(request: RequestBuilder, etag: Option<&str>) -> RequestBuilder {

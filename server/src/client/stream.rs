@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use reqwest::header::ACCEPT;
 use std::time::Duration;
 
-use super::{Client, ClientError, error};
+use super::{Client, ClientError, error, headers};
 
 /// The most bytes of one message.
 const MAX_MESSAGE_BYTES: usize = 80 * 1024 * 1024;
@@ -101,7 +101,7 @@ impl EventStream {
     /// Opens the stream; `false` if the server says that it is over (204, as the SSE standard has it).
     async fn connect(&mut self) -> Result<bool, ClientError> {
         let client = &self.client;
-        let mut request = client.http.get(client.url(&self.path)).headers(client.headers());
+        let mut request = client.http.get(client.url(&self.path)).headers(headers(client.bearer().await?.as_ref()));
         request = request.header(ACCEPT, "text/event-stream").query(&self.query);
         if let Some(id) = &self.last_id {
             request = request.header("last-event-id", id);

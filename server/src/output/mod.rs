@@ -1,6 +1,7 @@
-//! What goes to standard output: tables and sentences for people, or one JSON value a line.
+//! What goes to standard output: tables and sentences for people, one JSON value a line, or YAML.
 //!
-//! Invariants: with `--output json` standard output holds nothing but JSON lines; text that came from outside
+//! Invariants: with `--output json` standard output holds nothing but JSON lines, with `--output yaml` nothing but
+//! YAML: a list is one sequence, things and events are a document each, begun by `---`. Text that came from outside
 //! never carries control characters to a terminal. Errors and hints go to standard error.
 
 mod event_line;
@@ -21,6 +22,8 @@ pub enum Format {
     Table,
     /// One JSON value a line.
     Json,
+    /// YAML: a list is a sequence, all else a document each.
+    Yaml,
 }
 
 /// Standard output in a format.
@@ -48,22 +51,19 @@ impl Output {
 
     /// A thing: indented for people, on one line in JSON.
     pub fn thing(self, value: &Value) -> Result<(), Failure> {
-        if self.for_people() {
-            line(&printable_lines(&format!("{value:#}")))
-        } else {
-            line(&value.to_string())
-        }
+        if self.for_people() { line(&printable_lines(&format!("{value:#}"))) } else { self.value(value) }
     }
 
     /// A thing for programs, or a sentence about it for people.
     pub fn done(self, value: &Value, sentence: &str) -> Result<(), Failure> {
-        if self.for_people() { line(&printable(sentence)) } else { line(&value.to_string()) }
+        if self.for_people() { line(&printable(sentence)) } else { self.value(value) }
     }
 
     /// A list: a table for people, an item a line in JSON.
     pub fn list(self, items: &[Value], columns: &[Column]) -> Result<(), Failure> {
         match self.format {
-            Format::Json => items.iter().try_for_each(|item| line(&item.to_string())),
+            Format::Json => items.iter().try_for_each(|item| self.value(item)),
+            Format::Yaml => line(&yaml(&Value::Array(items.to_vec()))?),
             Format::Table => table::render(items, columns).iter().try_for_each(|row| line(row)),
         }
     }
@@ -71,10 +71,26 @@ impl Output {
     /// An event of a stream.
     pub fn event(self, event: &Value) -> Result<(), Failure> {
         match self.format {
-            Format::Json => line(&event.to_string()),
+            Format::Json | Format::Yaml => self.value(event),
             Format::Table => line(&event_line(event)),
         }
     }
+
+    /// A value for programs.
+    fn value(self, value: &Value) -> Result<(), Failure> {
+        match self.format {
+            Format::Yaml => line(&format!("---\n{}", yaml(value)?)),
+            Format::Json | Format::Table => line(&value.to_string()),
+        }
+    }
+}
+
+/// A value as YAML, without the last line's end.
+fn yaml(value: &Value) -> Result<String, Failure> {
+    let text = serde_saphyr::to_string(value).map_err(|error| {
+        Failure::Internal(anyhow::Error::new(error).context("a result could not be written as YAML"))
+    })?;
+    Ok(printable_lines(text.trim_end()))
 }
 
 fn line(text: &str) -> Result<(), Failure> {
@@ -108,6 +124,16 @@ fn escaped(text: &str, keep: impl Fn(char) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn yaml_reads_back_as_what_it_was() {
+        let value = serde_json::json!({
+            "id": "0123", "yes": "yes", "none": null, "text": "a: b # c\n\td\u{1b}", "empty": {}, "list": [1.5, true, "~", [[]]],
+        });
+        let text = yaml(&value).unwrap();
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), value, "{text}");
+    }
 
     #[test]
     fn a_terminal_never_gets_an_escape_sequence_from_outside() {

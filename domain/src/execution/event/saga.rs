@@ -86,7 +86,7 @@ pub struct CompensationFinished {
     pub parent: Option<ParentRef>,
 }
 
-/// `execution.child.started`: a `sub_workflow` node asks for a child. The child's own stream says whether it began.
+/// `execution.child.started`, version 2 (1 had no `owner`): a `sub_workflow` node asks for a child. The child's own stream says whether it began.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChildStarted {
     /// Path of the node.
@@ -110,6 +110,9 @@ pub struct ChildStarted {
     pub depth: u32,
     /// 0 to 9; its parent's.
     pub priority: u8,
+    /// The user to whom it belongs: its parent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Uuid>,
 }
 
 /// `execution.child.finished`

@@ -40,6 +40,7 @@ impl ExecutionView {
             compensation: None,
             forked_from: None,
             parent: started.parent,
+            owner: started.owner,
             open_nodes: Some(OpenNodes::default()),
             nodes: Vec::new(),
         }

@@ -60,6 +60,7 @@ impl ExecutionView {
         view.concurrency = None;
         view.compensation = None;
         view.parent = event.parent;
+        view.owner = event.owner;
         view.forked_from = Some(ForkedFrom {
             execution_id: event.origin,
             at_version: event.at_version,

@@ -5,7 +5,7 @@ use domain::ids::TenantId;
 use event_store::{Log, LogReader, Refusal};
 use uuid::Uuid;
 
-use crate::support::{Owner, Store, append, claim, losers, only, stream, tenant};
+use crate::support::{Owner, Store, append, claim, claim_of_all, losers, only, stream, tenant};
 
 async fn holder(log: &impl LogReader, tenant: &TenantId, key: &str) -> Option<Uuid> {
     log.claim_holder(tenant, "workflow_name", key).await.unwrap()
@@ -87,4 +87,22 @@ pub(crate) async fn a_losers_claims_do_not_make_others_lose(store: impl Store) {
     duplicate.command_id = done.command_id;
     let batch = owner.batch(vec![duplicate, claim(append(second, 0, 1), Take, "name")]);
     assert!(matches!(only(losers(owner.log.append(batch).await)), (0, Refusal::Duplicate(_))));
+}
+
+pub(crate) async fn a_name_of_the_installation_is_one_name_whatever_the_tenant(store: impl Store) {
+    let mut owner = Owner::of(&store).await;
+    let (first, second, third) = (stream(1), stream(1), stream(1));
+    let of_all = |append, op| claim_of_all(append, op, "ada@example.com");
+    let mut other = of_all(append(second, 0, 1), Take);
+    other.tenant = tenant("other");
+    owner.append(vec![of_all(append(first, 0, 1), Take)]).await.unwrap();
+    let refusal = Refusal::ClaimTaken { claim: other.claims[0].clone(), holder: first };
+    assert_eq!(only(owner.refused(vec![other.clone()]).await), (0, refusal));
+    // The same text as a name of a tenant is another name.
+    owner.append(vec![claim(append(third, 0, 1), Take, "ada@example.com")]).await.unwrap();
+    assert_eq!(owner.log.installation_claim_holder("workflow_name", "ada@example.com").await.unwrap(), Some(first));
+    assert_eq!(holder(&*owner.log, &TenantId::default_tenant(), "ada@example.com").await, Some(third));
+    owner.append(vec![of_all(append(first, 1, 1), Release), other]).await.unwrap();
+    assert_eq!(owner.log.installation_claim_holder("workflow_name", "ada@example.com").await.unwrap(), Some(second));
+    assert_eq!(holder(&*owner.log, &TenantId::default_tenant(), "ada@example.com").await, Some(third));
 }

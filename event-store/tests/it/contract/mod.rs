@@ -4,6 +4,7 @@
 pub(crate) mod appends;
 pub(crate) mod beside;
 pub(crate) mod claims;
+pub(crate) mod once;
 pub(crate) mod reads;
 
 /// Runs every promise against a [`crate::support::Store`].
@@ -44,6 +45,7 @@ macro_rules! contract {
             taking_a_name_again_is_fine_for_its_holder
             a_name_changes_hands_within_one_batch_in_order
             of_two_takers_in_one_batch_the_second_loses
+            a_name_of_the_installation_is_one_name_whatever_the_tenant
             releasing_another_streams_name_changes_nothing
             the_same_name_of_two_tenants_is_two_names
             a_losers_claims_do_not_make_others_lose
@@ -65,6 +67,14 @@ macro_rules! contract {
             verifiers_are_replaced_listed_and_deleted
             of_all_who_store_the_same_new_verifier_one_does
             expired_verifiers_are_forgotten
+        });
+        contract!(@ $store, once {
+            a_verifier_is_taken_once_and_not_when_it_has_expired
+            of_all_who_note_the_same_use_one_does
+            a_hash_is_replaced_only_if_it_is_still_the_one_that_was_read
+            verifiers_of_a_principal_are_listed_and_deleted_by_kind
+            the_latest_use_is_kept
+            every_kind_of_verifier_is_stored_and_read
         });
     };
     (@ $store:ty, $module:ident { $($promise:ident)+ }) => {
