@@ -1,6 +1,7 @@
 //! Answers that are not problems.
 
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Uri, header};
 use serde::Serialize;
 
@@ -9,14 +10,20 @@ use crate::failure::Failure;
 use crate::status;
 
 /// A JSON answer.
-pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Failure> {
-    let bytes = serde_json::to_vec(body).map_err(|error| {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, Failure> {
+    let mut response = (status, body(value)?).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// The body of a JSON answer.
+pub(crate) fn body(value: &impl Serialize) -> Result<Bytes, Failure> {
+    let bytes = serde_json::to_vec(value).map_err(|error| {
         tracing::error!(%error, "an answer could not be written as JSON");
         Failure::new(status::INTERNAL, "the answer could not be written")
     })?;
-    let mut response = (status, bytes).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    // Answers that are kept take no more than they say.
+    Ok(Bytes::from(bytes.into_boxed_slice()))
 }
 
 /// A page of a list.

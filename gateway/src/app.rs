@@ -6,6 +6,7 @@ use domain::ids::Partition;
 use domain::time::Clock;
 use event_store::blobs::Blobs;
 use event_store::log::LogReader;
+use event_store::sealing::MasterKey;
 use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
@@ -16,17 +17,21 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::access::{Rights, Things};
+use crate::audit::Recorder;
 use crate::auth::Authenticator;
+use crate::auth::device::DeviceLogins;
 use crate::auth::sessions::Sessions;
 use crate::auth::signing::AccessTokens;
-use crate::auth::throttle::LocalAttempts;
+use crate::cache::{self, ExecutionCache};
 use crate::config::{GatewayConfig, ms};
 use crate::definitions::Definitions;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::gateway::{GatewayPorts, Readiness};
+use crate::limits::Limits;
 use crate::live::Hub;
 use crate::metrics::Metrics;
+use crate::oidc::Providers;
 use crate::scripts::ScriptEvaluator;
 use crate::status;
 use crate::variables::VariablesReader;
@@ -46,10 +51,18 @@ pub(crate) struct App {
     pub(crate) things: Arc<Things>,
     pub(crate) rights: Arc<Rights>,
     pub(crate) verifiers: Arc<dyn Verifiers>,
+    /// Changes that a tenant's last administrator could be lost by take turns.
+    pub(crate) admin_changes: tokio::sync::Mutex<()>,
     pub(crate) sessions: Sessions,
+    pub(crate) devices: DeviceLogins,
+    pub(crate) providers: Providers,
+    pub(crate) master_key: MasterKey,
+    pub(crate) limits: Limits,
+    pub(crate) audit: Recorder,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) definitions: Definitions,
+    pub(crate) executions: ExecutionCache,
     pub(crate) variables: VariablesReader,
     /// Cancelled when the process is asked to stop: `/readyz` fails and streams end.
     pub(crate) draining: CancellationToken,
@@ -82,8 +95,7 @@ impl App {
             &config,
             partitions,
         ));
-        let attempts = Arc::new(LocalAttempts::new());
-        let sessions = Sessions::new(auth.clone(), tokens, ports.master_key, attempts, &config);
+        let sessions = Sessions::new(auth.clone(), tokens, ports.master_key.clone(), &config);
         let things = Arc::new(Things::new(ports.log.clone(), trusted));
         let rights = Arc::new(Rights::new(auth.clone(), directory.clone(), things.clone()));
         let hub = Arc::new(Hub::new(ms(config.idle_reread_ms.max(10))));
@@ -93,11 +105,18 @@ impl App {
             directory,
             things,
             rights,
-            verifiers: ports.verifiers,
+            providers: Providers::new(&config),
+            master_key: ports.master_key,
+            devices: DeviceLogins::new(ports.verifiers.clone(), ports.clock.clone()),
+            admin_changes: tokio::sync::Mutex::new(()),
             sessions,
+            verifiers: ports.verifiers,
+            limits: Limits::new(config.limits.clone(), config.login_failures_per_minute, ports.rates),
+            audit: Recorder::new(config.audit_buffer_entries),
             hub,
             metrics: Arc::new(Metrics::default()),
             definitions: Definitions::new(),
+            executions: ExecutionCache::new(config.cache_bytes as usize, partitions),
             variables: VariablesReader::new(),
             draining: CancellationToken::new(),
             sockets: TaskTracker::new(),
@@ -152,6 +171,22 @@ impl App {
             .await
             .map_err(|_| overloaded())?
             .map_err(|_| overloaded())
+    }
+
+    /// The gateway's counters as Prometheus text.
+    pub(crate) fn counters(&self) -> String {
+        let mut text = self.metrics.render();
+        text.push_str(&cache::render(&[
+            ("executions", &self.executions.counted),
+            ("definitions", &self.definitions.counted),
+            ("principals", self.auth.counted()),
+        ]));
+        let name = "everline_cache_bytes";
+        let (help, bytes) = ("Bytes of rendered executions that are kept.", self.executions.bytes());
+        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {bytes}\n"));
+        text.push_str(&self.limits.metrics());
+        text.push_str(&self.audit.metrics());
+        text
     }
 
     /// The partition of a stream.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::cache::Counted;
 use crate::failure::Failure;
 use crate::large_values::Unpacker;
 use crate::reading::read_error;
@@ -19,11 +20,13 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 /// Definitions by workflow and version.
 pub(crate) struct Definitions {
     parsed: Mutex<LruCache<(Uuid, u64), Arc<Definition>>>,
+    /// How often it was of use.
+    pub(crate) counted: Counted,
 }
 
 impl Definitions {
     pub(crate) fn new() -> Self {
-        Self { parsed: Mutex::new(LruCache::new(REMEMBERED)) }
+        Self { parsed: Mutex::new(LruCache::new(REMEMBERED)), counted: Counted::default() }
     }
 
     /// A definition, if it is known and fits this build. The caller has checked that the tenant may see it.
@@ -34,10 +37,11 @@ impl Definitions {
         workflow: Uuid,
         version: u64,
     ) -> Result<Option<Arc<Definition>>, Failure> {
-        if let Some(known) =
-            self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&(workflow, version))
-        {
-            return Ok(Some(known.clone()));
+        let known =
+            self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&(workflow, version)).cloned();
+        self.counted.count(known.is_some());
+        if known.is_some() {
+            return Ok(known);
         }
         let row = app.models.workflow_version(tenant, workflow, version).await.map_err(read_error)?;
         let Some(row) = row else { return Ok(None) };

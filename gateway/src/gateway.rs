@@ -9,6 +9,7 @@ use domain::time::Clock;
 use event_store::blobs::Blobs;
 use event_store::log::LogReader;
 use event_store::sealing::MasterKey;
+use event_store::rate_counters::RateCounters;
 use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use crate::app::App;
 use crate::config::{GatewayConfig, ms};
 use crate::listener::BoundedListener;
 use crate::scripts::ScriptEvaluator;
-use crate::{gate, openapi, routes, serving};
+use crate::{directory, gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
+#[derive(Clone)]
 pub struct GatewayPorts {
     /// The log, to read.
     pub log: Arc<dyn LogReader>,
@@ -31,6 +33,8 @@ pub struct GatewayPorts {
     pub verifiers: Arc<dyn Verifiers>,
     /// What seals signing keys and seeds: the same for all gateways of an installation.
     pub master_key: MasterKey,
+    /// What rate limits share with other gateways, if there may be others.
+    pub rates: Option<Arc<dyn RateCounters>>,
     /// The owners of partitions.
     pub commands: Arc<dyn Commands>,
     /// Committed events as they come.
@@ -110,7 +114,8 @@ impl Gateway {
         let listener = BoundedListener::new(listener, app.config.max_connections);
         let serve = serving::serve(listener, router, stop_accepting.clone());
         let hub = app.hub.clone();
-        let follow = hub.follow(subscription, hub_stop.clone());
+        let follow = hub.follow(subscription, &app.executions, hub_stop.clone());
+        let audit = app.audit.run(&*app.commands, &*app.clock, hub_stop.clone());
 
         let drain = async {
             shutdown.cancelled().await;
@@ -128,22 +133,29 @@ impl Gateway {
             app.sockets.wait().await;
             Ok(())
         };
+        let first_administrator = async {
+            directory::bootstrap(&app).await;
+            std::future::pending::<std::convert::Infallible>().await
+        };
         let ended = async {
             tokio::select! {
                 served = served => served,
                 () = drain => Ok(()),
                 never = app.sessions.sweep() => match never {},
+                never = first_administrator => match never {},
+                never = app.limits.exchange_counts() => match never {},
             }
         };
-        // The hub follows for as long as anybody may wait for news.
-        let (ended, ()) = tokio::join!(
+        // The hub follows for as long as anybody may wait for news; the audit records for as long as anybody acts.
+        let (ended, (), ()) = tokio::join!(
             async {
                 let ended = ended.await;
                 app.sessions.write_last_uses().await;
                 hub_stop.cancel();
                 ended
             },
-            follow
+            follow,
+            audit
         );
         ended
     }

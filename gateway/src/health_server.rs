@@ -26,7 +26,7 @@ pub struct HealthServer {
 impl HealthServer {
     /// A server that tells what `readiness` says, and that the process drains once `draining` is cancelled.
     pub fn new(readiness: Arc<dyn Readiness>, draining: CancellationToken) -> Self {
-        Self { health: Health { readiness, draining, metrics: None } }
+        Self { health: Health { readiness, draining, gateway: None } }
     }
 
     /// Serves until the shutdown.

@@ -52,7 +52,7 @@ pub(crate) struct Folded {
 impl Folded {
     /// With the top-level nodes that have no event.
     pub(crate) async fn with_all_nodes(mut self, app: &App, tenant: &TenantId) -> Result<Self, Failure> {
-        self.view = with_all_nodes(app, tenant, self.view).await?;
+        self.view = with_all_nodes(app, tenant, self.view).await?.0;
         Ok(self)
     }
 
@@ -62,16 +62,16 @@ impl Folded {
     }
 }
 
-/// With the top-level nodes that have no event, as far as the definition is known.
+/// With the top-level nodes that have no event, if the definition is known; whether it is.
 pub(crate) async fn with_all_nodes(
     app: &App,
     tenant: &TenantId,
     view: ExecutionView,
-) -> Result<ExecutionView, Failure> {
+) -> Result<(ExecutionView, bool), Failure> {
     let definition = app.definitions.get(app, tenant, view.workflow_id, view.workflow_version).await?;
     Ok(match definition {
-        Some(definition) => view.with_all_nodes(&definition),
-        None => view,
+        Some(definition) => (view.with_all_nodes(&definition), true),
+        None => (view, false),
     })
 }
 

@@ -11,7 +11,7 @@
 //! larger or longer has a bound. Deliberately absent: gRPC, GraphQL, webhooks, users and roles.
 //!
 //! Read in this order: [`gateway`] (ports and life), `gate` (the outermost layer), `request` (what routes take
-//! in), `routes`, `sending` and `reading`, `executing`, `live` and `ws`, [`auth`].
+//! in), `routes`, `sending` and `reading`, `executing`, `live` and `ws`, `cache`, [`auth`].
 
 mod access;
 mod acting;
@@ -19,8 +19,10 @@ mod answer;
 mod app;
 mod audit;
 pub mod auth;
+mod cache;
 mod client;
 mod config;
+mod cors;
 mod cursor;
 mod definitions;
 mod directory;
@@ -28,14 +30,19 @@ mod executing;
 mod failure;
 mod gate;
 pub mod gateway;
+mod headers;
 mod health_server;
 mod histories;
 mod large_values;
 mod limits;
 mod listener;
+mod lists;
 mod live;
 mod metrics;
+mod oidc;
+mod networks;
 mod openapi;
+mod origin;
 mod position;
 mod precondition;
 mod random;
@@ -56,6 +63,11 @@ pub use access::{RULES, Rule};
 pub use auth::signing::{MasterKeyError, check_master_key};
 pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare_admin};
 pub use config::{GatewayConfig, Registration};
+pub use client::ForwardedHeader;
+pub use oidc::{Hidden, OidcConfig, SignUp};
+pub use cors::{CorsConfig, CorsError, HeaderNames, Origins};
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};
 pub use health_server::HealthServer;
+pub use limits::config::LimitsConfig;
+pub use networks::{NetworkError, Networks};
 pub use scripts::{ScriptError, ScriptEvaluator};

@@ -19,13 +19,27 @@ pub(crate) async fn wait_until_fresh(
     query: &Query,
     only: Option<Partition>,
 ) -> Result<(), Failure> {
-    let needed = match query.min_position()? {
+    wait_until(app, &needed(app, principal, query, only)?).await
+}
+
+/// What a read must show: the position that the caller demands, or else its own writes.
+pub(crate) fn needed(
+    app: &App,
+    principal: &Principal,
+    query: &Query,
+    only: Option<Partition>,
+) -> Result<Vec<(Partition, u64)>, Failure> {
+    Ok(match query.min_position()? {
         Some(text) => {
             Offsets::parse(text, app.log.partitions())?.iter().filter(|(_, offset)| *offset > 0).collect()
         }
         None => principal.watermarks.needed(only),
-    };
-    if needed.is_empty() || app.models.wait_for(&needed, ms(app.config.read_wait_ms)).await {
+    })
+}
+
+/// Waits until the read models show so much.
+pub(crate) async fn wait_until(app: &App, needed: &[(Partition, u64)]) -> Result<(), Failure> {
+    if needed.is_empty() || app.models.wait_for(needed, ms(app.config.read_wait_ms)).await {
         return Ok(());
     }
     Err(Failure::new(

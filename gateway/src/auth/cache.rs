@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::cache::Counted;
 use crate::position::Watermarks;
 
 use super::Principal;
@@ -15,6 +16,8 @@ use super::token::TokenHash;
 pub(super) struct PrincipalCache {
     entries: Mutex<Principals>,
     ttl: Duration,
+    /// How often it was of use.
+    pub(super) counted: Counted,
 }
 
 struct Principals {
@@ -28,6 +31,7 @@ impl PrincipalCache {
         Self {
             entries: Mutex::new(Principals { by_hash: LruCache::new(capacity(entries)), forgotten: 0 }),
             ttl,
+            counted: Counted::default(),
         }
     }
 
@@ -35,13 +39,17 @@ impl PrincipalCache {
     pub(super) fn get(&self, hash: &TokenHash) -> Result<Arc<Principal>, u64> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         match entries.by_hash.get(hash) {
-            Some((principal, seen)) if seen.elapsed() < self.ttl => Ok(principal.clone()),
+            Some((principal, seen)) if seen.elapsed() < self.ttl => {
+                self.counted.count(true);
+                return Ok(principal.clone());
+            }
             Some(_) => {
                 entries.by_hash.pop(hash);
-                Err(entries.forgotten)
             }
-            None => Err(entries.forgotten),
+            None => {}
         }
+        self.counted.count(false);
+        Err(entries.forgotten)
     }
 
     /// Remembers what the store said, unless a session was forgotten since `asked_at`: it may be this one.

@@ -18,6 +18,7 @@ mod cache;
 pub(crate) mod cookies;
 mod credential;
 pub(crate) mod login;
+pub(crate) mod device;
 pub(crate) mod password;
 pub(crate) mod second_factor;
 pub(crate) mod sessions;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::cache::Counted;
 use crate::config::GatewayConfig;
 use crate::directory::{Directory, User, within_scopes};
 use crate::failure::Failure;
@@ -159,6 +161,11 @@ impl Authenticator {
                 Ok(principal)
             }
         }
+    }
+
+    /// How often a caller was known.
+    pub(crate) fn counted(&self) -> &Counted {
+        &self.principals.counted
     }
 
     /// By what a secret is recognised, if it is a good one.

@@ -6,6 +6,7 @@
 //! whoever else has found out who somebody is).
 
 use domain::ids::{Slot, TenantId, new_id};
+use domain::identity::user::UserStatus;
 use domain::time::{Clock, Timestamp};
 use event_store::log::StoreError;
 use event_store::sealing::MasterKey;
@@ -18,6 +19,7 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::app::App;
 use crate::config::GatewayConfig;
 use crate::directory::User;
 use crate::failure::Failure;
@@ -26,7 +28,7 @@ use crate::status;
 use super::password::PasswordChecker;
 use super::second_factor::SecondFactor;
 use super::signing::{AccessTokens, Subject};
-use super::throttle::{Attempts, Throttle};
+use super::throttle::Throttle;
 use super::token::{self, TokenHash};
 use super::{Authenticator, Principal, cookies, reveal};
 
@@ -147,19 +149,16 @@ impl Sessions {
         auth: Arc<Authenticator>,
         tokens: Arc<AccessTokens>,
         master_key: MasterKey,
-        attempts: Arc<dyn Attempts>,
         config: &GatewayConfig,
     ) -> Self {
         let (verifiers, clock) = (auth.verifiers.clone(), auth.clock.clone());
-        let (per_account, per_address) =
-            (config.login_failures_per_minute, config.login_failures_per_minute_per_address);
         Self {
             second_factor: SecondFactor::new(verifiers.clone(), clock.clone(), master_key.clone()),
             auth,
             verifiers,
             clock,
             passwords: PasswordChecker::new(config.password_checks),
-            throttle: Throttle::new(attempts, per_account, per_address),
+            throttle: Throttle::new(config.login_failures_per_minute),
             tokens,
             master_key,
             refresh_ms: config.refresh_token_ms,
@@ -168,13 +167,25 @@ impl Sessions {
     }
 
     /// A new session for somebody who is known to be this user.
-    pub(crate) async fn begin(&self, user: &User, device: &Device) -> Result<TokenAnswer, Failure> {
+    pub(crate) async fn start(&self, user: &User, device: &Device) -> Result<TokenAnswer, Failure> {
         self.make_room(user.id).await?;
         let now = self.clock.now();
         let family = new_family(&user.tenant, now);
         let pair = self.pair(user, family, now, device, now).await?;
         self.verifiers.put_new(&pair.verifiers).await?;
         Ok(pair.answer)
+    }
+
+    /// A new session of a user who was recognised in another way: by a provider, or on another device.
+    pub(crate) async fn begin(&self, app: &App, user: &User) -> Result<TokenAnswer, Failure> {
+        let refuse = |detail: &str| Err(Failure::new(status::ACCESS_DENIED, detail));
+        if user.state.status != UserStatus::Active {
+            return refuse("the user is not active; ask your administrator");
+        }
+        if app.directory.tenant(&user.tenant).await?.is_none_or(|tenant| tenant.suspended) {
+            return refuse("the tenant is suspended; ask whoever runs this installation");
+        }
+        self.start(user, &Device::new("everline", None)).await
     }
 
     /// A new session of a browser, whose secret goes into a cookie.

@@ -223,7 +223,8 @@ mod tests {
     }
 
     fn matches(filter: &str, data: &Value) -> bool {
-        let filter = EventFilter::parse(filter, "/filter").unwrap_or_else(|f| panic!("{filter}: {}", f.detail));
+        let filter =
+            EventFilter::parse(filter, "/filter").unwrap_or_else(|f| panic!("{filter}: {}", f.detail));
         let event = event(data);
         let made_up = serde_json::to_value(&event).expect("JSON");
         let verdict = filter.matches(&event);
@@ -264,7 +265,10 @@ mod tests {
     #[test]
     fn a_filter_that_does_not_parse_or_asks_for_more_than_the_event_says_where() {
         let failure = EventFilter::parse("event.type ==", "/query/filter").expect_err("refused");
-        assert_eq!((failure.code.as_ref(), failure.errors[0].pointer.as_str()), ("invalid_filter", "/query/filter"));
+        assert_eq!(
+            (failure.code.as_ref(), failure.errors[0].pointer.as_str()),
+            ("invalid_filter", "/query/filter")
+        );
         assert!(failure.detail.contains(" at 1:"), "{}", failure.detail);
         let failure = EventFilter::parse("vars.x == 1", "/filter").expect_err("refused");
         assert_eq!(failure.errors[0].code, "unknown_name");

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::event::LiveEvent;
 use super::mailbox::{Mailbox, Postbox, mailbox};
 use super::{IDLE_REREAD, MAILBOX, PAGE};
+use crate::cache::ExecutionCache;
 use crate::random;
 
 /// Routes live events to those who registered.
@@ -161,6 +162,7 @@ impl Hub {
     pub(crate) async fn follow(
         &self,
         mut subscription: Box<dyn FeedSubscription>,
+        cache: &ExecutionCache,
         shutdown: CancellationToken,
     ) {
         let mut expected: HashMap<Partition, u64> = HashMap::new();
@@ -171,6 +173,8 @@ impl Hub {
             };
             match message {
                 Some(FeedMessage::Batch(batch)) => {
+                    // Whoever is told of an event finds nothing older in the cache.
+                    cache.committed(&batch);
                     let next = batch.first_offset + batch.events.len() as u64;
                     let known = expected.entry(batch.partition).or_insert(batch.first_offset);
                     if batch.first_offset > *known {
@@ -182,10 +186,14 @@ impl Hub {
                 }
                 Some(FeedMessage::Lagged) => {
                     expected.clear();
+                    cache.lagged();
                     self.lag();
                 }
                 // Whoever still waits finds the rest in the log.
-                None => return self.lag(),
+                None => {
+                    cache.lagged();
+                    return self.lag();
+                }
             }
         }
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::cache::ExecutionCache;
 use crate::position::Offsets;
 
 use super::history::{find_first_end, is_over_after};
@@ -247,7 +248,7 @@ async fn an_owners_sign_of_life_shows_what_the_feed_has_lost_and_a_late_one_does
     let (hub, subscription) = (bench.hub.clone(), feed.subscribe());
     let following = tokio::spawn({
         let stop = stop.clone();
-        async move { hub.follow(subscription, stop).await }
+        async move { hub.follow(subscription, &ExecutionCache::new(0, 16), stop).await }
     });
     let sign_of_life = |head: PartitionHead| CommittedBatch {
         partition: head.partition,

@@ -50,7 +50,10 @@ pub(super) fn of(place: &Place<'_>, row: &Row, operation: &Map<String, Value>) -
     }
     match row.if_match.as_deref() {
         Some("required") => {
-            add(&mut found, &[status::INVALID_HEADER, status::VERSION_MISMATCH, status::PRECONDITION_REQUIRED]);
+            add(
+                &mut found,
+                &[status::INVALID_HEADER, status::VERSION_MISMATCH, status::PRECONDITION_REQUIRED],
+            );
         }
         Some(_) => add(&mut found, &[status::INVALID_HEADER, status::VERSION_MISMATCH]),
         None => {}
@@ -66,6 +69,10 @@ fn of_caller(place: &Place<'_>, found: &mut Codes) {
         Some(Rule::Needs(_)) | None => {
             add(found, &[status::UNAUTHENTICATED, status::FORBIDDEN, status::STORE_UNAVAILABLE]);
         }
+    }
+    if !place.is_public() && (!place.is_read() || place.path == "/api/v1/ws") {
+        // Of callers with a cookie.
+        add(found, &[status::CSRF_FAILED]);
     }
     if place.path.starts_with("/api/v1/auth/") {
         add(found, &[status::STORE_UNAVAILABLE]);

@@ -4,26 +4,32 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use domain::execution::ExecutionStatus;
 use domain::execution::view::ExecutionView;
-use http::StatusCode;
-use read_models::ExecutionFilter;
+use domain::ids::Partition;
+use http::{HeaderValue, StatusCode, header};
+use read_models::{AttributeFilter, ExecutionFilter, Viewer};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
-use crate::answer::{List, json};
 use crate::access::Followed;
 use crate::access::judging::only_visible;
+use crate::answer::{List, body, json};
 use crate::app::App;
+use crate::cache::{Found, Kept};
 use crate::cursor::Cursor;
 use crate::failure::Failure;
 use crate::histories;
 use crate::large_values::Unpacker;
 use crate::live::{StreamTail, is_over_after};
-use crate::reading::{read_error, wait_until_fresh};
+use crate::reading::{needed, read_error, wait_until, wait_until_fresh};
 use crate::request::{Caller, PathParams, Query};
 use crate::{schemas, status};
 
 use super::sse;
+
+/// How long a read waits for its read model only so that its answer can be kept.
+const MODEL_PATIENCE: Duration = Duration::from_millis(50);
 
 /// The tenant's executions, the newest first, without their nodes and data. A page may be short, even empty, and
 /// still have a successor.
@@ -64,15 +70,19 @@ pub(crate) async fn list(
         workflow_id: query.id("workflow_id")?,
         parent: query.id("parent")?,
         origin: query.id("origin")?,
-        status,
+        owner: None,
+        statuses: status.into_iter().collect(),
         started_after: query.time("started_after")?,
         started_before: query.time("started_before")?,
         q: query.text("q").map(str::to_owned),
-        attributes: query.prefixed("attr.").map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        attributes: query.prefixed("attr.").map(|(key, value)| AttributeFilter::equal(key, value)).collect(),
     };
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
-    let page =
-        app.models.executions(&caller.principal.tenant, &filter, cursor, limit).await.map_err(read_error)?;
+    let page = app
+        .models
+        .executions(&Viewer::any(&caller.principal.tenant), &filter, cursor, limit)
+        .await
+        .map_err(read_error)?;
     let visible = only_visible(&app, &caller, page.items, |view| view.id).await?;
     let items: Result<Vec<Value>, _> = visible.into_iter().map(summary).collect();
     let items = items.map_err(|_| Failure::new(status::INTERNAL, "an execution could not be written"))?;
@@ -101,7 +111,7 @@ fn summary(view: ExecutionView) -> Result<Value, serde_json::Error> {
 /// An execution with all its nodes.
 #[utoipa::path(get, path = "/executions/{id}", tag = "executions",
     params(("id" = Uuid, Path), ("Everline-Min-Position" = Option<String>, Header)),
-    responses((status = 200, description = "The execution.", body = schemas::Execution)))]
+    responses((status = 200, description = "The execution; its `ETag` is its version.", body = schemas::Execution)))]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -110,9 +120,66 @@ pub(crate) async fn get(
 ) -> Result<Response, Failure> {
     let id = params.id("id")?;
     query.only(&[])?;
-    wait_until_fresh(&app, &caller.principal, &query, Some(app.partition_of(id))).await?;
+    let partition = app.partition_of(id);
+    let needed = needed(&app, &caller.principal, &query, Some(partition))?;
+    let ticket = match look(&app, &caller, id, &needed) {
+        Found::Kept(kept) => {
+            if !caller.authority()?.is_unbounded() {
+                caller.may_execution(&app, id).await?;
+            }
+            return Ok(shown(&query, &kept));
+        }
+        Found::Nothing(ticket) => Some(ticket),
+        Found::Unknown => None,
+    };
+    wait_until(&app, &needed).await?;
+    // What the read model says may be kept if it has what the feed has shown and forgotten.
+    let ticket = match ticket {
+        Some(ticket) if app.models.wait_for(&[(partition, ticket.floor)], MODEL_PATIENCE).await => {
+            Some(ticket)
+        }
+        _ => None,
+    };
     let view = find(&app, &caller, id).await?;
-    show(&app, &caller, view).await
+    let version = view.version;
+    let (view, complete) = completed(&app, &caller, view).await?;
+    let kept = Kept { tenant: caller.principal.tenant.clone(), version, body: body(&view)? };
+    let response = shown(&query, &kept);
+    if let Some(ticket) = ticket.filter(|_| complete) {
+        app.executions.put(partition, id, kept, &ticket);
+    }
+    Ok(response)
+}
+
+/// What the cache has for a caller's tenant. Whether the caller may see it is another question.
+fn look(app: &App, caller: &Caller, id: Uuid, needed: &[(Partition, u64)]) -> Found {
+    let partition = app.partition_of(id);
+    // Positions of other partitions are waited for by the read model only.
+    let found = match needed {
+        [] => app.executions.look(partition, &caller.principal.tenant, id, 0),
+        [(only, offset)] if *only == partition => {
+            app.executions.look(partition, &caller.principal.tenant, id, *offset)
+        }
+        _ => Found::Unknown,
+    };
+    app.executions.counted.count(matches!(found, Found::Kept(_)));
+    found
+}
+
+/// The answer with its tag, or without a body if the caller has it.
+fn shown(query: &Query, kept: &Kept) -> Response {
+    let tag = format!("\"{}\"", kept.version);
+    let mut response = if query.has_none_match(&tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let mut response = kept.body.clone().into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    };
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
 }
 
 /// An execution that the caller may see.
@@ -134,15 +201,25 @@ pub(super) async fn find(app: &App, caller: &Caller, id: Uuid) -> Result<Executi
 
 /// The whole view: nodes without events too, and large values in place.
 pub(super) async fn show(app: &App, caller: &Caller, view: ExecutionView) -> Result<Response, Failure> {
+    let (view, _) = completed(app, caller, view).await?;
+    json(StatusCode::OK, &view)
+}
+
+/// The view with nodes without events too, and large values in place; whether the definition was there for that.
+async fn completed(
+    app: &App,
+    caller: &Caller,
+    view: ExecutionView,
+) -> Result<(ExecutionView, bool), Failure> {
     let tenant = &caller.principal.tenant;
-    let mut view = histories::with_all_nodes(app, tenant, view).await?;
+    let (mut view, complete) = histories::with_all_nodes(app, tenant, view).await?;
     let mut unpacker = Unpacker::new(app, tenant);
     unpacker.unpack(&mut view.output).await?;
     unpacker.unpack(&mut view.input).await?;
     for node in &mut view.nodes {
         unpacker.unpack(&mut node.output).await?;
     }
-    json(StatusCode::OK, &view)
+    Ok((view, complete))
 }
 
 /// The execution's own log, in order.
@@ -177,7 +254,8 @@ pub(crate) async fn events(
         ("filter" = Option<String>, Query, description = "CEL over `event`, as for `/events`."),
         ("Last-Event-ID" = Option<String>, Header, description = "The version of the last event received.")),
     responses((status = 200, description = "Server-sent events; `id` is the version.",
-        content_type = "text/event-stream", body = String)))]
+        content_type = "text/event-stream", body = String),
+        (status = 204, description = "There is nothing after `Last-Event-ID`: it has ended.")))]
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     caller: Caller,

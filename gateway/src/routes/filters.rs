@@ -36,9 +36,10 @@ pub(crate) async fn evaluate(
         filter.try_matches(&event)
     });
     let verdict = verdict.await;
-    let body = match verdict.map_err(|_| Failure::new(status::INTERNAL, "the filter could not be evaluated"))? {
-        Ok(matches) => json!({ "matches": matches }),
-        Err(error) => json!({ "matches": false, "error": error }),
-    };
+    let body =
+        match verdict.map_err(|_| Failure::new(status::INTERNAL, "the filter could not be evaluated"))? {
+            Ok(matches) => json!({ "matches": matches }),
+            Err(error) => json!({ "matches": false, "error": error }),
+        };
     answer_json(StatusCode::OK, &body)
 }

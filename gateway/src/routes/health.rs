@@ -3,6 +3,7 @@
 
 use axum::Router;
 use axum::extract::{FromRef, State};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderValue, StatusCode, header};
@@ -15,7 +16,7 @@ use crate::answer::json as answer_json;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::gateway::{Dependency, Readiness};
-use crate::metrics::Metrics;
+use crate::headers;
 use crate::schemas;
 
 /// How long dependencies have to answer.
@@ -27,14 +28,13 @@ pub(crate) struct Health {
     pub(crate) readiness: Arc<dyn Readiness>,
     /// Cancelled when the process is asked to stop.
     pub(crate) draining: CancellationToken,
-    /// The counters of HTTP, where there is a gateway.
-    pub(crate) metrics: Option<Arc<Metrics>>,
+    /// Who else counts, where there is a gateway.
+    pub(crate) gateway: Option<Arc<App>>,
 }
 
 impl FromRef<Arc<App>> for Health {
     fn from_ref(app: &Arc<App>) -> Self {
-        let metrics = Some(app.metrics.clone());
-        Self { readiness: app.readiness.clone(), draining: app.draining.clone(), metrics }
+        Self { readiness: app.readiness.clone(), draining: app.draining.clone(), gateway: Some(app.clone()) }
     }
 }
 
@@ -46,6 +46,10 @@ pub(crate) fn alone(health: Health) -> Router {
         .route("/metrics", get(metrics))
         .route("/version", get(version))
         .with_state(health)
+        .layer(map_response(async |mut response: Response| {
+            headers::secure(response.headers_mut());
+            response
+        }))
 }
 
 /// Whether the process lives. Asks nobody.
@@ -85,7 +89,7 @@ pub(crate) async fn readyz(State(health): State<Health>) -> Result<Response, Fai
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "Counters.", content_type = "text/plain", body = String)))]
 pub(crate) async fn metrics(State(health): State<Health>) -> Response {
-    let mut text = health.metrics.map(|metrics| metrics.render()).unwrap_or_default();
+    let mut text = health.gateway.map(|app| app.counters()).unwrap_or_default();
     text.push_str(&health.readiness.metrics());
     let mut response = text.into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

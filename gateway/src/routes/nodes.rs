@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use domain::execution::view::{ExecutionView, NodePlace, NodeView};
+use read_models::Viewer;
 use std::sync::Arc;
 
 use crate::answer::List;
@@ -78,7 +79,7 @@ async fn top_level(
 ) -> Result<Nodes, Failure> {
     let after = query.text("cursor").map(Cursor::number).transpose()?.unwrap_or(0);
     let after = usize::try_from(after).unwrap_or(usize::MAX);
-    let nodes = histories::with_all_nodes(app, &caller.principal.tenant, view).await?.nodes;
+    let nodes = histories::with_all_nodes(app, &caller.principal.tenant, view).await?.0.nodes;
     let more = nodes.len() > after.saturating_add(limit);
     let next = more.then(|| Cursor::Number((after + limit) as u64).encode());
     Ok((nodes.into_iter().skip(after).take(limit).collect(), next))
@@ -96,7 +97,8 @@ async fn stored(
     let tenant = &caller.principal.tenant;
     let definition = check_container(app, caller, view, parent).await?;
     let after = query.text("cursor").map(place_cursor).transpose()?;
-    let page = app.models.nodes_of(tenant, view.id, parent, after, limit).await.map_err(read_error)?;
+    let page =
+        app.models.nodes_of(&Viewer::any(tenant), view.id, parent, after, limit).await.map_err(read_error)?;
     let mut items = page.items;
     if let Some(definition) = definition {
         items.iter_mut().for_each(|node| node.typed_by(&definition));

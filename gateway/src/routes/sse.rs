@@ -97,9 +97,7 @@ pub(crate) fn answer(
 async fn tell(mut tail: AnyTail, sender: mpsc::Sender<Event>) {
     loop {
         let event = match tail.next().await {
-            Tail::Event { event, resume } => {
-                Event::default().id(resume.to_string()).data(&*event.json())
-            }
+            Tail::Event { event, resume } => Event::default().id(resume.to_string()).data(&*event.json()),
             // An id without data is no message; it only says from where to come back.
             Tail::CaughtUp(resume) => Event::default().comment("caught up").id(resume.to_string()),
             Tail::Passed(resume) => Event::default().id(resume.to_string()),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::app::App;
 use crate::auth::{Credential, Principal};
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::status;
 use crate::trace_context::TraceContext;
@@ -31,13 +32,14 @@ pub(crate) async fn connect(
     }
     let place = app.stream_place()?;
     let principal = parts.extensions.get::<Arc<Principal>>().cloned();
+    let client = parts.extensions.get::<Client>().cloned().unwrap_or_default();
     let known = principal.zip(parts.extensions.get::<Credential>().cloned());
     let limit = app.config.max_body_bytes as usize;
     // The gateway waits for connections that it has begun to serve.
     let tracked = app.sockets.token();
     Ok(upgrade.max_message_size(limit).max_frame_size(limit).write_buffer_size(16 * 1024).on_upgrade(
         move |socket| async move {
-            serve(app, socket, known, trace).await;
+            serve(app, socket, known, client, trace).await;
             drop((place, tracked));
         },
     ))

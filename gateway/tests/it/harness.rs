@@ -67,6 +67,8 @@ pub(crate) struct Harness {
     pub(crate) owner: Arc<Owner>,
     /// Nobody projects into them but the test.
     pub(crate) models: ReadModels,
+    /// For further gateways beside the first.
+    pub(crate) ports: GatewayPorts,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: JoinHandle<()>,
     _documented: Documented,
@@ -93,6 +95,7 @@ impl Harness {
             blobs: log.clone(),
             verifiers: log.clone(),
             master_key: master_key.clone(),
+            rates: None,
             commands: owner.clone() as Arc<dyn Commands>,
             feed,
             models: models.clone(),
@@ -100,15 +103,17 @@ impl Harness {
             readiness: Arc::new(Ready),
             scripts: Arc::new(Scripts),
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
-        let gateway = Gateway::new(config, ports);
-        let documented = Documented(Box::new(gateway.counters()));
-        let run = gateway.run(listener, shutdown.clone());
-        let running = tokio::spawn(async move { run.await.expect("served") });
+        let (address, documented, running) = serve(config, ports.clone(), shutdown.clone()).await;
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
-        Self { address, key: admin.api_key.to_string(), http, owner, models, shutdown, running, _documented: documented }
+        let key = admin.api_key.to_string();
+        Self { address, key, http, owner, models, ports, shutdown, running, _documented: documented }
+    }
+
+    /// The address of another gateway on the same log, which hears of commits by a feed of its own.
+    pub(crate) async fn beside(&self, config: GatewayConfig, feed: Arc<dyn CommitFeed>) -> SocketAddr {
+        let ports = GatewayPorts { feed, ..self.ports.clone() };
+        serve(config, ports, self.shutdown.clone()).await.0
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -152,6 +157,20 @@ impl Harness {
         assert_eq!(started.status(), StatusCode::ACCEPTED);
         text(&started.json().await.expect("JSON"), "execution_id")
     }
+}
+
+/// Runs a gateway on a free port.
+async fn serve(
+    config: GatewayConfig,
+    ports: GatewayPorts,
+    shutdown: CancellationToken,
+) -> (SocketAddr, Documented, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let gateway = Gateway::new(config, ports);
+    let documented = Documented(Box::new(gateway.counters()));
+    let run = gateway.run(listener, shutdown);
+    (address, documented, tokio::spawn(async move { run.await.expect("served") }))
 }
 
 pub(crate) fn text(value: &Value, field: &str) -> String {

@@ -32,7 +32,7 @@ fn copying(name: &str) -> Value {
 }
 
 /// Creates a workflow, and puts its definition where a projection would; its id.
-async fn create(h: &Harness, definition: &Value) -> String {
+pub(crate) async fn create(h: &Harness, definition: &Value) -> String {
     let id = h.create(definition).await;
     let row = WorkflowVersionRow {
         tenant: TenantId::default_tenant(),

@@ -4,7 +4,7 @@
 
 use super::{Lock, PgPools, PgTx};
 use crate::ReadModelError;
-use crate::sql::{Columns, Statement};
+use crate::sql::{Columns, Scope, Statement};
 use crate::store::PostgresOptions;
 use sqlx::migrate::MigrateError;
 
@@ -12,6 +12,7 @@ use sqlx::migrate::MigrateError;
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../../migrations/postgres/0001_read_models.sql")),
     (2, include_str!("../../migrations/postgres/0002_nodes_and_dead_letters.sql")),
+    (3, include_str!("../../migrations/postgres/0003_identity.sql")),
 ];
 
 /// What a doctor wants to know of read models on Postgres that can be reached.
@@ -85,7 +86,8 @@ impl PgPools {
     }
 
     async fn schema_version(&self) -> Result<Option<i64>, ReadModelError> {
-        let mut tx = self.begin_read().await.map_err(ReadModelError::database("read its schema"))?;
+        let mut tx =
+            self.begin_read(&Scope::Untenanted).await.map_err(ReadModelError::database("read its schema"))?;
         tx.schema_version().await
     }
 }

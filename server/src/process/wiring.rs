@@ -151,6 +151,7 @@ impl Wiring<'_> {
             blobs: store.blobs.clone(),
             verifiers: store.verifiers.clone(),
             master_key: self.master_key.clone().context("a gateway needs the master key")?,
+            rates: store.rates.clone(),
             clock: self.options.clock.clone(),
             scripts: Arc::new(Scripts::new(&self.options.sandbox)),
         };
