@@ -95,7 +95,8 @@ impl App {
             &config,
             partitions,
         ));
-        let sessions = Sessions::new(auth.clone(), tokens, ports.master_key.clone(), &config);
+        let master_key = ports.master_key;
+        let sessions = Sessions::new(auth.clone(), tokens, master_key.clone(), &config);
         let things = Arc::new(Things::new(ports.log.clone(), trusted));
         let rights = Arc::new(Rights::new(auth.clone(), directory.clone(), things.clone()));
         let hub = Arc::new(Hub::new(ms(config.idle_reread_ms.max(10))));
@@ -105,12 +106,12 @@ impl App {
             directory,
             things,
             rights,
+            verifiers: ports.verifiers.clone(),
             providers: Providers::new(&config),
-            master_key: ports.master_key,
-            devices: DeviceLogins::new(ports.verifiers.clone(), ports.clock.clone()),
+            master_key,
+            devices: DeviceLogins::new(ports.verifiers, ports.clock.clone()),
             admin_changes: tokio::sync::Mutex::new(()),
             sessions,
-            verifiers: ports.verifiers,
             limits: Limits::new(config.limits.clone(), config.login_failures_per_minute, ports.rates),
             audit: Recorder::new(config.audit_buffer_entries),
             hub,

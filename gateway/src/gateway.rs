@@ -8,8 +8,8 @@ use bytes::Bytes;
 use domain::time::Clock;
 use event_store::blobs::Blobs;
 use event_store::log::LogReader;
-use event_store::sealing::MasterKey;
 use event_store::rate_counters::RateCounters;
+use event_store::sealing::MasterKey;
 use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ pub struct GatewayPorts {
     pub blobs: Arc<dyn Blobs>,
     /// By what secrets are recognised.
     pub verifiers: Arc<dyn Verifiers>,
-    /// What seals signing keys and seeds: the same for all gateways of an installation.
-    pub master_key: MasterKey,
     /// What rate limits share with other gateways, if there may be others.
     pub rates: Option<Arc<dyn RateCounters>>,
+    /// What seals signing keys and seeds: the same for all gateways of an installation.
+    pub master_key: MasterKey,
     /// The owners of partitions.
     pub commands: Arc<dyn Commands>,
     /// Committed events as they come.

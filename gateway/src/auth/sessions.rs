@@ -5,8 +5,8 @@
 //! once, because one of the two users of it is a thief. Deliberately absent: who may begin one ([`super::login`], and
 //! whoever else has found out who somebody is).
 
-use domain::ids::{Slot, TenantId, new_id};
 use domain::identity::user::UserStatus;
+use domain::ids::{Slot, TenantId, new_id};
 use domain::time::{Clock, Timestamp};
 use event_store::log::StoreError;
 use event_store::sealing::MasterKey;
@@ -167,7 +167,7 @@ impl Sessions {
     }
 
     /// A new session for somebody who is known to be this user.
-    pub(crate) async fn start(&self, user: &User, device: &Device) -> Result<TokenAnswer, Failure> {
+    pub(crate) async fn begin(&self, user: &User, device: &Device) -> Result<TokenAnswer, Failure> {
         self.make_room(user.id).await?;
         let now = self.clock.now();
         let family = new_family(&user.tenant, now);
@@ -177,7 +177,12 @@ impl Sessions {
     }
 
     /// A new session of a user who was recognised in another way: by a provider, or on another device.
-    pub(crate) async fn begin(&self, app: &App, user: &User) -> Result<TokenAnswer, Failure> {
+    pub(crate) async fn begin_elsewhere(
+        &self,
+        app: &App,
+        user: &User,
+        device: &Device,
+    ) -> Result<TokenAnswer, Failure> {
         let refuse = |detail: &str| Err(Failure::new(status::ACCESS_DENIED, detail));
         if user.state.status != UserStatus::Active {
             return refuse("the user is not active; ask your administrator");
@@ -185,7 +190,7 @@ impl Sessions {
         if app.directory.tenant(&user.tenant).await?.is_none_or(|tenant| tenant.suspended) {
             return refuse("the tenant is suspended; ask whoever runs this installation");
         }
-        self.start(user, &Device::new("everline", None)).await
+        self.begin(user, device).await
     }
 
     /// A new session of a browser, whose secret goes into a cookie.

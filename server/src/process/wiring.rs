@@ -150,8 +150,8 @@ impl Wiring<'_> {
             readiness,
             blobs: store.blobs.clone(),
             verifiers: store.verifiers.clone(),
-            master_key: self.master_key.clone().context("a gateway needs the master key")?,
             rates: store.rates.clone(),
+            master_key: self.master_key.clone().context("a gateway needs the master key")?,
             clock: self.options.clock.clone(),
             scripts: Arc::new(Scripts::new(&self.options.sandbox)),
         };

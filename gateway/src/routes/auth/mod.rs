@@ -83,7 +83,7 @@ impl Visitor {
     /// The session of a user, as it is to be held.
     async fn begin(&self, app: &App, user: &User, held: Held, status: StatusCode) -> Result<Response, Failure> {
         match held {
-            Held::Tokens => secret(status, &app.sessions.start(user, &self.device()).await?),
+            Held::Tokens => secret(status, &app.sessions.begin(user, &self.device()).await?),
             Held::Cookie => {
                 let begun = app.sessions.begin_cookie(user, &self.device()).await?;
                 let mut response = secret(status, &begun)?;
@@ -148,7 +148,7 @@ pub(super) fn session(answer: &TokenAnswer) -> Result<Response, Failure> {
 }
 
 /// An answer that shows secrets.
-fn secret(status: StatusCode, answer: &impl Serialize) -> Result<Response, Failure> {
+pub(super) fn secret(status: StatusCode, answer: &impl Serialize) -> Result<Response, Failure> {
     let mut response = json(status, answer)?;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
