@@ -22,7 +22,6 @@ use crate::auth::Authenticator;
 use crate::auth::device::DeviceLogins;
 use crate::auth::sessions::Sessions;
 use crate::auth::signing::AccessTokens;
-use crate::auth::throttle::LocalAttempts;
 use crate::cache::{self, ExecutionCache};
 use crate::config::{GatewayConfig, ms};
 use crate::definitions::Definitions;
@@ -98,9 +97,8 @@ impl App {
             &config,
             partitions,
         ));
-        let attempts = Arc::new(LocalAttempts::new());
-        let sessions = Sessions::new(auth.clone(), tokens, ports.master_key.clone(), attempts, &config);
         let master_key = ports.master_key;
+        let sessions = Sessions::new(auth.clone(), tokens, master_key.clone(), &config);
         let things = Arc::new(Things::new(ports.log.clone(), trusted));
         let rights = Arc::new(Rights::new(auth.clone(), directory.clone(), things.clone()));
         let hub = Arc::new(Hub::new(ms(config.idle_reread_ms.max(10))));
