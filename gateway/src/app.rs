@@ -45,6 +45,8 @@ pub(crate) struct App {
     pub(crate) directory: Arc<Directory>,
     pub(crate) things: Arc<Things>,
     pub(crate) rights: Arc<Rights>,
+    #[cfg(debug_assertions)]
+    pub(crate) weakness: crate::access::Weakness,
     pub(crate) verifiers: Arc<dyn Verifiers>,
     /// Changes that a tenant's last administrator could be lost by take turns.
     pub(crate) admin_changes: tokio::sync::Mutex<()>,
@@ -92,6 +94,8 @@ impl App {
             directory,
             things,
             rights,
+            #[cfg(debug_assertions)]
+            weakness: crate::access::Weakness::default(),
             verifiers: ports.verifiers.clone(),
             devices: DeviceLogins::new(ports.verifiers.clone(), ports.clock.clone()),
             admin_changes: tokio::sync::Mutex::new(()),

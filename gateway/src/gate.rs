@@ -98,7 +98,10 @@ async fn authenticate(
     // What the route does not take is answered by the router.
     if rule.is_some() {
         limits::admit_principal(app, &principal)?;
-        if let Some(authority) = access::authorize(&principal, request.method(), route)? {
+        let found = access::authorize(&principal, request.method(), route);
+        #[cfg(debug_assertions)]
+        let found = app.weakness.apply(&principal, (request.method(), route), found);
+        if let Some(authority) = found? {
             request.extensions_mut().insert(authority);
         }
     }

@@ -55,6 +55,8 @@ mod workflow_answer;
 mod ws;
 
 pub use access::{RULES, Rule};
+#[cfg(debug_assertions)]
+pub use access::{Guard, Weakness};
 pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare_admin};
 pub use config::GatewayConfig;
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};
