@@ -65,6 +65,8 @@ kinds! {
     UserCode = "user_code";
     /// What ties a provider's answer to the login that asked for it, once.
     LoginState = "login_state";
+    /// An identity of a provider, looked up by the SHA-256 of issuer and subject.
+    Identity = "identity";
     /// A sealed key that signs access tokens, looked up by the one before it.
     SigningKey = "signing_key";
 }

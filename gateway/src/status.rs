@@ -40,12 +40,20 @@ codes! {
     SLOW_DOWN = "slow_down", BAD_REQUEST, "The device asks too often";
     ACCESS_DENIED = "access_denied", BAD_REQUEST, "The login was turned away";
     EXPIRED_TOKEN = "expired_token", BAD_REQUEST, "The code has expired";
+    LOGIN_STATE_INVALID = "login_state_invalid", BAD_REQUEST, "The answer is for no login of this browser";
+    PROVIDER_TOKEN_INVALID = "provider_token_invalid", UNAUTHORIZED, "The provider's token is not valid";
     UNAUTHENTICATED = "unauthenticated", UNAUTHORIZED, "A valid key or token is needed";
     INVALID_CREDENTIALS = "invalid_credentials", UNAUTHORIZED, "E-mail or password is wrong";
     INVALID_REFRESH_TOKEN = "invalid_refresh_token", UNAUTHORIZED, "The refresh token is not valid";
     REFRESH_TOKEN_REUSED = "refresh_token_reused", UNAUTHORIZED, "The refresh token was used before";
+    SECOND_FACTOR_REQUIRED = "second_factor_required", UNAUTHORIZED, "A second factor is needed";
+    INVALID_SECOND_FACTOR = "invalid_second_factor", UNAUTHORIZED, "The second factor is wrong";
+    INVALID_ONE_TIME_TOKEN = "invalid_one_time_token", UNAUTHORIZED, "The token is not valid";
+    CSRF_FAILED = "csrf_failed", FORBIDDEN, "The request may have been forged";
     FORBIDDEN = "forbidden", FORBIDDEN, "This is not allowed to you";
     REGISTRATION_CLOSED = "registration_closed", FORBIDDEN, "Registration is closed";
+    LOGIN_REFUSED = "login_refused", FORBIDDEN, "The provider did not let you in";
+    ACCOUNT_NOT_LINKED = "account_not_linked", FORBIDDEN, "No account is for this identity";
     NOT_FOUND = "not_found", NOT_FOUND, "There is nothing here";
     WORKFLOW_NOT_FOUND = "workflow_not_found", NOT_FOUND, "There is no such workflow";
     WORKFLOW_VERSION_NOT_FOUND = "workflow_version_not_found", NOT_FOUND, "There is no such version";
@@ -53,13 +61,17 @@ codes! {
     DEAD_LETTER_NOT_FOUND = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter";
     VARIABLE_NOT_FOUND = "variable_not_found", NOT_FOUND, "There is no such variable";
     EXECUTION_VERSION_NOT_FOUND = "execution_version_not_found", NOT_FOUND, "The execution has no such version";
+    SESSION_NOT_FOUND = "session_not_found", NOT_FOUND, "There is no such session";
     NODE_NOT_FOUND = "node_not_found", NOT_FOUND, "There is no such node";
+    PROVIDER_NOT_FOUND = "provider_not_found", NOT_FOUND, "There is no such provider";
     USER_CODE_NOT_FOUND = "user_code_not_found", NOT_FOUND, "No device shows this code";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
     REQUEST_TIMEOUT = "request_timeout", REQUEST_TIMEOUT, "The body did not arrive in time";
     SUBSCRIPTION_EXISTS = "subscription_exists", CONFLICT, "There is a subscription with this id";
     TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions", CONFLICT, "There are too many subscriptions";
     NOT_A_SESSION = "not_a_session", CONFLICT, "This is not a session";
+    TOTP_ENABLED = "totp_enabled", CONFLICT, "There is a second factor already";
+    TOTP_NOT_ENABLED = "totp_not_enabled", CONFLICT, "There is no second factor";
     VERSION_MISMATCH = "version_mismatch", PRECONDITION_FAILED, "It has changed since it was read";
     BODY_TOO_LARGE = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large";
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
@@ -71,12 +83,15 @@ codes! {
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request";
     UPGRADE_REQUIRED = "upgrade_required", UPGRADE_REQUIRED, "This is a WebSocket";
     PRECONDITION_REQUIRED = "precondition_required", PRECONDITION_REQUIRED, "If-Match is needed";
+    RATE_LIMITED = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
     TOO_MANY_ATTEMPTS = "too_many_attempts", TOO_MANY_REQUESTS, "Too many attempts";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here";
     OVERLOADED = "overloaded", SERVICE_UNAVAILABLE, "Too much to do";
     SCRIPTS_UNAVAILABLE = "scripts_unavailable", SERVICE_UNAVAILABLE, "Scripts cannot be run at the moment";
     READ_MODEL_BEHIND = "read_model_behind", SERVICE_UNAVAILABLE, "The read model is behind";
+    REQUEST_TOOK_TOO_LONG = "request_took_too_long", SERVICE_UNAVAILABLE, "The request took too long";
     COMMAND_UNDECIDED = "command_undecided", SERVICE_UNAVAILABLE, "The command was not answered in time";
+    PROVIDER_UNAVAILABLE = "provider_unavailable", SERVICE_UNAVAILABLE, "The provider does not answer";
     STORE_UNAVAILABLE = "store_unavailable", SERVICE_UNAVAILABLE, "The store does not answer";
 }
 

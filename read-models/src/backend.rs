@@ -86,6 +86,8 @@ impl Db {
 
     /// Reads what is committed.
     pub(crate) async fn fetch_all(&self, statement: Statement) -> Result<Vec<Row>, sqlx::Error> {
+        #[cfg(test)]
+        let statement = crate::walls::as_asked(statement, self.dialect());
         match self {
             Self::Sqlite(pools) => pools.fetch_all(statement).await,
             Self::Postgres(pools) => pools.fetch_all(statement).await,

@@ -38,6 +38,8 @@ pub mod store;
 pub mod tenants;
 pub mod users;
 pub mod viewer;
+#[cfg(test)]
+mod walls;
 pub mod workflows;
 pub mod write;
 

@@ -32,8 +32,8 @@ use crate::status;
 pub(crate) use following::{Followed, withdrawn};
 pub(crate) use granting::{may_grant, may_scope};
 pub(crate) use rights::{Changes, Rights, RightsChange};
-pub(crate) use rules::rule_of;
 pub use rules::{RULES, Rule};
+pub(crate) use rules::{methods_of, rule_of};
 pub(crate) use things::Things;
 #[cfg(debug_assertions)]
 pub use weakness::{Guard, Weakness};

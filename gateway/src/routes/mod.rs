@@ -13,9 +13,11 @@ mod expressions;
 mod filters;
 pub(crate) mod health;
 mod history;
+mod jwks;
 mod node_types;
 mod nodes;
 mod permissions;
+mod oidc;
 mod redrive;
 mod roles;
 mod sse;
@@ -45,6 +47,9 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::refresh))
         .routes(routes!(auth::logout))
         .routes(routes!(auth::me))
+        .routes(routes!(oidc::list))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::callback))
         .routes(routes!(users::list, users::create))
         .routes(routes!(device::begin))
         .routes(routes!(device::token))
@@ -64,6 +69,13 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(tenants::suspend))
         .routes(routes!(tenants::resume))
         .routes(routes!(tenants::own, tenants::update_own))
+        .routes(routes!(auth::sessions))
+        .routes(routes!(auth::end_session))
+        .routes(routes!(auth::change_password))
+        .routes(routes!(auth::reset_password))
+        .routes(routes!(auth::accept_invitation))
+        .routes(routes!(auth::enrol_totp, auth::remove_totp))
+        .routes(routes!(auth::confirm_totp))
         .routes(routes!(workflows::create, workflows::list))
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::get, workflows::update, workflows::delete))
@@ -109,6 +121,7 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
         .routes(routes!(health::version))
+        .routes(routes!(jwks::jwks))
         .routes(routes!(docs::page))
         .routes(routes!(device::page))
         .routes(routes!(device::script))
