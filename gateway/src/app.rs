@@ -50,6 +50,8 @@ pub(crate) struct App {
     pub(crate) directory: Arc<Directory>,
     pub(crate) things: Arc<Things>,
     pub(crate) rights: Arc<Rights>,
+    #[cfg(debug_assertions)]
+    pub(crate) weakness: crate::access::Weakness,
     pub(crate) verifiers: Arc<dyn Verifiers>,
     /// Changes that a tenant's last administrator could be lost by take turns.
     pub(crate) admin_changes: tokio::sync::Mutex<()>,
@@ -108,6 +110,8 @@ impl App {
             directory,
             things,
             rights,
+            #[cfg(debug_assertions)]
+            weakness: crate::access::Weakness::default(),
             verifiers: ports.verifiers.clone(),
             providers: Providers::new(&config),
             master_key,

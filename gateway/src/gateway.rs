@@ -88,6 +88,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// For tests: what takes a guard of this gateway away.
+    #[cfg(debug_assertions)]
+    pub fn weakness(&self) -> crate::access::Weakness {
+        self.app.weakness.clone()
+    }
+
     /// Wires the routes. Nothing runs yet.
     pub fn new(config: GatewayConfig, ports: GatewayPorts) -> Self {
         let feed = ports.feed.clone();

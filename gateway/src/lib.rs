@@ -62,6 +62,8 @@ mod workflow_answer;
 mod ws;
 
 pub use access::{RULES, Rule};
+#[cfg(debug_assertions)]
+pub use access::{Guard, Weakness};
 pub use auth::signing::{MasterKeyError, check_master_key};
 pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare_admin};
 pub use client::ForwardedHeader;

@@ -55,7 +55,6 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(device::begin))
         .routes(routes!(device::token))
         .routes(routes!(device::approve))
-        .routes(routes!(users::create))
         .routes(routes!(users::get, users::update, users::delete))
         .routes(routes!(users::disable))
         .routes(routes!(users::enable))
