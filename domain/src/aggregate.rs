@@ -1,5 +1,6 @@
 //! Any aggregate: folding its stream, and deciding a command on what was folded.
 
+use crate::access::{self, Checked};
 use crate::audit::{self, AuditState};
 use crate::bulk::{self, BulkState};
 use crate::command::{Command, CommandEnvelope};
@@ -137,10 +138,13 @@ impl Aggregate {
         };
     }
 
-    /// Decides a command. Another tenant's aggregate looks like one that does not exist.
+    /// Decides a command, if its authority admits the thing. Another tenant's aggregate looks like one that does not exist.
     pub fn decide(&self, command: &CommandEnvelope, facts: &Facts) -> Result<Decision, Rejection> {
         if self.tenant.as_ref().is_some_and(|tenant| *tenant != command.tenant) {
             return Err(not_found(command));
+        }
+        if let Checked::Needs(needs) = access::check(&self.state, command, facts)? {
+            return Ok(Decision::Needs(needs));
         }
         match (&command.command, &self.state) {
             (Command::Workflow(command), AggregateState::Workflow(state)) => {

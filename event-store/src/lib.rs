@@ -22,6 +22,7 @@ pub mod ownership;
 mod plan;
 pub mod postgres;
 mod queries;
+pub mod rate_counters;
 mod rows;
 pub mod sealing;
 pub mod sqlite;
@@ -37,5 +38,6 @@ pub use log::{
     StoreError, StreamAppend,
 };
 pub use ownership::Ownership;
+pub use rate_counters::RateCounters;
 pub use store::{Store, StoreHealth};
 pub use transfer::{Transfer, TransferError};

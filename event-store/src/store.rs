@@ -9,6 +9,7 @@ use crate::checkpoints::Checkpoints;
 use crate::log::{Log, LogReader, StoreError};
 use crate::ownership::Ownership;
 use crate::postgres::{PostgresLog, PostgresOptions};
+use crate::rate_counters::RateCounters;
 use crate::sqlite::SqliteLog;
 use crate::transfer::Transfer;
 use crate::verifiers::Verifiers;
@@ -28,6 +29,8 @@ pub struct Store {
     pub checkpoints: Arc<dyn Checkpoints>,
     /// Who owns what; `None` where only one process can have the store.
     pub ownership: Option<Arc<dyn Ownership>>,
+    /// What rate limits share; `None` where only one process can have the store.
+    pub rates: Option<Arc<dyn RateCounters>>,
     /// All of it, to be moved to another store.
     pub transfer: Arc<dyn Transfer>,
     /// Whether it works, and its end.
@@ -54,6 +57,7 @@ impl Store {
             verifiers: log.clone(),
             checkpoints: log.clone(),
             ownership: None,
+            rates: None,
             transfer: log.clone(),
             health: log,
         }
@@ -68,6 +72,7 @@ impl Store {
             verifiers: log.clone(),
             checkpoints: log.clone(),
             ownership: Some(log.clone()),
+            rates: Some(log.clone()),
             transfer: log.clone(),
             health: log,
         }

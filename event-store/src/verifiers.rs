@@ -65,6 +65,8 @@ kinds! {
     UserCode = "user_code";
     /// What ties a provider's answer to the login that asked for it, once.
     LoginState = "login_state";
+    /// An identity of a provider, looked up by the SHA-256 of issuer and subject.
+    Identity = "identity";
     /// A sealed key that signs access tokens, looked up by the one before it.
     SigningKey = "signing_key";
 }
@@ -85,9 +87,7 @@ impl FromStr for VerifierKind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut kinds = Self::ALL.iter().copied();
-        kinds
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| VerifierKindError(text.to_owned()))
+        kinds.find(|kind| kind.as_str() == text).ok_or_else(|| VerifierKindError(text.to_owned()))
     }
 }
 

@@ -40,6 +40,18 @@ pub(crate) enum Act {
 }
 
 impl Act {
+    /// Its verb in the API.
+    pub(crate) fn verb(&self) -> &'static str {
+        match self {
+            Self::Cancel { .. } => "cancel",
+            Self::Terminate { .. } => "terminate",
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
+            Self::Retry { .. } => "retry",
+            Self::Signal { .. } => "signal",
+        }
+    }
+
     /// What it needs.
     pub(crate) fn permission(&self) -> Permission {
         match self {

@@ -6,6 +6,7 @@ use domain::ids::Partition;
 use domain::time::Clock;
 use event_store::blobs::Blobs;
 use event_store::log::LogReader;
+use event_store::sealing::MasterKey;
 use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
@@ -16,16 +17,22 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::access::{Rights, Things};
+use crate::audit::Recorder;
 use crate::auth::Authenticator;
+use crate::auth::device::DeviceLogins;
 use crate::auth::sessions::Sessions;
+use crate::auth::signing::AccessTokens;
+use crate::auth::throttle::LocalAttempts;
 use crate::cache::{self, ExecutionCache};
 use crate::config::{GatewayConfig, ms};
 use crate::definitions::Definitions;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::gateway::{GatewayPorts, Readiness};
+use crate::limits::Limits;
 use crate::live::Hub;
 use crate::metrics::Metrics;
+use crate::oidc::Providers;
 use crate::scripts::ScriptEvaluator;
 use crate::status;
 use crate::variables::VariablesReader;
@@ -45,7 +52,14 @@ pub(crate) struct App {
     pub(crate) things: Arc<Things>,
     pub(crate) rights: Arc<Rights>,
     pub(crate) verifiers: Arc<dyn Verifiers>,
+    /// Changes that a tenant's last administrator could be lost by take turns.
+    pub(crate) admin_changes: tokio::sync::Mutex<()>,
     pub(crate) sessions: Sessions,
+    pub(crate) devices: DeviceLogins,
+    pub(crate) providers: Providers,
+    pub(crate) master_key: MasterKey,
+    pub(crate) limits: Limits,
+    pub(crate) audit: Recorder,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) definitions: Definitions,
@@ -72,13 +86,19 @@ impl App {
         let partitions = ports.log.partitions();
         let trusted = ms(config.auth_cache_ms / 2);
         let directory = Arc::new(Directory::new(ports.log.clone(), config.auth_cache_entries, trusted));
+        let (verifiers, master_key) = (ports.verifiers.clone(), ports.master_key.clone());
+        let tokens = Arc::new(AccessTokens::new(verifiers, ports.clock.clone(), master_key, &config));
         let auth = Arc::new(Authenticator::new(
             ports.verifiers.clone(),
             directory.clone(),
+            (tokens.clone(), ports.master_key.clone()),
             ports.clock.clone(),
             &config,
             partitions,
         ));
+        let attempts = Arc::new(LocalAttempts::new());
+        let sessions = Sessions::new(auth.clone(), tokens, ports.master_key.clone(), attempts, &config);
+        let master_key = ports.master_key;
         let things = Arc::new(Things::new(ports.log.clone(), trusted));
         let rights = Arc::new(Rights::new(auth.clone(), directory.clone(), things.clone()));
         let hub = Arc::new(Hub::new(ms(config.idle_reread_ms.max(10))));
@@ -89,7 +109,13 @@ impl App {
             things,
             rights,
             verifiers: ports.verifiers.clone(),
-            sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
+            providers: Providers::new(&config),
+            master_key,
+            devices: DeviceLogins::new(ports.verifiers, ports.clock.clone()),
+            admin_changes: tokio::sync::Mutex::new(()),
+            sessions,
+            limits: Limits::new(config.limits.clone(), config.login_failures_per_minute, ports.rates),
+            audit: Recorder::new(config.audit_buffer_entries),
             hub,
             metrics: Arc::new(Metrics::default()),
             definitions: Definitions::new(),
@@ -161,6 +187,8 @@ impl App {
         let name = "everline_cache_bytes";
         let (help, bytes) = ("Bytes of rendered executions that are kept.", self.executions.bytes());
         text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {bytes}\n"));
+        text.push_str(&self.limits.metrics());
+        text.push_str(&self.audit.metrics());
         text
     }
 

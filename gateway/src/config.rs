@@ -1,12 +1,24 @@
 //! The gateway's own settings. Where it listens is the server's to know.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::client::ForwardedHeader;
+use crate::cors::CorsConfig;
+use crate::limits::config::LimitsConfig;
+use crate::networks::Networks;
+use crate::oidc::{self, OidcConfig};
 
 /// Limits and times of the public surface. Every field has a default.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
+    /// Where clients reach the gateway, `https://workflows.example.com`, as providers and people are told it. Absent:
+    /// what a request was sent to, over plain HTTP.
+    pub public_url: Option<String>,
+    /// OpenID Connect providers that people log in with, by name.
+    pub oidc: BTreeMap<String, OidcConfig>,
     /// The most bytes of a request's body. A definition may have 1 MiB; the rest is room for its envelope.
     pub max_body_bytes: u32,
     /// How long a request's body may take to arrive, in milliseconds.
@@ -49,8 +61,26 @@ pub struct GatewayConfig {
     pub access_token_ms: u64,
     /// How long a refresh token lives, in milliseconds.
     pub refresh_token_ms: u64,
-    /// How many failed logins one e-mail may have in a minute.
+    /// How long the session of a browser, held by a cookie, lives, in milliseconds.
+    pub cookie_session_ms: u64,
+    /// Whether cookies are for HTTPS only, whatever a proxy says of the request.
+    pub cookie_secure: bool,
+    /// Who makes access tokens: their claim `iss`.
+    pub issuer: String,
+    /// For whom access tokens are made: their claim `aud`.
+    pub audience: String,
+    /// How long a key signs access tokens before the next one does, in milliseconds.
+    pub signing_key_ms: u64,
+    /// Whether people can make accounts themselves.
+    pub registration: Registration,
+    /// The tenant of such accounts.
+    pub registration_tenant: String,
+    /// The role of such accounts.
+    pub registration_role: String,
+    /// How many failed logins one e-mail may have in a minute from one address; from all together, ten times as many.
     pub login_failures_per_minute: u32,
+    /// How many logins and uses of one-time tokens one address may begin in a minute.
+    pub login_failures_per_minute_per_address: u32,
     /// How many passwords are checked at once; each check takes some 20 MiB and 20 ms.
     pub password_checks: u32,
     /// How many expressions are evaluated at once for `expressions/evaluate`.
@@ -64,11 +94,36 @@ pub struct GatewayConfig {
     pub drain_notice_ms: u32,
     /// How long requests under way may take after that, in milliseconds.
     pub drain_timeout_ms: u32,
+    /// How long a request may take until its answer begins, in milliseconds. Streams may go on for longer.
+    pub request_timeout_ms: u32,
+    /// Networks of proxies that are believed who the client is, such as `10.0.0.0/8`. None by default.
+    pub trusted_proxies: Networks,
+    /// In which header they say it.
+    pub forwarded_header: ForwardedHeader,
+    /// How many entries of the audit wait in memory for the log.
+    pub audit_buffer_entries: u32,
+    /// How often somebody may ask.
+    pub limits: LimitsConfig,
+    /// Which pages of other origins may use the API.
+    pub cors: CorsConfig,
+}
+
+/// Whether people can make accounts themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Registration {
+    /// Administrators make them.
+    #[default]
+    Closed,
+    /// Anybody can, who reaches the gateway.
+    Open,
 }
 
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
+            public_url: None,
+            oidc: BTreeMap::new(),
             max_body_bytes: 1024 * 1024 + 64 * 1024,
             body_timeout_ms: 30_000,
             max_body_bytes_in_flight: 64 * 1024 * 1024,
@@ -88,14 +143,39 @@ impl Default for GatewayConfig {
             auth_cache_ms: 10_000,
             access_token_ms: 15 * 60 * 1000,
             refresh_token_ms: 30 * 24 * 60 * 60 * 1000,
+            cookie_session_ms: 12 * 60 * 60 * 1000,
+            cookie_secure: false,
+            issuer: "everline".to_owned(),
+            audience: "everline-api".to_owned(),
+            signing_key_ms: 30 * 24 * 60 * 60 * 1000,
+            registration: Registration::Closed,
+            registration_tenant: "default".to_owned(),
+            registration_role: "USER".to_owned(),
             login_failures_per_minute: 10,
+            login_failures_per_minute_per_address: 120,
             password_checks: 2,
             evaluations: 2,
             cache_bytes: 64 * 1024 * 1024,
             answer_blob_bytes: 8 * 1024 * 1024,
             drain_notice_ms: 250,
             drain_timeout_ms: 10_000,
+            request_timeout_ms: 120_000,
+            trusted_proxies: Networks::default(),
+            forwarded_header: ForwardedHeader::default(),
+            audit_buffer_entries: 10_000,
+            limits: LimitsConfig::default(),
+            cors: CorsConfig::default(),
         }
+    }
+}
+
+impl GatewayConfig {
+    /// What no single key can say.
+    ///
+    /// # Errors
+    /// What is wrong, after the key that it is about.
+    pub fn check(&self) -> Result<(), String> {
+        oidc::check(&self.oidc).map_err(|detail| format!("oidc.{detail}"))
     }
 }
 

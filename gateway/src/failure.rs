@@ -12,6 +12,7 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::limits::Standing;
 use crate::status::{self, ErrorCode};
 
 /// Why a request was not carried out.
@@ -23,6 +24,9 @@ pub(crate) struct Failure {
     pub(crate) detail: String,
     pub(crate) errors: Vec<Problem>,
     retry_after_s: Option<u64>,
+    standing: Standing,
+    /// The audit knows of it.
+    noted: bool,
 }
 
 /// The body of a problem.
@@ -53,6 +57,8 @@ impl Failure {
             errors: Vec::new(),
             // Whoever is told to come back later is told when.
             retry_after_s: (code.status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+            standing: Standing::default(),
+            noted: false,
         }
     }
 
@@ -66,6 +72,24 @@ impl Failure {
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
+    }
+
+    /// With what is left of the limit that refused.
+    pub(crate) fn with_standing(mut self, standing: Standing) -> Self {
+        self.standing = standing;
+        self
+    }
+
+    /// The audit has an entry for it already, so the gate writes none.
+    #[must_use]
+    pub(crate) fn noted(mut self) -> Self {
+        self.noted = true;
+        self
+    }
+
+    /// Whether the audit has an entry for it.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.noted
     }
 
     /// A body that is JSON and not valid here.
@@ -117,6 +141,7 @@ impl Failure {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        self.standing.write(headers);
         response
     }
 }
@@ -139,6 +164,8 @@ impl From<Rejection> for Failure {
             detail: rejection.detail,
             errors: rejection.problems,
             retry_after_s: None,
+            standing: Standing::default(),
+            noted: false,
         }
     }
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use domain::time::Clock;
 use event_store::blobs::Blobs;
 use event_store::log::LogReader;
+use event_store::rate_counters::RateCounters;
+use event_store::sealing::MasterKey;
 use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use crate::app::App;
 use crate::config::{GatewayConfig, ms};
 use crate::listener::BoundedListener;
 use crate::scripts::ScriptEvaluator;
-use crate::{gate, openapi, routes, serving};
+use crate::{directory, gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
 #[derive(Clone)]
@@ -29,6 +31,10 @@ pub struct GatewayPorts {
     pub blobs: Arc<dyn Blobs>,
     /// By what secrets are recognised.
     pub verifiers: Arc<dyn Verifiers>,
+    /// What rate limits share with other gateways, if there may be others.
+    pub rates: Option<Arc<dyn RateCounters>>,
+    /// What seals signing keys and seeds: the same for all gateways of an installation.
+    pub master_key: MasterKey,
     /// The owners of partitions.
     pub commands: Arc<dyn Commands>,
     /// Committed events as they come.
@@ -109,6 +115,7 @@ impl Gateway {
         let serve = serving::serve(listener, router, stop_accepting.clone());
         let hub = app.hub.clone();
         let follow = hub.follow(subscription, &app.executions, hub_stop.clone());
+        let audit = app.audit.run(&*app.commands, &*app.clock, hub_stop.clone());
 
         let drain = async {
             shutdown.cancelled().await;
@@ -126,21 +133,29 @@ impl Gateway {
             app.sockets.wait().await;
             Ok(())
         };
+        let first_administrator = async {
+            directory::bootstrap(&app).await;
+            std::future::pending::<std::convert::Infallible>().await
+        };
         let ended = async {
             tokio::select! {
                 served = served => served,
                 () = drain => Ok(()),
                 never = app.sessions.sweep() => match never {},
+                never = first_administrator => match never {},
+                never = app.limits.exchange_counts() => match never {},
             }
         };
-        // The hub follows for as long as anybody may wait for news.
-        let (ended, ()) = tokio::join!(
+        // The hub follows for as long as anybody may wait for news; the audit records for as long as anybody acts.
+        let (ended, (), ()) = tokio::join!(
             async {
                 let ended = ended.await;
+                app.sessions.write_last_uses().await;
                 hub_stop.cancel();
                 ended
             },
-            follow
+            follow,
+            audit
         );
         ended
     }

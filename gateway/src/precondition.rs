@@ -1,4 +1,4 @@
-//! `If-Match` where the log must be asked which version a workflow has.
+//! `If-Match` where the log must be asked which version a thing's stream has.
 
 use domain::ids::TenantId;
 use event_store::log::StoreError;
@@ -37,13 +37,13 @@ pub(crate) async fn check(app: &App, writing: &Writing, if_match: &IfMatch) -> R
     if app.log.command_answer(partition, writing.command_id()).await?.is_some() {
         return Ok(());
     }
-    let detail = "the workflow has changed since it was read; read it again and decide anew";
+    let detail = "it has changed since it was read; read it again and decide anew";
     Err(Failure::new(status::VERSION_MISMATCH, detail))
 }
 
 /// Which of the versions the workflow has now, as the log knows it.
 async fn current(app: &App, writing: &Writing, versions: &[u64]) -> Result<Option<u64>, StoreError> {
-    let tenant = &writing.caller().principal.tenant;
+    let tenant = writing.tenant();
     for version in versions {
         if is_current(app, tenant, writing.stream, *version).await? {
             return Ok(Some(*version));

@@ -4,12 +4,14 @@
 //! field. A test holds the important ones against what is really written.
 #![expect(dead_code, reason = "only their derived schemas are used")]
 
+mod identity;
 mod reads;
 
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub(crate) use identity::*;
 pub(crate) use reads::*;
 
 /// An error (RFC 9457).
@@ -18,10 +20,13 @@ pub(crate) struct Problem {
     #[schema(rename = "type")]
     r#type: String,
     title: String,
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
     detail: String,
+    /// The path that was asked for.
     instance: String,
     /// Stable snake_case code.
+    #[schema(pattern = "^[a-z][a-z0-9_]*$")]
     code: String,
     errors: Option<Vec<FieldProblem>>,
     trace_id: String,
@@ -43,15 +48,130 @@ pub(crate) struct Credentials {
 }
 
 #[derive(ToSchema)]
+pub(crate) struct Login {
+    email: String,
+    password: String,
+    /// `tokens` (as without it) or `cookie`.
+    session: Option<String>,
+    /// The second factor's code of this moment.
+    code: Option<String>,
+    /// What stands in for it, once.
+    recovery_code: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Registration {
+    email: String,
+    password: String,
+    name: Option<String>,
+    /// `tokens` (as without it) or `cookie`.
+    session: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Invitation {
+    /// `evt_…`
+    token: String,
+    password: String,
+    name: Option<String>,
+    /// `tokens` (as without it) or `cookie`.
+    session: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct PasswordReset {
+    /// `evt_…`
+    token: String,
+    password: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct PasswordChange {
+    current_password: String,
+    password: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct TotpEnrolment {
+    password: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct TotpSeed {
+    /// Base32.
+    secret: String,
+    /// For a QR code.
+    otpauth_url: String,
+    expires_at: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct TotpCode {
+    /// Six digits.
+    code: String,
+}
+
+/// One of them.
+#[derive(ToSchema)]
+pub(crate) struct TotpRemoval {
+    password: Option<String>,
+    code: Option<String>,
+    recovery_code: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct RecoveryCodes {
+    recovery_codes: Vec<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct SessionRow {
+    id: Uuid,
+    /// The `client_id` of its tokens.
+    client: String,
+    user_agent: Option<String>,
+    created_at: String,
+    expires_at: Option<String>,
+    /// Give or take a minute.
+    last_used_at: Option<String>,
+    /// Whether the request belongs to it.
+    current: bool,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Sessions {
+    items: Vec<SessionRow>,
+    next_cursor: Option<String>,
+}
+
+/// Public keys (RFC 7517).
+#[derive(ToSchema)]
+pub(crate) struct Jwks {
+    keys: Vec<Jwk>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Jwk {
+    kty: String,
+    crv: String,
+    alg: String,
+    r#use: String,
+    kid: String,
+    x: String,
+}
+
+#[derive(ToSchema)]
 pub(crate) struct Refresh {
     refresh_token: String,
 }
 
 #[derive(ToSchema)]
 pub(crate) struct Session {
-    access_token: String,
-    refresh_token: String,
-    token_type: String,
+    access_token: Option<String>,
+    refresh_token: Option<String>,
+    token_type: Option<String>,
+    /// Of a session held by a cookie.
+    csrf_token: Option<String>,
     /// Seconds.
     expires_in: u64,
     user: User,
@@ -68,16 +188,35 @@ pub(crate) struct User {
 /// A workflow definition, with `draft` beside its fields.
 #[derive(ToSchema)]
 pub(crate) struct Definition {
+    /// No control characters, and no space at its ends; unique in the tenant.
+    #[schema(min_length = 1, max_length = 200)]
     name: String,
     description: Option<String>,
-    /// JSON Schema of inputs.
+    /// JSON Schema of inputs: an object, true or false.
     input_schema: Option<Value>,
+    #[schema(minimum = 1, maximum = 31622400000u64)]
     timeout_ms: Option<u64>,
-    /// 0 to 9.
+    /// 0 to 9; 5 if absent.
+    #[schema(maximum = 9)]
     priority: Option<u8>,
+    /// Templates of the executions' attributes.
     attributes: Option<Value>,
+    /// How often one node may run in one execution.
+    #[schema(minimum = 1, maximum = 1000000)]
+    max_node_runs: Option<u32>,
+    /// `key`, `limit` and `on_limit`: how many executions of one key run at once.
+    concurrency: Option<Value>,
+    /// `GET /node-types` lists their types; docs/workflows.md says what each takes.
+    #[schema(max_items = 1000)]
     nodes: Vec<Value>,
+    #[schema(max_items = 10000)]
     edges: Vec<Value>,
+    /// Kept, and not looked at.
+    position: Option<Value>,
+    /// Kept, and not looked at.
+    notes: Option<Value>,
+    /// Kept, and not looked at.
+    ui: Option<Value>,
     /// Stored without being published.
     draft: Option<bool>,
 }
@@ -124,6 +263,7 @@ pub(crate) struct WorkflowVersionList {
 #[derive(ToSchema)]
 pub(crate) struct Publish {
     /// The latest if none is named.
+    #[schema(minimum = 1)]
     version: Option<u64>,
 }
 
@@ -135,25 +275,33 @@ pub(crate) struct Validation {
 
 #[derive(ToSchema)]
 pub(crate) struct Execute {
+    /// `{}` if absent.
     input: Option<Value>,
+    /// The published one if none is named.
+    #[schema(minimum = 1)]
     version: Option<u64>,
-    /// How long to wait for the end, at most 60000.
+    /// How long to wait for the end.
+    #[schema(maximum = 60000)]
     wait_ms: Option<u32>,
-    /// 0 to 9.
+    /// 0 to 9; the definition's if absent.
+    #[schema(maximum = 9)]
     priority: Option<u8>,
-    /// Strings, numbers, booleans or null, for search.
+    /// For search: each a string, number, boolean or null.
+    #[schema(value_type = Option<Object>)]
     attributes: Option<Value>,
 }
 
 #[derive(ToSchema)]
 pub(crate) struct Accepted {
     execution_id: Uuid,
+    #[schema(value_type = ExecutionStatus)]
     status: String,
 }
 
 #[derive(ToSchema)]
 pub(crate) struct Outcome {
     execution_id: Uuid,
+    #[schema(value_type = ExecutionStatus)]
     status: String,
     output: Value,
     error: Option<ExecutionError>,
@@ -168,13 +316,43 @@ pub(crate) struct ExecutionError {
     details: Option<Value>,
 }
 
+/// How an execution is.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub(crate) enum ExecutionStatus {
+    Pending,
+    Running,
+    Waiting,
+    Paused,
+    Compensating,
+    Completed,
+    Failed,
+    Cancelled,
+    Terminated,
+}
+
+/// How a node is.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub(crate) enum NodeStatus {
+    Pending,
+    Scheduled,
+    Running,
+    Waiting,
+    Completed,
+    Failed,
+    Skipped,
+    Compensated,
+    Cancelled,
+}
+
 #[derive(ToSchema)]
 pub(crate) struct Execution {
     id: Uuid,
     workflow_id: Uuid,
     workflow_name: String,
     workflow_version: u64,
-    /// `pending`, `running`, `waiting`, `paused`, `compensating`, `completed`, `failed`, `cancelled` or `terminated`
+    #[schema(value_type = ExecutionStatus)]
     status: String,
     /// Whether nothing new starts.
     paused: bool,
@@ -207,7 +385,7 @@ pub(crate) struct ExecutionNode {
     id: String,
     #[schema(rename = "type")]
     r#type: String,
-    /// `pending`, `scheduled`, `running`, `waiting`, `completed`, `failed`, `skipped`, `compensated` or `cancelled`
+    #[schema(value_type = NodeStatus)]
     status: String,
     run: u32,
     attempt: u32,
@@ -228,6 +406,7 @@ pub(crate) struct ExecutionSummary {
     workflow_id: Uuid,
     workflow_name: String,
     workflow_version: u64,
+    #[schema(value_type = ExecutionStatus)]
     status: String,
     paused: bool,
     error: Option<ExecutionError>,
@@ -255,17 +434,31 @@ pub(crate) struct Reason {
 #[derive(ToSchema)]
 pub(crate) struct Retry {
     reason: Option<String>,
-    /// Configurations that replace what the failed nodes would render, by path. Worker nodes only.
+    /// Configurations that replace what the failed nodes would render, by path. Worker nodes only; at most 100.
+    #[schema(value_type = Option<Object>)]
     node_inputs: Option<Value>,
 }
 
 #[derive(ToSchema)]
 pub(crate) struct Redrive {
-    /// `workflow_id`, `execution_id`, `node_id`, `error_kind`, `before`, `after` (RFC 3339); everything given must hold.
-    filter: Value,
-    /// 1 to 1000; 100 if absent.
+    filter: RedriveFilter,
+    /// 100 if absent.
+    #[schema(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
     reason: Option<String>,
+}
+
+/// Everything that is given must hold.
+#[derive(ToSchema)]
+pub(crate) struct RedriveFilter {
+    workflow_id: Option<Uuid>,
+    execution_id: Option<Uuid>,
+    node_id: Option<String>,
+    error_kind: Option<String>,
+    #[schema(format = DateTime)]
+    before: Option<String>,
+    #[schema(format = DateTime)]
+    after: Option<String>,
 }
 
 #[derive(ToSchema)]
@@ -287,16 +480,29 @@ pub(crate) struct RefusedRedrive {
 #[derive(ToSchema)]
 pub(crate) struct Fork {
     /// The last event of the origin that belongs to the fork, from 1.
+    #[schema(minimum = 1)]
     at_version: u64,
     /// Another input.
     input: Option<Value>,
     /// Other outputs of nodes that had completed, by path.
+    #[schema(value_type = Option<Object>)]
     node_outputs: Option<Value>,
     /// Another version of the workflow.
+    #[schema(minimum = 1)]
     workflow_version: Option<u64>,
     /// `live` (the default) runs; `replay` takes recorded outcomes where the configuration is equal; `mute` dispatches
     /// nothing.
+    #[schema(value_type = Option<Effects>)]
     effects: Option<String>,
+}
+
+/// What a fork may do to the world.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub(crate) enum Effects {
+    Live,
+    Replay,
+    Mute,
 }
 
 /// Any JSON.
@@ -344,10 +550,20 @@ pub(crate) struct Evaluate {
     expression: Option<String>,
     /// Any JSON with `{{ … }}`, inside which is CEL.
     template: Option<Value>,
-    /// Of `expression`: `cel`, which is the default, or `js`
+    /// Of `expression`; `cel` if absent.
+    #[schema(value_type = Option<Language>)]
     language: Option<String>,
     /// Its fields are the names that expressions see.
+    #[schema(value_type = Option<Object>)]
     context: Option<Value>,
+}
+
+/// What an expression is written in.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub(crate) enum Language {
+    Cel,
+    Js,
 }
 
 #[derive(ToSchema)]

@@ -34,14 +34,7 @@ pub(crate) async fn send(app: &App, writing: &Writing, command: Command) -> Resu
             Ok(Ok(reply)) => {
                 app.rights.sent(&envelope);
                 note(&writing.caller().principal, reply.position);
-                audit::note_command(
-                    app,
-                    writing.caller(),
-                    envelope.id,
-                    name,
-                    envelope.stream,
-                    Ok(reply.position),
-                );
+                audit::note_command(app, writing.caller(), &envelope, Ok(reply.position)).await;
                 return Ok(reply);
             }
             Ok(Err(error)) => error,
@@ -49,8 +42,8 @@ pub(crate) async fn send(app: &App, writing: &Writing, command: Command) -> Resu
                 tracing::warn!(command.name = name, "a command was not answered in time");
                 let detail = "whether the command took effect is not known; send it again with the same Idempotency-Key";
                 let failure = Failure::new(status::COMMAND_UNDECIDED, detail);
-                audit::note_command(app, writing.caller(), envelope.id, name, envelope.stream, Err(&failure));
-                return Err(failure);
+                audit::note_command(app, writing.caller(), &envelope, Err(&failure)).await;
+                return Err(failure.noted());
             }
         };
         let retryable = matches!(error, CommandError::NotOwner | CommandError::Unknown(_));
@@ -59,8 +52,8 @@ pub(crate) async fn send(app: &App, writing: &Writing, command: Command) -> Resu
                 tracing::warn!(command.name = name, %reason, "a command's outcome is not known");
             }
             let failure = Failure::from(error);
-            audit::note_command(app, writing.caller(), envelope.id, name, envelope.stream, Err(&failure));
-            return Err(failure);
+            audit::note_command(app, writing.caller(), &envelope, Err(&failure)).await;
+            return Err(failure.noted());
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::client::Peer;
 use crate::listener::{BoundedListener, BoundedStream};
 
 /// How long the head of a request may take, from the connection or the end of the answer before it. It is also how
@@ -28,8 +29,8 @@ pub(crate) async fn serve(mut listener: BoundedListener, router: Router, stop: C
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            (stream, _) = listener.accept() => {
-                connections.spawn(connection(stream, router.clone(), stop.clone()));
+            (stream, address) = listener.accept() => {
+                connections.spawn(connection(stream, Peer(address), router.clone(), stop.clone()));
             }
             // What has ended is taken away as it ends.
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
@@ -41,7 +42,7 @@ pub(crate) async fn serve(mut listener: BoundedListener, router: Router, stop: C
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: BoundedStream, router: Router, stop: CancellationToken) {
+async fn connection(stream: BoundedStream, peer: Peer, router: Router, stop: CancellationToken) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
     // WebSockets over HTTP/2.
@@ -51,7 +52,9 @@ async fn connection(stream: BoundedStream, router: Router, stop: CancellationTok
         let spoken = spoken.clone();
         move |request: http::Request<hyper::body::Incoming>| -> Request {
             spoken.store(true, Ordering::Relaxed);
-            request.map(axum::body::Body::new)
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(peer);
+            request
         }
     });
     let service = TowerToHyperService::new(service);

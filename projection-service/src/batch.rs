@@ -8,6 +8,8 @@ use domain::event::RecordedEvent;
 use domain::ids::{Partition, TenantId};
 use read_models::Advance;
 
+use crate::projections::audit::Commands;
+
 /// The new events of one stream, in order.
 pub(crate) struct StreamEvents {
     pub(crate) stream: Uuid,
@@ -47,6 +49,12 @@ impl Streams {
 pub(crate) struct Batch {
     pub(crate) executions: Streams,
     pub(crate) workflows: Streams,
+    pub(crate) users: Streams,
+    pub(crate) api_keys: Streams,
+    pub(crate) tenants: Streams,
+    pub(crate) bulk_jobs: Streams,
+    pub(crate) audits: Streams,
+    pub(crate) commands: Commands,
     advances: BTreeMap<Partition, (u64, u64)>,
     events: usize,
     bytes: usize,
@@ -60,18 +68,20 @@ impl Batch {
             self.advances.entry(position.partition).or_insert((position.offset - 1, position.offset));
         advance.1 = position.offset;
         self.events += 1;
+        self.commands.note(&event);
         // Other aggregates have no read model: they only move the checkpoint and are not even decoded.
-        match event.category() {
-            "execution" => {
-                self.bytes += event.data.len();
-                self.executions.push(event);
-            }
-            "workflow" => {
-                self.bytes += event.data.len();
-                self.workflows.push(event);
-            }
-            _ => {}
-        }
+        let streams = match event.category() {
+            "execution" => &mut self.executions,
+            "workflow" => &mut self.workflows,
+            "user" => &mut self.users,
+            "api_key" => &mut self.api_keys,
+            "tenant" => &mut self.tenants,
+            "bulk" => &mut self.bulk_jobs,
+            "audit" => &mut self.audits,
+            _ => return,
+        };
+        self.bytes += event.data.len();
+        streams.push(event);
     }
 
     pub(crate) fn advances(&self) -> Vec<Advance> {

@@ -1,12 +1,12 @@
 //! One batch, one transaction: rows, parked streams and checkpoints.
 
 use event_store::LogReader;
-use read_models::{MAIN_PROJECTION, ReadModels, WriteTx};
+use read_models::{ApiKeyRow, BulkJobRow, MAIN_PROJECTION, ReadModels, TenantRow, UserRow, WriteTx};
 
 use crate::batch::Batch;
 use crate::cache::ViewCache;
 use crate::error::ProjectionError;
-use crate::projections::{Trouble, executions, workflows};
+use crate::projections::{Trouble, audit, executions, small, workflows};
 
 /// Folds batches into the read models.
 pub(crate) struct Projector {
@@ -61,6 +61,11 @@ impl Projector {
         // First of all, so that a writer that has lost the race does no work.
         tx.advance_checkpoints(MAIN_PROJECTION, &batch.advances()).await?;
         let mut trouble = workflows::project(tx, batch.workflows.list()).await?;
+        trouble += small::project::<TenantRow>(tx, batch.tenants.list()).await?;
+        trouble += small::project::<UserRow>(tx, batch.users.list()).await?;
+        trouble += small::project::<ApiKeyRow>(tx, batch.api_keys.list()).await?;
+        trouble += small::project::<BulkJobRow>(tx, batch.bulk_jobs.list()).await?;
+        trouble += audit::project(tx, batch.commands.list(), batch.audits.list()).await?;
         trouble += executions::project(log, tx, &mut self.cache, batch.executions.list()).await?;
         Ok(trouble)
     }

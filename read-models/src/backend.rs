@@ -40,7 +40,7 @@ impl Dialect {
     pub(crate) fn members(self, column: &str) -> String {
         match self {
             Self::Sqlite => format!("json_each({column})"),
-            Self::Postgres => format!("json_each_text({column}::json)"),
+            Self::Postgres => format!("json_each({column}::json)"),
         }
     }
 
@@ -52,7 +52,26 @@ impl Dialect {
                 "case {table}.type when 'true' then 'true' when 'false' then 'false' \
                  else cast({table}.value as text) end"
             ),
-            Self::Postgres => format!("{table}.value"),
+            Self::Postgres => format!(r#"({table}.value #>> '{{}}') collate "C""#),
+        }
+    }
+
+    /// A member's value if it is a number, else null.
+    pub(crate) fn member_number(self, table: &str) -> String {
+        match self {
+            Self::Sqlite => format!("case when {table}.type in ('integer', 'real') then {table}.value end"),
+            Self::Postgres => format!(
+                "case when json_typeof({table}.value) = 'number' \
+                 then ({table}.value #>> '{{}}')::double precision end"
+            ),
+        }
+    }
+
+    /// What makes a bound text a number, after it and within a `cast`.
+    pub(crate) fn text_as_number(self) -> &'static str {
+        match self {
+            Self::Sqlite => " as real",
+            Self::Postgres => "::text as double precision",
         }
     }
 }
@@ -67,6 +86,8 @@ impl Db {
 
     /// Reads what is committed.
     pub(crate) async fn fetch_all(&self, statement: Statement) -> Result<Vec<Row>, sqlx::Error> {
+        #[cfg(test)]
+        let statement = crate::walls::as_asked(statement, self.dialect());
         match self {
             Self::Sqlite(pools) => pools.fetch_all(statement).await,
             Self::Postgres(pools) => pools.fetch_all(statement).await,

@@ -13,6 +13,7 @@ use crate::executions::SCAN_ROWS;
 use crate::rows::{DeadLetter, Page};
 use crate::sql::{Columns, Row, Statement, signed};
 use crate::store::ReadModels;
+use crate::viewer::{Seen, Viewer};
 use crate::workflows::MAX_LIMIT;
 use crate::write::WriteTx;
 
@@ -46,8 +47,8 @@ impl DeadLetterFilter {
     }
 
     /// The conditions that an index serves.
-    fn push_walk(&self, query: &mut Statement, tenant: &TenantId, below: Uuid) {
-        query.push(" from dead_letters where tenant = ").push_bind(tenant.as_str());
+    fn push_walk(&self, query: &mut Statement, viewer: &Viewer, below: Uuid) {
+        query.push(" from dead_letters where tenant = ").push_bind(viewer.tenant.as_str());
         query.push(" and redriven = ").push_bind(self.redriven);
         query.push(" and id < ").push_bind(below);
         if let Some(execution) = self.execution_id {
@@ -56,7 +57,8 @@ impl DeadLetterFilter {
     }
 
     /// The conditions that look at rows.
-    fn push_conditions(&self, query: &mut Statement) {
+    fn push_conditions(&self, query: &mut Statement, viewer: &Viewer) {
+        viewer.push_execution_of(query, "dead_letters.execution_id");
         if let Some(workflow) = self.workflow_id {
             query.push(" and workflow_id = ").push_bind(workflow);
         }
@@ -82,60 +84,56 @@ impl ReadModels {
         tenant: &TenantId,
         id: Uuid,
     ) -> Result<Option<DeadLetter>, ReadModelError> {
-        let statement =
-            Statement::new("select id, redriven_at, view from dead_letters where tenant = $1 and id = $2")
-                .bind(tenant.as_str())
-                .bind(id);
+        let sql = "select id, redriven_at, view from dead_letters where tenant = $1 and id = $2";
+        let statement = Statement::of(tenant, sql).bind(tenant.as_str()).bind(id);
         let row = self.inner.db.fetch_optional(statement).await;
         row.map_err(ReadModelError::database("read a dead letter"))?.as_ref().map(dead_letter).transpose()
     }
 
-    /// A tenant's dead letters that pass a filter, the newest first, from before `cursor`.
-    pub async fn dead_letters(
+    /// A dead letter, with what a judgement needs: it is as much theirs as its execution.
+    pub async fn dead_letter_seen(
         &self,
-        tenant: &TenantId,
-        filter: &DeadLetterFilter,
-        cursor: Option<Uuid>,
-        limit: usize,
-    ) -> Result<Page<DeadLetter>, ReadModelError> {
-        self.dead_letters_within(SCAN_ROWS, tenant, filter, cursor, limit).await
+        viewer: &Viewer,
+        id: Uuid,
+    ) -> Result<Option<Seen<DeadLetter>>, ReadModelError> {
+        let Some(letter) = self.dead_letter(&viewer.tenant, id).await? else { return Ok(None) };
+        let sql = "select owner from executions where tenant = $1 and id = $2";
+        let statement = Statement::of(&viewer.tenant, sql);
+        let statement = statement.bind(viewer.tenant.as_str()).bind(letter.execution_id);
+        let row = self.inner.db.fetch_optional(statement).await;
+        let row = row.map_err(ReadModelError::database("read whose a dead letter is"))?;
+        let owner = row.map_or(Ok(None), |row| Columns::of(&row, "executions").take::<Option<Uuid>>())?;
+        let shared = self.shared_with(viewer, owner, letter.workflow_id).await?;
+        Ok(Some(Seen { item: letter, owner, shared }))
     }
 
-    async fn dead_letters_within(
+    /// The dead letters that a viewer sees and that pass a filter, the newest first, from before `cursor`.
+    pub async fn dead_letters(
         &self,
-        scan: u64,
-        tenant: &TenantId,
+        viewer: &Viewer,
         filter: &DeadLetterFilter,
         cursor: Option<Uuid>,
         limit: usize,
     ) -> Result<Page<DeadLetter>, ReadModelError> {
         let limit = limit.clamp(1, MAX_LIMIT);
         let below = cursor.unwrap_or(Uuid::max());
-        let floor = if filter.scans() {
-            let mut query = Statement::new("select id");
-            filter.push_walk(&mut query, tenant, below);
-            query.push(" order by id desc limit 1 offset ").push_bind(signed(scan.saturating_sub(1)));
-            let row = self.inner.db.fetch_optional(query).await;
-            let row = row.map_err(ReadModelError::database("bound a list of dead letters"))?;
-            row.map(|row| Columns::of(&row, "dead_letters").take::<Uuid>()).transpose()?
+        let walk = |query: &mut Statement| filter.push_walk(query, viewer, below);
+        let floor = if filter.scans() || viewer.is_bounded() {
+            self.floor(&viewer.tenant, "dead_letters", &walk, SCAN_ROWS).await?
         } else {
             None
         };
-        let mut query = Statement::new("select id, redriven_at, view");
-        filter.push_walk(&mut query, tenant, below);
+        let mut query = Statement::of(&viewer.tenant, "select id, redriven_at, view");
+        walk(&mut query);
         if let Some(floor) = floor {
             query.push(" and id >= ").push_bind(floor);
         }
-        filter.push_conditions(&mut query);
+        filter.push_conditions(&mut query, viewer);
         query.push(" order by id desc limit ").push_bind(signed(limit as u64 + 1));
         let rows = self.inner.db.fetch_all(query).await;
         let rows = rows.map_err(ReadModelError::database("list dead letters"))?;
         let letters = rows.iter().map(dead_letter).collect::<Result<Vec<_>, _>>()?;
-        let mut page = Page::cut(letters, limit, |letter| letter.id);
-        if page.next.is_none() {
-            page.next = floor;
-        }
-        Ok(page)
+        Ok(Page::cut(letters, limit, |letter| letter.id).or_from(floor))
     }
 }
 

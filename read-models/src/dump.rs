@@ -18,6 +18,18 @@ pub enum Table {
     ExecutionNodes,
     /// Nodes that ran out of attempts.
     DeadLetters,
+    /// With whom workflows are shared.
+    WorkflowShares,
+    /// Users.
+    Users,
+    /// API keys.
+    ApiKeys,
+    /// Tenants.
+    Tenants,
+    /// Who asked for what.
+    Audit,
+    /// Jobs over many executions.
+    BulkJobs,
     /// How far projections are.
     Checkpoints,
     /// Streams that are passed over.
@@ -26,12 +38,18 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 13] = [
         Self::Workflows,
         Self::WorkflowVersions,
         Self::Executions,
         Self::ExecutionNodes,
         Self::DeadLetters,
+        Self::WorkflowShares,
+        Self::Users,
+        Self::ApiKeys,
+        Self::Tenants,
+        Self::Audit,
+        Self::BulkJobs,
         Self::Checkpoints,
         Self::ParkedStreams,
     ];
@@ -43,6 +61,12 @@ impl Table {
             Self::Executions => "executions",
             Self::ExecutionNodes => "execution_nodes",
             Self::DeadLetters => "dead_letters",
+            Self::WorkflowShares => "workflow_shares",
+            Self::Users => "users",
+            Self::ApiKeys => "api_keys",
+            Self::Tenants => "tenants",
+            Self::Audit => "audit",
+            Self::BulkJobs => "bulk_jobs",
             Self::Checkpoints => "checkpoints",
             Self::ParkedStreams => "parked_streams",
         }

@@ -1,11 +1,12 @@
 //! Queries of executions.
 //!
-//! A list walks one index from the newest id down. Filters other than the workflow look at no more than
-//! [`SCAN_ROWS`] rows per page: a page of a rare status may be short and still have a successor, so that no
-//! request can read a tenant's whole history.
+//! A list walks one index from the newest id down. Filters other than the workflow, the parent, the origin and the owner
+//! look at no more than [`SCAN_ROWS`] rows per page: a page of a rare status may be short and still have a successor, so
+//! that no request can read a tenant's whole history.
 
 use uuid::Uuid;
 
+use domain::access::Reach;
 use domain::execution::ExecutionStatus;
 use domain::execution::view::ExecutionView;
 use domain::ids::TenantId;
@@ -14,8 +15,10 @@ use domain::time::Timestamp;
 use crate::ReadModelError;
 use crate::backend::Dialect;
 use crate::rows::Page;
+use crate::search::AttributeFilter;
 use crate::sql::{Columns, Statement, signed};
 use crate::store::ReadModels;
+use crate::viewer::{Seen, Viewer};
 use crate::workflows::MAX_LIMIT;
 
 /// Rows that a filter looks at for one page.
@@ -34,16 +37,18 @@ pub struct ExecutionFilter {
     pub parent: Option<Uuid>,
     /// Forks of this execution.
     pub origin: Option<Uuid>,
-    /// In this status.
-    pub status: Option<ExecutionStatus>,
+    /// Of this user.
+    pub owner: Option<Uuid>,
+    /// In one of these statuses; none: in any.
+    pub statuses: Vec<ExecutionStatus>,
     /// Started later than this.
     pub started_after: Option<Timestamp>,
     /// Started earlier than this.
     pub started_before: Option<Timestamp>,
     /// Whose workflow's name or error's message contains this, in any ASCII case.
     pub q: Option<String>,
-    /// Whose attributes have these texts; numbers and booleans compare by their JSON.
-    pub attributes: Vec<(String, String)>,
+    /// Whose attributes compare like this.
+    pub attributes: Vec<AttributeFilter>,
 }
 
 impl ExecutionFilter {
@@ -64,7 +69,7 @@ impl ExecutionFilter {
 
     /// Whether it may pass over many rows to find one.
     fn scans(&self) -> bool {
-        self.status.is_some()
+        !self.statuses.is_empty()
             || self.started_after.is_some()
             || self.started_before.is_some()
             || self.q.is_some()
@@ -72,9 +77,15 @@ impl ExecutionFilter {
     }
 
     /// The conditions that an index serves.
-    fn push_walk(&self, query: &mut Statement, tenant: &TenantId, below: Uuid) {
-        query.push(" from executions where tenant = ").push_bind(tenant.as_str());
+    fn push_walk(&self, query: &mut Statement, viewer: &Viewer, below: Uuid) {
+        query.push(" from executions where tenant = ").push_bind(viewer.tenant.as_str());
         query.push(" and id < ").push_bind(below);
+        if viewer.reach == Reach::Own {
+            viewer.push_executions(query, "executions");
+        }
+        if let Some(owner) = self.owner {
+            query.push(" and owner = ").push_bind(owner);
+        }
         if let Some(workflow) = self.workflow_id {
             query.push(" and workflow_id = ").push_bind(workflow);
         }
@@ -87,9 +98,15 @@ impl ExecutionFilter {
     }
 
     /// The conditions that look at rows.
-    fn push_conditions(&self, query: &mut Statement, dialect: Dialect) {
-        if let Some(status) = self.status {
-            query.push(" and status = ").push_bind(status.as_str());
+    fn push_conditions(&self, query: &mut Statement, viewer: &Viewer, dialect: Dialect) {
+        if viewer.reach == Reach::Shared {
+            viewer.push_executions(query, "executions");
+        }
+        for (index, status) in self.statuses.iter().enumerate() {
+            query.push(if index == 0 { " and status in (" } else { ", " }).push_bind(status.as_str());
+        }
+        if !self.statuses.is_empty() {
+            query.push(")");
         }
         if let Some(after) = self.started_after {
             query.push(" and started_at > ").push_bind(after.unix_ms());
@@ -103,11 +120,8 @@ impl ExecutionFilter {
             query.push(&format!(" and ({name} like ")).push_bind(pattern.clone());
             query.push(&format!(r" escape '\' or {error} like ")).push_bind(pattern).push(r" escape '\')");
         }
-        for (key, value) in &self.attributes {
-            let members = dialect.members("executions.attributes");
-            query.push(&format!(" and exists (select 1 from {members} as a where a.key = "));
-            query.push_bind(key.as_str()).push(&format!(" and {} = ", dialect.member_text("a")));
-            query.push_bind(value.as_str()).push(")");
+        for attribute in &self.attributes {
+            attribute.push(query, dialect);
         }
     }
 }
@@ -119,29 +133,45 @@ impl ReadModels {
         tenant: &TenantId,
         id: Uuid,
     ) -> Result<Option<ExecutionView>, ReadModelError> {
-        let statement = Statement::new("select view from executions where tenant = $1 and id = $2")
-            .bind(tenant.as_str())
-            .bind(id);
+        let sql = "select view from executions where tenant = $1 and id = $2";
+        let statement = Statement::of(tenant, sql).bind(tenant.as_str()).bind(id);
         let row = self.inner.db.fetch_optional(statement).await;
         let row = row.map_err(ReadModelError::database("read an execution"))?;
         row.map(|row| decode_view(id, Columns::of(&row, "executions").take()?)).transpose()
     }
 
-    /// A tenant's executions that pass a filter, the newest first, from before `cursor`.
+    /// An execution, with what a judgement needs.
+    pub async fn execution_seen(
+        &self,
+        viewer: &Viewer,
+        id: Uuid,
+    ) -> Result<Option<Seen<ExecutionView>>, ReadModelError> {
+        let sql = "select owner, view from executions where tenant = $1 and id = $2";
+        let statement = Statement::of(&viewer.tenant, sql).bind(viewer.tenant.as_str()).bind(id);
+        let row = self.inner.db.fetch_optional(statement).await;
+        let Some(row) = row.map_err(ReadModelError::database("read an execution"))? else { return Ok(None) };
+        let mut columns = Columns::of(&row, "executions");
+        let owner: Option<Uuid> = columns.take()?;
+        let view = decode_view(id, columns.take()?)?;
+        let shared = self.shared_with(viewer, owner, view.workflow_id).await?;
+        Ok(Some(Seen { item: view, owner, shared }))
+    }
+
+    /// The executions that a viewer sees and that pass a filter, the newest first, from before `cursor`.
     pub async fn executions(
         &self,
-        tenant: &TenantId,
+        viewer: &Viewer,
         filter: &ExecutionFilter,
         cursor: Option<Uuid>,
         limit: usize,
     ) -> Result<Page<ExecutionView>, ReadModelError> {
-        self.executions_within(SCAN_ROWS, tenant, filter, cursor, limit).await
+        self.executions_within(SCAN_ROWS, viewer, filter, cursor, limit).await
     }
 
     async fn executions_within(
         &self,
         scan: u64,
-        tenant: &TenantId,
+        viewer: &Viewer,
         filter: &ExecutionFilter,
         cursor: Option<Uuid>,
         limit: usize,
@@ -149,14 +179,16 @@ impl ReadModels {
         filter.check()?;
         let limit = limit.clamp(1, MAX_LIMIT);
         let below = cursor.unwrap_or(Uuid::max());
-        let floor = if filter.scans() { self.scan_floor(scan, tenant, filter, below).await? } else { None };
+        let walk = |query: &mut Statement| filter.push_walk(query, viewer, below);
+        let scans = filter.scans() || viewer.reach == Reach::Shared;
+        let floor = if scans { self.floor(&viewer.tenant, "executions", &walk, scan).await? } else { None };
 
-        let mut query = Statement::new("select id, view");
-        filter.push_walk(&mut query, tenant, below);
+        let mut query = Statement::of(&viewer.tenant, "select id, view");
+        walk(&mut query);
         if let Some(floor) = floor {
             query.push(" and id >= ").push_bind(floor);
         }
-        filter.push_conditions(&mut query, self.inner.db.dialect());
+        filter.push_conditions(&mut query, viewer, self.inner.db.dialect());
         query.push(" order by id desc limit ").push_bind(signed(limit as u64 + 1));
         let rows = self.inner.db.fetch_all(query).await;
         let rows = rows.map_err(ReadModelError::database("list executions"))?;
@@ -165,27 +197,24 @@ impl ReadModels {
             let id = columns.take()?;
             decode_view(id, columns.take()?)
         });
-        let mut page = Page::cut(views.collect::<Result<Vec<_>, _>>()?, limit, |view| view.id);
-        if page.next.is_none() {
-            page.next = floor;
-        }
-        Ok(page)
+        Ok(Page::cut(views.collect::<Result<Vec<_>, _>>()?, limit, |view| view.id).or_from(floor))
     }
 
-    /// The oldest id that this page's scan may look at; `None` if it may look at all that are left.
-    async fn scan_floor(
+    /// The oldest id that one page's scan of a table may look at; `None` if it may look at all that are left. `walk`
+    /// pushes what comes after the select list, without the order.
+    pub(crate) async fn floor(
         &self,
-        scan: u64,
         tenant: &TenantId,
-        filter: &ExecutionFilter,
-        below: Uuid,
+        table: &'static str,
+        walk: &impl Fn(&mut Statement),
+        scan: u64,
     ) -> Result<Option<Uuid>, ReadModelError> {
-        let mut query = Statement::new("select id");
-        filter.push_walk(&mut query, tenant, below);
+        let mut query = Statement::of(tenant, "select id");
+        walk(&mut query);
         query.push(" order by id desc limit 1 offset ").push_bind(signed(scan.saturating_sub(1)));
         let row = self.inner.db.fetch_optional(query).await;
-        let row = row.map_err(ReadModelError::database("bound a list of executions"))?;
-        row.map(|row| Columns::of(&row, "executions").take()).transpose()
+        let row = row.map_err(ReadModelError::database("bound a list"))?;
+        row.map(|row| Columns::of(&row, table).take()).transpose()
     }
 }
 
@@ -194,7 +223,7 @@ pub(crate) fn decode_view(id: Uuid, json: &str) -> Result<ExecutionView, ReadMod
 }
 
 /// A pattern for `like … escape '\'` that finds `text` itself anywhere.
-fn like_pattern(text: &str) -> String {
+pub(crate) fn like_pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
     for letter in text.chars() {
@@ -235,11 +264,13 @@ mod tests {
         tx.put_executions(rows.collect()).await.expect("rows");
         tx.commit().await.expect("a commit");
 
-        let filter = ExecutionFilter { status: Some(ExecutionStatus::Failed), ..ExecutionFilter::default() };
+        let filter =
+            ExecutionFilter { statuses: vec![ExecutionStatus::Failed], ..ExecutionFilter::default() };
+        let viewer = Viewer::any(&tenant);
         let mut cursor = None;
         let mut pages = Vec::new();
         loop {
-            let page = models.executions_within(4, &tenant, &filter, cursor, 50).await.expect("a page");
+            let page = models.executions_within(4, &viewer, &filter, cursor, 50).await.expect("a page");
             pages.push(page.items.len());
             cursor = page.next;
             if cursor.is_none() {

@@ -11,6 +11,7 @@ use crate::backend::Tx;
 use crate::rows::{NodeRow, Page};
 use crate::sql::{Columns, Row, Statement, signed};
 use crate::store::ReadModels;
+use crate::viewer::Viewer;
 use crate::workflows::MAX_LIMIT;
 use crate::write::WriteTx;
 
@@ -25,24 +26,26 @@ pub(crate) const NODE_UPDATE: &str =
 pub type WantedNode = (Uuid, NodePlace);
 
 impl ReadModels {
-    /// The nodes directly inside a container, in the order of their iterations or branches and in one by their ids,
+    /// The nodes directly inside a container of an execution that a viewer sees, in the order of their iterations or branches and in one by their ids,
     /// after the iteration and id in `cursor`.
     pub async fn nodes_of(
         &self,
-        tenant: &TenantId,
+        viewer: &Viewer,
         execution: Uuid,
         parent: &str,
         cursor: Option<(u32, String)>,
         limit: usize,
     ) -> Result<Page<NodeView, (u32, String)>, ReadModelError> {
         let limit = limit.clamp(1, MAX_LIMIT);
-        let mut query = Statement::new("select execution_id, view from execution_nodes where tenant = ");
-        query.push_bind(tenant.as_str()).push(" and execution_id = ").push_bind(execution);
+        let sql = "select execution_id, view from execution_nodes where tenant = ";
+        let mut query = Statement::of(&viewer.tenant, sql);
+        query.push_bind(viewer.tenant.as_str()).push(" and execution_id = ").push_bind(execution);
         query.push(" and parent = ").push_bind(parent);
         if let Some((iteration, id)) = cursor {
             query.push(" and (iteration, node_id) > (").push_bind(i64::from(iteration));
             query.push(", ").push_bind(id).push(")");
         }
+        viewer.push_execution_of(&mut query, "execution_nodes.execution_id");
         query.push(" order by iteration, node_id limit ").push_bind(signed(limit as u64 + 1));
         let rows = self.inner.db.fetch_all(query).await;
         let rows = rows.map_err(ReadModelError::database("list nodes"))?;

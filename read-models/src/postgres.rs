@@ -5,12 +5,18 @@
 //! the checkpoints moved. `synchronous_commit = off`: a crash of the server may lose the last commits, whole, rows
 //! and checkpoint together, and the projection repeats them.
 //!
+//! The second wall: row-level security lets a statement see the rows of the tenant in `everline.tenant` and no others,
+//! whatever its conditions say; `*` is the projection and what operators ask. It binds owners of tables too, but not
+//! superusers: a start as one says so.
+//!
 //! *Direct* connections get their settings at the start. Through a *pooler* in transaction mode nothing of a session
 //! is relied on: every operation is one transaction, begun with its settings in one message of the simple protocol,
 //! and its statements have no names. sqlx sends Parse and Bind apart, which without the transaction could meet two
 //! servers.
 
+mod audit;
 mod batch;
+mod readers;
 mod rebuild;
 mod schema;
 
@@ -22,11 +28,13 @@ use sqlx::{AssertSqlSafe, Connection, Postgres, Transaction};
 use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
+use self::readers::Readers;
 use crate::ReadModelError;
 use crate::dump::key_order;
 use crate::rebuild::Side;
-use crate::sql::{Row, Statement, Value};
+use crate::sql::{Row, Scope, Statement, Value};
 use crate::store::PostgresOptions;
 
 /// Connections that write: a live projection, a rebuild, and one whose server has stopped answering.
@@ -67,10 +75,13 @@ enum Lock {
     Shadow = 3,
 }
 
+/// What the projection's connections have besides: they work for all tenants.
+const WRITER_SETTINGS: [(&str, &str); 1] = [("everline.tenant", "*")];
+
 /// The connections.
 pub(crate) struct PgPools {
     writers: PgPool,
-    readers: PgPool,
+    readers: Readers,
     pooled: bool,
 }
 
@@ -78,6 +89,8 @@ pub(crate) struct PgPools {
 pub(crate) struct PgTx {
     tx: Transaction<'static, Postgres>,
     pooled: bool,
+    /// Room in the readers' pool, of a direct connection that reads.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl PgPools {
@@ -85,6 +98,13 @@ impl PgPools {
     pub(crate) async fn open(options: &PostgresOptions) -> Result<Self, ReadModelError> {
         let pools = Self::connect(options).await?;
         pools.migrate().await?;
+        if pools.passes_walls().await? {
+            tracing::warn!(
+                "the read models are opened by a superuser, or a role with bypassrls, which Postgres lets see the rows of \
+                 every tenant; use a plain role that owns the schema everline_read, so that the server keeps tenants \
+                 apart too"
+            );
+        }
         Ok(pools)
     }
 
@@ -105,24 +125,38 @@ impl PgPools {
                 .after_release(|connection, _| Box::pin(still_answers(connection)))
         };
         let readers = pool(options.connections).connect_with(connect.clone()).await.map_err(failed())?;
-        let writers = pool(WRITERS).connect_lazy_with(connect);
-        Ok(Self { writers, readers, pooled: options.pooled })
+        let writing = if options.pooled { connect } else { connect.options(WRITER_SETTINGS) };
+        let writers = pool(WRITERS).connect_lazy_with(writing);
+        Ok(Self { writers, readers: Readers::new(readers), pooled: options.pooled })
     }
 
     pub(crate) async fn fetch_all(&self, statement: Statement) -> Result<Vec<Row>, sqlx::Error> {
+        debug_assert!(
+            statement.scope != Scope::Untenanted || !statement.sql.contains("tenant"),
+            "a statement over tenants says for which: {}",
+            statement.sql
+        );
         if !self.pooled {
-            return answer(async { Ok(rows(query(statement).fetch_all(&self.readers).await?)) }).await;
+            return self.readers.fetch_all(statement).await;
         }
-        let mut tx = self.begin_read().await?;
+        let mut tx = self.begin_read(&statement.scope).await?;
         let rows = tx.fetch_all(statement).await?;
         tx.commit().await?;
         Ok(rows)
     }
 
-    async fn begin_read(&self) -> Result<PgTx, sqlx::Error> {
-        let begin =
-            if self.pooled { concat!("begin read only; ", local_settings!()) } else { "begin read only" };
-        Ok(PgTx { tx: begin_with(&self.readers, begin).await?, pooled: self.pooled })
+    async fn begin_read(&self, scope: &Scope) -> Result<PgTx, sqlx::Error> {
+        let mut begin = String::from("begin read only");
+        if self.pooled {
+            begin.push_str(concat!("; ", local_settings!()));
+        }
+        if let Some(tenant) = scope.setting() {
+            // A slug, or `*`: nothing that could end the text.
+            begin.push_str(&format!("; set local everline.tenant = '{tenant}'"));
+        }
+        let permit = if self.pooled { None } else { Some(self.readers.permit_for_transaction().await?) };
+        let tx = begin_with(&self.readers.pool, begin).await?;
+        Ok(PgTx { tx, pooled: self.pooled, _permit: permit })
     }
 
     /// Waits for another writer of the same side, in whatever process.
@@ -137,13 +171,18 @@ impl PgPools {
     async fn begin_locked(&self, lock: Lock) -> Result<PgTx, sqlx::Error> {
         let begin = if self.pooled {
             concat!(
-                "begin isolation level read committed; set local synchronous_commit = off; ",
+                "begin isolation level read committed; set local synchronous_commit = off; \
+                 set local everline.tenant = '*'; ",
                 local_settings!()
             )
         } else {
             "begin isolation level read committed; set local synchronous_commit = off"
         };
-        let mut tx = PgTx { tx: begin_with(&self.writers, begin).await?, pooled: self.pooled };
+        let mut tx = PgTx {
+            tx: begin_with(&self.writers, begin.to_owned()).await?,
+            pooled: self.pooled,
+            _permit: None,
+        };
         // A statement of its own: what comes after it sees what the last holder has committed (read committed takes
         // a snapshot per statement). And not in the `begin`: sqlx would not roll back a transaction whose beginning
         // has failed.
@@ -153,7 +192,7 @@ impl PgPools {
 
     /// How many columns a table has, and its rows with each column quoted as SQLite does.
     pub(crate) async fn dump(&self, table: &str) -> Result<(usize, Vec<Row>), sqlx::Error> {
-        let mut tx = self.begin_read().await?;
+        let mut tx = self.begin_read(&Scope::All).await?;
         let quoted: Vec<String> = tx.columns_of(table).await?.into_iter().map(quoted).collect();
         let sql = format!("select {} from {table} order by {}", quoted.join(", "), key_order(quoted.len()));
         let rows = tx.fetch_all(Statement::new(sql)).await?;
@@ -211,12 +250,9 @@ async fn still_answers(connection: &mut PgConnection) -> Result<bool, sqlx::Erro
 
 /// Begins in a task of its own. Were the caller cancelled in the middle, sqlx would return to the pool a connection
 /// that is in a transaction without knowing it.
-async fn begin_with(
-    pool: &PgPool,
-    begin: &'static str,
-) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let pool = pool.clone();
-    let begun = tokio::spawn(answer(async move { pool.begin_with(begin).await }));
+    let begun = tokio::spawn(answer(async move { pool.begin_with(AssertSqlSafe(begin)).await }));
     begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 

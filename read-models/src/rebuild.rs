@@ -15,8 +15,19 @@ use crate::store::ReadModels;
 use crate::write::WriteTx;
 
 /// The tables of the main projection.
-pub(crate) const TABLES: [&str; 5] =
-    ["workflows", "workflow_versions", "executions", "execution_nodes", "dead_letters"];
+pub(crate) const TABLES: [&str; 11] = [
+    "workflows",
+    "workflow_versions",
+    "workflow_shares",
+    "executions",
+    "execution_nodes",
+    "dead_letters",
+    "users",
+    "api_keys",
+    "tenants",
+    "audit",
+    "bulk_jobs",
+];
 /// What tells a shadow from its table.
 pub(crate) const SHADOW: &str = "_next";
 

@@ -5,6 +5,7 @@ use domain::execution::view::{ExecutionView, NodePlace, NodeView};
 use domain::ids::{Partition, Position, TenantId};
 use domain::node_type::NodeType;
 use domain::time::Timestamp;
+use domain::workflow::event::{ShareAccess, Visibility};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -39,6 +40,12 @@ pub struct WorkflowRow {
     pub created_by: String,
     /// The latest definition as JSON text, perhaps a claim check.
     pub definition: String,
+    /// The user to whom it belongs; nobody's are those from before there were owners.
+    pub owner: Option<Uuid>,
+    /// Whether everybody of the tenant sees it.
+    pub visibility: Visibility,
+    /// What those may do who see it without owning it.
+    pub shared_access: ShareAccess,
 }
 
 /// One version of a workflow's definition.
@@ -78,10 +85,11 @@ pub struct ExecutionRow {
     pub(crate) view: String,
     pub(crate) parent_id: Option<Uuid>,
     pub(crate) origin_id: Option<Uuid>,
+    pub(crate) owner: Option<Uuid>,
 }
 
 impl ExecutionRow {
-    /// The row of a view. The view is serialised here, once.
+    /// The row of a view, of nobody's yet. The view is serialised here, once.
     pub fn new(
         tenant: &TenantId,
         partition: Partition,
@@ -104,7 +112,13 @@ impl ExecutionRow {
             view: serde_json::to_string(view).map_err(encode)?,
             parent_id: view.parent.as_ref().map(|parent| parent.execution_id),
             origin_id: view.forked_from.as_ref().map(|fork| fork.execution_id),
+            owner: None,
         })
+    }
+
+    /// The same, belonging to a user. It counts when the row is new: an execution stays whose it is.
+    pub fn owned_by(self, owner: Option<Uuid>) -> Self {
+        Self { owner, ..self }
     }
 
     /// The length of the view's JSON in bytes: what it weighs in a cache.
@@ -194,5 +208,10 @@ impl<T, C> Page<T, C> {
         items.truncate(limit);
         let next = if more { items.last().map(cursor) } else { None };
         Self { items, next }
+    }
+
+    /// The same; without a further item, the next page starts where the scan of this one ended.
+    pub(crate) fn or_from(self, floor: Option<C>) -> Self {
+        Self { next: self.next.or(floor), ..self }
     }
 }

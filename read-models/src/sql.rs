@@ -9,7 +9,7 @@ use sqlx::{Postgres, Row as _, Sqlite};
 use std::borrow::Cow;
 use uuid::Uuid;
 
-use domain::ids::{Partition, TenantId};
+use domain::ids::{Partition, Position, TenantId};
 use domain::time::Timestamp;
 
 use crate::ReadModelError;
@@ -25,7 +25,7 @@ pub(crate) enum Value {
     Text(Option<String>),
     Number(Option<i64>),
     Flag(bool),
-    Id(Uuid),
+    Id(Option<Uuid>),
 }
 
 impl From<&str> for Value {
@@ -66,21 +66,60 @@ impl From<bool> for Value {
 
 impl From<Uuid> for Value {
     fn from(id: Uuid) -> Self {
+        Self::Id(Some(id))
+    }
+}
+
+impl From<Option<Uuid>> for Value {
+    fn from(id: Option<Uuid>) -> Self {
         Self::Id(id)
     }
 }
 
+/// Whose rows a statement may meet, whatever its conditions say. On Postgres the server holds to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// It reads no table that has tenants.
+    Untenanted,
+    /// One tenant's.
+    Tenant(TenantId),
+    /// Those of all tenants: the projection's, and what operators ask for.
+    All,
+}
+
+impl Scope {
+    /// The value of the setting `everline.tenant`. No tenant is called `*`.
+    pub(crate) fn setting(&self) -> Option<&str> {
+        match self {
+            Self::Untenanted => None,
+            Self::Tenant(tenant) => Some(tenant.as_str()),
+            Self::All => Some("*"),
+        }
+    }
+}
+
 /// A statement with its values, for either database.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Statement {
     pub(crate) sql: Cow<'static, str>,
     pub(crate) values: Vec<Value>,
+    pub(crate) scope: Scope,
 }
 
 impl Statement {
     /// A text of this crate's own, perhaps with `$1`, `$2`, … in it.
     pub(crate) fn new(sql: impl Into<Cow<'static, str>>) -> Self {
-        Self { sql: sql.into(), values: Vec::new() }
+        Self { sql: sql.into(), values: Vec::new(), scope: Scope::Untenanted }
+    }
+
+    /// The same, over rows of a tenant.
+    pub(crate) fn of(tenant: &TenantId, sql: impl Into<Cow<'static, str>>) -> Self {
+        Self { scope: Scope::Tenant(tenant.clone()), ..Self::new(sql) }
+    }
+
+    /// The same, over rows of all tenants.
+    pub(crate) fn of_all(sql: impl Into<Cow<'static, str>>) -> Self {
+        Self { scope: Scope::All, ..Self::new(sql) }
     }
 
     /// The next of the values that the text names.
@@ -152,8 +191,32 @@ impl<'r> Columns<'r> {
         u16::try_from(number).map(Partition).map_err(ReadModelError::corrupt(self.table, number))
     }
 
+    /// A position as it is written.
+    pub(crate) fn position(&mut self) -> Result<Option<Position>, ReadModelError> {
+        let text: Option<String> = self.take()?;
+        let position = text.map(|text| text.parse()).transpose();
+        position.map_err(ReadModelError::corrupt(self.table, "with a bad position"))
+    }
+
     pub(crate) fn time(&mut self) -> Result<Timestamp, ReadModelError> {
         self.take().map(Timestamp::from_unix_ms)
+    }
+
+    pub(crate) fn maybe_time(&mut self) -> Result<Option<Timestamp>, ReadModelError> {
+        Ok(self.take::<Option<i64>>()?.map(Timestamp::from_unix_ms))
+    }
+
+    /// What is kept by its name.
+    pub(crate) fn named<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, ReadModelError> {
+        let text: String = self.take()?;
+        let value = serde_json::Value::String(text);
+        serde_json::from_value(value).map_err(ReadModelError::corrupt(self.table, "with a bad name"))
+    }
+
+    /// What is kept as the text of its JSON.
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, ReadModelError> {
+        let text: &str = self.take()?;
+        serde_json::from_str(text).map_err(ReadModelError::corrupt(self.table, "with bad JSON"))
     }
 
     pub(crate) fn tenant(&mut self) -> Result<TenantId, ReadModelError> {

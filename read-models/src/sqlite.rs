@@ -4,6 +4,7 @@
 //! readers that never wait for it (WAL). `synchronous=normal`: a power cut may lose the last commits, whole,
 //! rows and checkpoint together, and the projection repeats them.
 
+mod audit;
 mod batch;
 mod rebuild;
 
@@ -33,6 +34,7 @@ const WAL_PAGES: &str = "4000";
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "read models", include_str!("../migrations/sqlite/0001_read_models.sql")),
     (2, "nodes and dead letters", include_str!("../migrations/sqlite/0002_nodes_and_dead_letters.sql")),
+    (3, "identity", include_str!("../migrations/sqlite/0003_identity.sql")),
 ];
 
 /// The connections.

@@ -6,11 +6,13 @@ use domain::ids::TenantId;
 
 use crate::ReadModelError;
 use crate::rows::{Page, WorkflowRow, WorkflowVersionRow};
+use crate::sharing::{access_name, visibility_name};
 use crate::sql::{Columns, Row, Statement, signed};
 use crate::store::ReadModels;
+use crate::viewer::Viewer;
 
 const COLUMNS: &str = "tenant, id, name, description, latest_version, published_version, enabled, deleted, \
-    etag, created_at, updated_at, created_by, definition";
+    etag, created_at, updated_at, created_by, definition, owner, visibility, shared_access";
 const VERSION_COLUMNS: &str = "tenant, workflow_id, version, hash, created_at, created_by, definition";
 
 /// Items of one page, whatever is asked for.
@@ -24,23 +26,21 @@ impl ReadModels {
         row.as_ref().map(workflow_row).transpose()
     }
 
-    /// A tenant's workflows that are not deleted, the newest first, from before `cursor`.
+    /// The workflows that a viewer sees and that are not deleted, the newest first, from before `cursor`.
     pub async fn workflows(
         &self,
-        tenant: &TenantId,
+        viewer: &Viewer,
         cursor: Option<Uuid>,
         limit: usize,
     ) -> Result<Page<WorkflowRow>, ReadModelError> {
         let limit = limit.clamp(1, MAX_LIMIT);
-        let sql = format!(
-            "select {COLUMNS} from workflows where tenant = $1 and id < $2 and not deleted \
-             order by id desc limit $3"
-        );
-        let statement = Statement::new(sql)
-            .bind(tenant.as_str())
-            .bind(cursor.unwrap_or(Uuid::max()))
-            .bind(signed(limit as u64 + 1));
-        let rows = self.inner.db.fetch_all(statement).await;
+        let sql = format!("select {COLUMNS} from workflows where tenant = ");
+        let mut query = Statement::of(&viewer.tenant, sql);
+        query.push_bind(viewer.tenant.as_str());
+        query.push(" and id < ").push_bind(cursor.unwrap_or(Uuid::max())).push(" and not deleted");
+        viewer.push_workflows(&mut query, "workflows");
+        query.push(" order by id desc limit ").push_bind(signed(limit as u64 + 1));
+        let rows = self.inner.db.fetch_all(query).await;
         let rows = rows.map_err(ReadModelError::database("list workflows"))?;
         let rows = rows.iter().map(workflow_row).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(rows, limit, |row| row.id))
@@ -57,31 +57,33 @@ impl ReadModels {
             "select {VERSION_COLUMNS} from workflow_versions \
              where tenant = $1 and workflow_id = $2 and version = $3"
         );
-        let statement = Statement::new(sql).bind(tenant.as_str()).bind(id).bind(signed(version));
+        let statement = Statement::of(tenant, sql).bind(tenant.as_str()).bind(id).bind(signed(version));
         let row = self.inner.db.fetch_optional(statement).await;
         let row = row.map_err(ReadModelError::database("read a workflow version"))?;
         row.as_ref().map(version_row).transpose()
     }
 
-    /// The versions of a workflow, the newest first, from before `cursor`.
+    /// The versions of a workflow that a viewer sees, the newest first, from before `cursor`.
     pub async fn workflow_versions(
         &self,
-        tenant: &TenantId,
+        viewer: &Viewer,
         id: Uuid,
         cursor: Option<u64>,
         limit: usize,
     ) -> Result<Page<WorkflowVersionRow, u64>, ReadModelError> {
         let limit = limit.clamp(1, MAX_LIMIT);
-        let sql = format!(
-            "select {VERSION_COLUMNS} from workflow_versions \
-             where tenant = $1 and workflow_id = $2 and version < $3 order by version desc limit $4"
-        );
-        let statement = Statement::new(sql)
-            .bind(tenant.as_str())
-            .bind(id)
-            .bind(signed(cursor.unwrap_or(u64::MAX)))
-            .bind(signed(limit as u64 + 1));
-        let rows = self.inner.db.fetch_all(statement).await;
+        let sql = format!("select {VERSION_COLUMNS} from workflow_versions v where v.tenant = ");
+        let mut query = Statement::of(&viewer.tenant, sql);
+        query.push_bind(viewer.tenant.as_str()).push(" and v.workflow_id = ").push_bind(id);
+        query.push(" and v.version < ").push_bind(signed(cursor.unwrap_or(u64::MAX)));
+        if viewer.is_bounded() {
+            query.push(" and exists (select 1 from workflows f where f.tenant = ");
+            query.push_bind(viewer.tenant.as_str()).push(" and f.id = v.workflow_id");
+            viewer.push_workflows(&mut query, "f");
+            query.push(")");
+        }
+        query.push(" order by v.version desc limit ").push_bind(signed(limit as u64 + 1));
+        let rows = self.inner.db.fetch_all(query).await;
         let rows = rows.map_err(ReadModelError::database("list workflow versions"))?;
         let rows = rows.iter().map(version_row).collect::<Result<Vec<_>, _>>()?;
         Ok(Page::cut(rows, limit, |row| row.version))
@@ -89,7 +91,7 @@ impl ReadModels {
 }
 
 pub(crate) fn find(table: &str, tenant: &TenantId, id: Uuid) -> Statement {
-    Statement::new(format!("select {COLUMNS} from {table} where tenant = $1 and id = $2"))
+    Statement::of(tenant, format!("select {COLUMNS} from {table} where tenant = $1 and id = $2"))
         .bind(tenant.as_str())
         .bind(id)
 }
@@ -97,11 +99,12 @@ pub(crate) fn find(table: &str, tenant: &TenantId, id: Uuid) -> Statement {
 pub(crate) fn upsert(table: &str, row: &WorkflowRow) -> Statement {
     Statement::new(format!(
         "insert into {table} ({COLUMNS}) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
          on conflict (tenant, id) do update set name = excluded.name, description = excluded.description, \
          latest_version = excluded.latest_version, published_version = excluded.published_version, \
          enabled = excluded.enabled, deleted = excluded.deleted, etag = excluded.etag, \
-         updated_at = excluded.updated_at, definition = excluded.definition"
+         updated_at = excluded.updated_at, definition = excluded.definition, owner = excluded.owner, \
+         visibility = excluded.visibility, shared_access = excluded.shared_access"
     ))
     .bind(row.tenant.as_str())
     .bind(row.id)
@@ -116,6 +119,9 @@ pub(crate) fn upsert(table: &str, row: &WorkflowRow) -> Statement {
     .bind(row.updated_at.unix_ms())
     .bind(row.created_by.clone())
     .bind(row.definition.clone())
+    .bind(row.owner)
+    .bind(visibility_name(row.visibility))
+    .bind(access_name(row.shared_access))
 }
 
 pub(crate) fn workflow_row(row: &Row) -> Result<WorkflowRow, ReadModelError> {
@@ -134,6 +140,9 @@ pub(crate) fn workflow_row(row: &Row) -> Result<WorkflowRow, ReadModelError> {
         updated_at: columns.time()?,
         created_by: columns.take()?,
         definition: columns.take()?,
+        owner: columns.take()?,
+        visibility: columns.named()?,
+        shared_access: columns.named()?,
     })
 }
 

@@ -20,7 +20,7 @@ use crate::{ReadModelError, workflows};
 
 /// In the order in which the backends bind them.
 pub(crate) const EXECUTION_COLUMNS: &str = "tenant, id, partition, workflow_id, workflow_name, status, started_at, \
-    finished_at, priority, version, error, attributes, view, parent_id, origin_id";
+    finished_at, priority, version, error, attributes, view, parent_id, origin_id, owner";
 
 /// Only what can change after the first event.
 pub(crate) const EXECUTION_UPDATE: &str = "on conflict (tenant, id) do update set status = excluded.status, \

@@ -140,7 +140,7 @@ async fn any_stored_type_can_be_waited_for_and_filters_and_all_count() {
     emit(&service, emitter, "wrong").await;
     emit(&service, emitter, "right").await;
     service.wait_for(execution, "execution.wait.satisfied").await;
-    let disable = Command::Workflow(WorkflowCommand::Disable);
+    let disable = Command::Workflow(WorkflowCommand::Disable { expected_version: None });
     service.send(waiter, disable).await.expect("accepted");
     assert_eq!(output(&service, execution).await[1]["key"], "right");
     service.stop().await;

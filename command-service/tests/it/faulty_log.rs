@@ -97,6 +97,10 @@ impl LogReader for FaultyLog {
     ) -> Result<Option<Uuid>, StoreError> {
         self.inner.claim_holder(tenant, kind, key).await
     }
+
+    async fn installation_claim_holder(&self, kind: &str, key: &str) -> Result<Option<Uuid>, StoreError> {
+        self.inner.installation_claim_holder(kind, key).await
+    }
     async fn command_answer(
         &self,
         partition: Partition,

@@ -88,8 +88,8 @@ async fn commands_decided_on_a_refused_one_are_decided_again() {
         // The create is refused by the store; the others were decided on its events and must not survive it.
         let results = tokio::join!(
             service.send(id, create("taken")),
-            service.send(id, Command::Workflow(WorkflowCommand::Disable)),
-            service.send(id, Command::Workflow(WorkflowCommand::Enable)),
+            service.send(id, Command::Workflow(WorkflowCommand::Disable { expected_version: None })),
+            service.send(id, Command::Workflow(WorkflowCommand::Enable { expected_version: None })),
         );
         assert_eq!(code(results.0), "workflow_name_taken");
         assert_eq!(code(results.1), "workflow_not_found");

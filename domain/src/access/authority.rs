@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::condition::holds;
 use super::permission::Permission;
 use super::role::{Grant, Reach};
-use crate::workflow::event::ShareAccess;
+use crate::workflow::event::{ShareAccess, Visibility, WorkflowShared};
 
 /// A caller's right to one permission: what the gate found, and what travels in the command. There is none without
 /// at least one grant.
@@ -32,6 +33,17 @@ pub enum SharedWith {
     Nobody,
     /// With this access.
     Them(ShareAccess),
+}
+
+impl SharedWith {
+    /// How a workflow is shared with a user.
+    pub fn of(shared: &WorkflowShared, user: Uuid) -> Self {
+        if shared.visibility == Visibility::Public || shared.users.contains(&user) {
+            Self::Them(shared.access)
+        } else {
+            Self::Nobody
+        }
+    }
 }
 
 /// A thing as the judgement sees it. Its tenant is the caller's.
@@ -68,7 +80,11 @@ pub struct Denied {
 impl Authority {
     /// The widest reach among grants without a condition; `None` if all have one. What lists filter by in SQL.
     pub fn plain_reach(&self) -> Option<Reach> {
-        self.grants.iter().filter(|grant| grant.condition.is_none()).map(|grant| grant.reach).max()
+        let plain = self
+            .grants
+            .iter()
+            .filter(|grant| grant.permission == self.permission && grant.condition.is_none());
+        plain.map(|grant| grant.reach).max()
     }
 
     /// Whether anything of the tenant is within it, without a look at the thing.
@@ -88,12 +104,15 @@ pub fn judge(authority: &Authority, resource: &Resource<'_>) -> Result<(), Denie
 
 fn admits(authority: &Authority, grant: &Grant, resource: &Resource<'_>) -> bool {
     let own = resource.owner == Some(authority.user);
+    let is_for_it = grant.permission == authority.permission;
     let within = match grant.reach {
         Reach::Any => true,
         Reach::Own => own,
         Reach::Shared => own || shared(authority.permission, resource.shared),
     };
-    within && grant.condition.as_deref().is_none_or(|condition| holds(condition, authority, resource))
+    is_for_it
+        && within
+        && grant.condition.as_deref().is_none_or(|condition| holds(condition, authority, resource))
 }
 
 /// Whether being shared is enough for a permission: to read, always; to execute, if it was shared for that.
@@ -105,9 +124,4 @@ fn shared(permission: Permission, shared: SharedWith) -> bool {
             matches!(permission, Permission::WorkflowRead | Permission::ExecutionRead)
         }
     }
-}
-
-/// Whether a condition is true of a thing. What cannot be evaluated is not.
-fn holds(_condition: &str, _authority: &Authority, _resource: &Resource<'_>) -> bool {
-    false
 }

@@ -11,12 +11,17 @@
 //! evaluate to `true` denies. Deliberately absent: who the caller is (gateway), and tenants: a thing of another
 //! tenant is not found long before anybody asks here.
 //!
-//! Read in this order: [`permission`], [`role`], [`authority`].
+//! Read in this order: [`permission`], [`role`], [`authority`], `condition`, and `checks` for what deciders judge.
 
 pub mod authority;
+mod checks;
+mod condition;
 pub mod permission;
 pub mod role;
 
 pub use authority::{Authority, Denied, Resource, SharedWith, judge};
+pub(crate) use checks::{Checked, check};
+pub use condition::MAX_CONDITION_BYTES;
+pub use permission::is_scope;
 pub use permission::{Permission, PermissionError};
-pub use role::{ADMIN, Grant, GrantError, Reach, Role, USER, VIEWER, builtin};
+pub use role::{ADMIN, Grant, MAX_GRANTS, Reach, Role, USER, VIEWER, builtin, grant_problems};

@@ -19,6 +19,11 @@ macro_rules! permissions {
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
+
+            /// The kind of thing: what stands before the colon.
+            pub fn kind(self) -> &'static str {
+                self.as_str().split(':').next().unwrap_or_default()
+            }
         }
     };
 }
@@ -94,6 +99,12 @@ impl FromStr for Permission {
         let found = Self::ALL.iter().find(|permission| permission.as_str() == text);
         found.copied().ok_or_else(|| PermissionError(text.chars().take(64).collect()))
     }
+}
+
+/// Whether a text can be a scope of an API key: a permission, all of a kind such as `workflow:*`, or `*`.
+pub fn is_scope(text: &str) -> bool {
+    let of_kind = |kind: &str| Permission::ALL.iter().any(|permission| permission.kind() == kind);
+    text == "*" || text.strip_suffix(":*").map_or_else(|| text.parse::<Permission>().is_ok(), of_kind)
 }
 
 impl TryFrom<String> for Permission {

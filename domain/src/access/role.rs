@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::condition;
 use super::permission::Permission;
+use crate::rejection::Problem;
 
 /// May do everything in its tenant.
 pub const ADMIN: &str = "ADMIN";
@@ -50,12 +52,31 @@ pub struct Role {
     pub grants: Vec<Grant>,
 }
 
-/// A grant that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GrantError {
-    /// The condition does not parse.
-    #[error("the condition does not parse: {0}")]
-    Condition(String),
+/// The most grants of one role.
+pub const MAX_GRANTS: usize = 64;
+
+/// What is wrong with a role's grants, all at once, under `/grants`.
+pub fn grant_problems(grants: &[Grant]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if grants.len() > MAX_GRANTS {
+        problems.push(Problem::new("/grants", "too_many", format!("a role has at most {MAX_GRANTS} grants")));
+    }
+    for (number, grant) in grants.iter().enumerate().take(MAX_GRANTS) {
+        let pointer = format!("/grants/{number}");
+        if grant.permission == Permission::TenantManage {
+            // Whoever may define roles of a tenant must not become an operator of the installation by it.
+            let detail = "tenant:manage comes with being an operator of the installation; no role gives it";
+            problems.push(Problem::new(format!("{pointer}/permission"), "invalid_value", detail));
+        }
+        if let Some(condition) = &grant.condition {
+            problems.extend(condition::problem(format!("{pointer}/condition"), condition));
+        }
+        if grants[..number].contains(grant) {
+            let detail = "this grant is there already; leave it out";
+            problems.push(Problem::new(pointer, "duplicate_entry", detail));
+        }
+    }
+    problems
 }
 
 /// A built-in role by its name, whatever its case.

@@ -49,6 +49,9 @@ pub struct AuditEntry {
     /// The client's program, at most 200 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
+    /// The request's id, `X-Request-Id`, as in the gateway's log lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// How many like this within a few seconds are told by this entry, where there were more than one.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub count: u32,

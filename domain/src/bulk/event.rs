@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::access::Authority;
+use crate::access::{Authority, Permission};
 use crate::time::Timestamp;
 
 /// What is done to each execution.
@@ -35,6 +35,20 @@ pub enum BulkAction {
         /// What comes with it.
         payload: Value,
     },
+}
+
+impl BulkAction {
+    /// What each act needs.
+    pub fn permission(&self) -> Permission {
+        match self {
+            Self::Start => Permission::WorkflowExecute,
+            Self::Cancel => Permission::ExecutionCancel,
+            Self::Terminate => Permission::ExecutionTerminate,
+            Self::Pause | Self::Resume => Permission::ExecutionPause,
+            Self::Retry | Self::Correct { .. } => Permission::ExecutionRetry,
+            Self::Signal { .. } => Permission::ExecutionSignal,
+        }
+    }
 }
 
 /// An execution that has refused the act.

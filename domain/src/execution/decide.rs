@@ -129,7 +129,7 @@ pub(super) fn finish(mut progress: Progress<'_>) -> Result<Decision, Rejection> 
 }
 
 /// The status that callers see.
-pub(super) fn public_status(state: &ExecutionState) -> ExecutionStatus {
+pub(crate) fn public_status(state: &ExecutionState) -> ExecutionStatus {
     match state.phase {
         Phase::NotStarted | Phase::Queued => ExecutionStatus::Pending,
         Phase::Finished(status) => status,

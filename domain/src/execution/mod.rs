@@ -42,6 +42,7 @@ use uuid::Uuid;
 use crate::rejection::{Rejection, RejectionKind};
 
 pub use decide::decide;
+pub(crate) use decide::public_status;
 pub use evolve::{evolve, forked};
 pub use recording::{Recorded, Recording};
 pub use state::{

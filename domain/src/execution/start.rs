@@ -76,7 +76,7 @@ pub(super) fn start_execution(
         attributes: start.attributes.clone(),
         deadline: definition.timeout_ms.map(|ms| facts.now.plus_ms(ms)),
         parent: start.parent.clone(),
-        owner: start.owner.or(facts.authority.as_ref().map(|authority| authority.user)),
+        owner: facts.authority.as_ref().map(|authority| authority.user).or(start.owner),
     };
     match render_attributes(&started, definition, facts) {
         Ok(rendered) => {

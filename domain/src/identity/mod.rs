@@ -13,6 +13,7 @@
 //! ([`crate::access`]).
 
 pub mod api_key;
+mod checks;
 pub mod role;
 pub mod tenant;
 pub mod user;
@@ -37,9 +38,12 @@ pub fn normal_email(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
-/// Whether a text can be an e-mail: something, `@`, something, at most 254 bytes, no spaces.
+/// Whether a text can be an e-mail: something, `@`, something, at most 254 bytes, no spaces, and none of the letters that
+/// would have to be quoted in a header.
 pub fn is_email(email: &str) -> bool {
+    let is_odd =
+        |letter: char| letter.is_whitespace() || letter.is_control() || r#"()<>[]:;,\""#.contains(letter);
     email.len() <= 254
-        && !email.chars().any(|letter| letter.is_whitespace() || letter.is_control())
+        && !email.chars().any(is_odd)
         && email.rsplit_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty())
 }

@@ -29,18 +29,33 @@ pub enum WorkflowCommand {
     Publish {
         /// Which version.
         version: Option<u64>,
+        /// The version that the caller has read.
+        #[serde(default)]
+        expected_version: Option<u64>,
     },
     /// Accepts new executions again.
-    Enable,
+    Enable {
+        /// The version that the caller has read.
+        #[serde(default)]
+        expected_version: Option<u64>,
+    },
     /// Refuses new executions.
-    Disable,
+    Disable {
+        /// The version that the caller has read.
+        #[serde(default)]
+        expected_version: Option<u64>,
+    },
     /// Hides it and frees its name. Running executions go on.
     Delete {
         /// The version that the caller has read.
         expected_version: Option<u64>,
     },
     /// Undoes a deletion, if the name is still free.
-    Restore,
+    Restore {
+        /// The version that the caller has read.
+        #[serde(default)]
+        expected_version: Option<u64>,
+    },
     /// Says who besides its owner sees it.
     Share(WorkflowShared),
 }
@@ -52,10 +67,10 @@ impl WorkflowCommand {
             Self::Create { .. } => "CreateWorkflow",
             Self::Update { .. } => "UpdateWorkflow",
             Self::Publish { .. } => "PublishWorkflow",
-            Self::Enable => "EnableWorkflow",
-            Self::Disable => "DisableWorkflow",
+            Self::Enable { .. } => "EnableWorkflow",
+            Self::Disable { .. } => "DisableWorkflow",
             Self::Delete { .. } => "DeleteWorkflow",
-            Self::Restore => "RestoreWorkflow",
+            Self::Restore { .. } => "RestoreWorkflow",
             Self::Share(_) => "ShareWorkflow",
         }
     }

@@ -38,14 +38,20 @@ pub fn decide(
             check_version(state, *expected_version, facts)?;
             update(state, definition, *publish, facts)
         }
-        WorkflowCommand::Publish { version } => publish(live(state, facts)?, *version, facts),
-        WorkflowCommand::Enable => {
+        WorkflowCommand::Publish { version, expected_version } => {
             let state = live(state, facts)?;
+            check_version(state, *expected_version, facts)?;
+            publish(state, *version, facts)
+        }
+        WorkflowCommand::Enable { expected_version } => {
+            let state = live(state, facts)?;
+            check_version(state, *expected_version, facts)?;
             let event = WorkflowEvent::Enabled(WorkflowEnabled {});
             Ok(outcome(state, state.disabled.then_some(event), Vec::new(), facts))
         }
-        WorkflowCommand::Disable => {
+        WorkflowCommand::Disable { expected_version } => {
             let state = live(state, facts)?;
+            check_version(state, *expected_version, facts)?;
             let event = WorkflowEvent::Disabled(WorkflowDisabled {});
             Ok(outcome(state, (!state.disabled).then_some(event), Vec::new(), facts))
         }
@@ -55,7 +61,7 @@ pub fn decide(
             let event = WorkflowEvent::Deleted(WorkflowDeleted { name: state.name.clone() });
             Ok(outcome(state, [event], vec![claim(&state.name, ClaimOp::Release)], facts))
         }
-        WorkflowCommand::Restore => restore(state, facts),
+        WorkflowCommand::Restore { expected_version } => restore(state, *expected_version, facts),
         WorkflowCommand::Share(shared) => {
             let state = live(state, facts)?;
             check_shared(shared)?;
@@ -137,10 +143,15 @@ fn publish(state: &WorkflowState, version: Option<u64>, facts: &Facts) -> Result
     Ok(outcome(state, changes.then_some(event), Vec::new(), facts))
 }
 
-fn restore(state: &WorkflowState, facts: &Facts) -> Result<Decision, Rejection> {
+fn restore(
+    state: &WorkflowState,
+    expected_version: Option<u64>,
+    facts: &Facts,
+) -> Result<Decision, Rejection> {
     if state.latest_version() == 0 {
         return Err(super::not_found(facts.stream));
     }
+    check_version(state, expected_version, facts)?;
     if !state.deleted {
         return Ok(outcome(state, None, Vec::new(), facts));
     }
@@ -160,7 +171,7 @@ fn check_shared(shared: &WorkflowShared) -> Result<(), Rejection> {
     for (number, user) in shared.users.iter().enumerate().take(MAX_SHARED_USERS) {
         if !seen.insert(user) {
             let detail = format!("user {user} is named twice; name each once");
-            problems.push(Problem::new(format!("/users/{number}"), "duplicate_user", detail));
+            problems.push(Problem::new(format!("/users/{number}"), "duplicate_entry", detail));
         }
     }
     if problems.is_empty() {

@@ -1,16 +1,20 @@
 //! The rules, from outside: given these events, when this command, then those events.
 
+mod authority;
 mod back_edges;
 mod bad_definitions;
 mod bad_graphs;
+mod bulk;
 mod children;
 mod compensation;
 mod documents;
 mod engine;
 mod examples;
 mod forks;
+mod given;
 mod golden;
 mod histories;
+mod identity;
 mod lanes;
 mod loops;
 mod merges;

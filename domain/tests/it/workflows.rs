@@ -99,16 +99,31 @@ fn a_deleted_workflow_is_not_found_until_it_is_restored() {
     workflow.when(create("a")).expect("accepted");
     let outcome = workflow.when(WorkflowCommand::Delete { expected_version: None }).expect("accepted");
     assert_eq!(outcome.claims[0].op, ClaimOp::Release);
-    assert_eq!(workflow.when(WorkflowCommand::Enable).expect_err("deleted").code, "workflow_not_found");
-    assert_eq!(types(&workflow.when(WorkflowCommand::Restore).expect("accepted")), ["workflow.restored"]);
+    assert_eq!(
+        workflow.when(WorkflowCommand::Enable { expected_version: None }).expect_err("deleted").code,
+        "workflow_not_found"
+    );
+    assert_eq!(
+        types(&workflow.when(WorkflowCommand::Restore { expected_version: None }).expect("accepted")),
+        ["workflow.restored"]
+    );
 }
 
 #[test]
 fn enabling_what_is_enabled_changes_nothing() {
     let mut workflow = Workflow::default();
     workflow.when(create("a")).expect("accepted");
-    assert!(workflow.when(WorkflowCommand::Enable).expect("accepted").events.is_empty());
-    assert_eq!(types(&workflow.when(WorkflowCommand::Disable).expect("accepted")), ["workflow.disabled"]);
+    assert!(
+        workflow
+            .when(WorkflowCommand::Enable { expected_version: None })
+            .expect("accepted")
+            .events
+            .is_empty()
+    );
+    assert_eq!(
+        types(&workflow.when(WorkflowCommand::Disable { expected_version: None }).expect("accepted")),
+        ["workflow.disabled"]
+    );
 }
 
 #[test]
@@ -116,7 +131,8 @@ fn another_tenants_workflow_looks_like_one_that_does_not_exist() {
     let mut workflow = Workflow::default();
     workflow.when(create("a")).expect("accepted");
     let other = TenantId::try_from("other".to_owned()).expect("a slug");
-    let rejection = workflow.when_of(other, WorkflowCommand::Enable).expect_err("hidden");
+    let rejection =
+        workflow.when_of(other, WorkflowCommand::Enable { expected_version: None }).expect_err("hidden");
     assert_eq!(rejection.code, "workflow_not_found");
 }
 

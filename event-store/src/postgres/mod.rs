@@ -20,6 +20,7 @@ mod inspect;
 mod judge;
 mod open;
 mod ownership;
+mod rate_counters;
 mod read;
 mod session;
 mod transfer;

@@ -17,6 +17,7 @@ use crate::rows::failed;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_log.sql"),
     include_str!("../../migrations/postgres/0002_sessions.sql"),
+    include_str!("../../migrations/postgres/0003_rate_counters.sql"),
 ];
 
 const OPERATION: &str = "set up its tables";

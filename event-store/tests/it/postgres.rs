@@ -106,7 +106,8 @@ async fn a_log_of_a_newer_release_is_not_opened() {
     let error = store.try_open(None).await.unwrap_err();
     assert!(error.to_string().contains("version 99"), "{error}");
     let report = inspect(&store.options()).await.unwrap();
-    assert_eq!((report.schema_version, report.newest_schema), (Some(99), 2));
+    assert_eq!(report.schema_version, Some(99));
+    assert!(report.newest_schema < 99, "{report:?}");
 }
 
 #[tokio::test]
@@ -131,7 +132,8 @@ async fn a_log_that_must_be_there_is_neither_created_nor_migrated() {
 
         let mut raw = store.raw().await;
         for (version, remedy) in [(99, "start a newer release"), (0, "there is no log at ")] {
-            let text = "update schema_version set version = $1";
+            sqlx::query("delete from schema_version").execute(&mut raw).await.unwrap();
+            let text = "insert into schema_version (version) values ($1)";
             sqlx::query(text).bind(version).execute(&mut raw).await.unwrap();
             let error = open().await.unwrap_err();
             assert!(error.to_string().contains(remedy), "{error}");
@@ -164,7 +166,8 @@ async fn looking_at_a_server_creates_nothing() {
     let there = "select to_regnamespace('everline_log') is null";
     assert!(sqlx::query_scalar::<_, bool>(there).fetch_one(&mut raw).await.unwrap());
     drop(store.open().await);
-    assert_eq!(inspect(&store.options()).await.unwrap().schema_version, Some(2));
+    let report = inspect(&store.options()).await.unwrap();
+    assert_eq!(report.schema_version, Some(report.newest_schema));
 }
 
 #[tokio::test]

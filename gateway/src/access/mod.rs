@@ -14,6 +14,7 @@
 //! Read in this order: `rules`, `judging`, `things`, `rights`, `following`.
 
 mod following;
+mod granting;
 pub(crate) mod judging;
 mod rights;
 mod rules;
@@ -27,10 +28,11 @@ use crate::failure::Failure;
 use crate::status;
 
 pub(crate) use following::{Followed, withdrawn};
+pub(crate) use granting::{may_grant, may_scope};
 pub(crate) use rights::{Changes, Rights, RightsChange};
-pub(crate) use rules::rule_of;
-pub(crate) use things::Things;
 pub use rules::{RULES, Rule};
+pub(crate) use rules::{methods_of, rule_of};
+pub(crate) use things::Things;
 
 /// The caller's right to a permission.
 ///

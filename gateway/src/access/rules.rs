@@ -23,6 +23,8 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/docs", Rule::Public),
     ("GET", "/docs/errors/{code}", Rule::Public),
     ("GET", "/device", Rule::Public),
+    ("GET", "/device/page.js", Rule::Public),
+    ("GET", "/device/page.css", Rule::Public),
     ("GET", "/.well-known/jwks.json", Rule::Public),
     ("GET", "/api/v1/openapi.json", Rule::Public),
     ("POST", "/api/v1/auth/register", Rule::Public),
@@ -127,4 +129,9 @@ pub const RULES: &[(&str, &str, Rule)] = &[
 pub(crate) fn rule_of(method: &Method, route: &str) -> Option<Rule> {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
     RULES.iter().find(|(verb, path, _)| *verb == method && *path == route).map(|(_, _, rule)| *rule)
+}
+
+/// The methods that have a row for a route.
+pub(crate) fn methods_of(route: &str) -> impl Iterator<Item = &'static str> {
+    RULES.iter().filter(move |(_, path, _)| *path == route).map(|(method, _, _)| *method)
 }

@@ -1,6 +1,7 @@
 //! The first administrator, made when a store has none.
 
-use domain::ids::{Slot, TenantId, new_id};
+use domain::identity::bootstrap_admin_id;
+use domain::ids::TenantId;
 use domain::time::Clock;
 use event_store::log::StoreError;
 use event_store::verifiers::{Verifier, VerifierKind, Verifiers};
@@ -8,7 +9,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::password::{self, PasswordError};
-use super::sessions::normal_email;
+use domain::identity::normal_email;
 use super::token::{self, TokenHash};
 
 /// An administrator about to be stored. Its secrets exist only here; save or show them, then call [`NewAdmin::store`].
@@ -101,7 +102,7 @@ pub async fn prepare_admin(
         kind: VerifierKind::ApiKey,
         lookup: TokenHash::of(&api_key).hex().to_owned(),
         tenant: tenant.clone(),
-        principal: new_id(now, Slot::of_tenant(&tenant), crate::random::number()).to_string(),
+        principal: bootstrap_admin_id().to_string(),
         name: email.clone(),
         hash: String::new(),
         family: None,

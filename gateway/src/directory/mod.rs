@@ -6,7 +6,10 @@
 //! `auth_cache_ms`, the other half being that of recognised callers. Deliberately absent: secrets ([`crate::auth`]) and
 //! lists (read models).
 
+mod admins;
+mod bootstrap;
 mod folded;
+mod secrets;
 
 use domain::access::{Grant, Permission, Reach};
 use domain::aggregate::{Aggregate, AggregateState};
@@ -20,8 +23,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
+pub(crate) use admins::{another_admin, has_role};
+pub(crate) use bootstrap::bootstrap;
 use folded::Folded;
 pub(crate) use folded::Trust;
+pub(crate) use secrets::{
+    OneTime, Secret, check_password, forget_secrets, imported_hash, one_time, put_password,
+};
 
 /// A user as the gateway needs them.
 #[derive(Debug, Clone)]
@@ -112,6 +120,11 @@ impl Directory {
         if self.tenant(&user.tenant).await?.is_none_or(|tenant| tenant.suspended) {
             return Ok(Vec::new());
         }
+        self.grants_of_role(user).await
+    }
+
+    /// What a user may do once they are active: the grants of the role, and those of an operator.
+    pub(crate) async fn grants_of_role(&self, user: &User) -> Result<Vec<Grant>, StoreError> {
         let role = self.roles(&user.tenant).await?.find(&user.state.role);
         let mut grants = role.map(|role| role.grants).unwrap_or_default();
         if user.state.operator {
@@ -140,11 +153,13 @@ fn key_of(folded: &Aggregate) -> Option<(TenantId, ApiKeyState)> {
 /// The grants that a key has: those of its owner, as far as its scopes go. A scope is a permission, `workflow:*`, or
 /// `*`.
 pub(crate) fn within_scopes(grants: Vec<Grant>, scopes: &[String]) -> Vec<Grant> {
-    let covers = |scope: &str, permission: &str| {
-        scope == "*"
-            || scope == permission
-            || scope.strip_suffix('*').is_some_and(|kind| kind.ends_with(':') && permission.starts_with(kind))
-    };
     let within = |grant: &Grant| scopes.iter().any(|scope| covers(scope, grant.permission.as_str()));
     grants.into_iter().filter(within).collect()
+}
+
+/// Whether a scope covers a permission, or all of another scope.
+pub(crate) fn covers(scope: &str, other: &str) -> bool {
+    scope == "*"
+        || scope == other
+        || scope.strip_suffix('*').is_some_and(|kind| kind.ends_with(':') && other.starts_with(kind))
 }

@@ -56,9 +56,8 @@ pub(super) fn complete(place: &Place<'_>, row: &Row, operation: &mut Map<String,
     }
     for (status, codes) in found {
         let status_code = StatusCode::from_u16(status).expect("codes have statuses of HTTP");
-        let answer = responses
-            .entry(status.to_string())
-            .or_insert_with(|| problem(place, status_code, &codes));
+        let answer =
+            responses.entry(status.to_string()).or_insert_with(|| problem(place, status_code, &codes));
         answer["x-codes"] = json!(codes);
         let mut names = vec!["RateLimit"];
         names.extend((status_code == StatusCode::UNAUTHORIZED).then_some("WWW-Authenticate"));

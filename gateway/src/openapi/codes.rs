@@ -50,7 +50,10 @@ pub(super) fn of(place: &Place<'_>, row: &Row, operation: &Map<String, Value>) -
     }
     match row.if_match.as_deref() {
         Some("required") => {
-            add(&mut found, &[status::INVALID_HEADER, status::VERSION_MISMATCH, status::PRECONDITION_REQUIRED]);
+            add(
+                &mut found,
+                &[status::INVALID_HEADER, status::VERSION_MISMATCH, status::PRECONDITION_REQUIRED],
+            );
         }
         Some(_) => add(&mut found, &[status::INVALID_HEADER, status::VERSION_MISMATCH]),
         None => {}

@@ -29,7 +29,10 @@ use operations::Row;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    info(title = "Everline", description = "Everline's HTTP API. Errors are `application/problem+json` (RFC 9457) with a stable `code`; each answer names in `x-codes` the codes that it can carry, and `/docs/errors/{code}` says what to do."),
+    info(
+        title = "Everline",
+        description = "Everline's HTTP API. Errors are `application/problem+json` (RFC 9457) with a stable `code`; each answer names in `x-codes` the codes that it can carry, and `/docs/errors/{code}` says what to do."
+    ),
     components(schemas(crate::schemas::Problem, crate::schemas::FieldProblem, crate::schemas::Event))
 )]
 struct Head;
@@ -82,9 +85,8 @@ pub(crate) struct Place<'a> {
 impl Place<'_> {
     /// What it needs; nothing is known of a route without a rule, and nobody may use it.
     fn rule(&self) -> Option<Rule> {
-        let found = RULES.iter().find(|(verb, path, _)| {
-            verb.eq_ignore_ascii_case(self.method) && *path == self.path
-        });
+        let found =
+            RULES.iter().find(|(verb, path, _)| verb.eq_ignore_ascii_case(self.method) && *path == self.path);
         found.map(|(_, _, rule)| *rule)
     }
 

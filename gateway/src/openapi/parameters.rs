@@ -22,7 +22,11 @@ fn all(operation: &Map<String, Value>) -> impl Iterator<Item = &Value> {
 pub(super) fn complete(place: &Place<'_>, row: &Row, operation: &mut Map<String, Value>) {
     let mut headers = Vec::new();
     if row.is_command(place) {
-        headers.push(("Idempotency-Key", "The same key within 24 hours has one effect and the same answer.", false));
+        headers.push((
+            "Idempotency-Key",
+            "The same key within 24 hours has one effect and the same answer.",
+            false,
+        ));
     }
     if row.fresh {
         let what = "The answer shows at least this position (`partition:offset`, or the `Everline-Position` of a write).";
@@ -33,7 +37,11 @@ pub(super) fn complete(place: &Place<'_>, row: &Row, operation: &mut Map<String,
         headers.push(("If-Match", what, needed == "required"));
     }
     if row.conditional {
-        headers.push(("If-None-Match", "Entity tags that the caller has; if one is current the answer is 304.", false));
+        headers.push((
+            "If-None-Match",
+            "Entity tags that the caller has; if one is current the answer is 304.",
+            false,
+        ));
     }
     if row.prefer {
         let what = "`wait=N` waits up to N seconds (at most 60) for the end; `respond-async` does not wait. `wait_ms` in \
@@ -86,7 +94,11 @@ fn describe(place: &Place<'_>, parameter: &mut Value) {
         ("header", "Everline-Min-Position") => Some((json!({ "type": "string" }), "", Value::Null)),
         ("header", "If-Match" | "If-None-Match") => {
             let schema = json!({ "type": "string", "minLength": 1 });
-            Some((schema, "", if place.path.ends_with("/{v}") { json!("\"9f86d081\"") } else { json!("\"3\"") }))
+            Some((
+                schema,
+                "",
+                if place.path.ends_with("/{v}") { json!("\"9f86d081\"") } else { json!("\"3\"") },
+            ))
         }
         ("header", "Prefer") => Some((json!({ "type": "string" }), "", json!("wait=5"))),
         _ => None,

@@ -45,7 +45,9 @@ pub(super) fn close_bodies(all: &mut Map<String, Value>, bodies: BTreeSet<String
 fn references(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
-            if let Some(name) = fields.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix(PREFIX)) {
+            if let Some(name) =
+                fields.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix(PREFIX))
+            {
                 found.push(name.to_owned());
             }
             fields.values().for_each(|value| references(value, found));

@@ -1,4 +1,4 @@
-//! `ETag` and `If-Match`: a workflow's stream version in quotes.
+//! `ETag`, `If-Match` and `If-None-Match`: a workflow's stream version in quotes.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -26,13 +26,25 @@ pub(crate) fn etag(version: u64) -> HeaderValue {
     HeaderValue::try_from(format!("\"{version}\"")).expect("digits in quotes are a header value")
 }
 
+/// Whether a caller has what an entity tag names, by its `If-None-Match` (RFC 9110: tags are compared weakly). A header
+/// that is not understood is passed over: then the whole answer is sent.
+pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let Ok(tag) = tag.to_str() else { return false };
+    let opaque = tag.trim_start_matches("W/");
+    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|known| {
+        let known = known.trim();
+        known == "*" || known.trim_start_matches("W/") == opaque
+    })
+}
+
 impl IfMatch {
     /// Refuses its absence, where the caller must name a version.
     pub(crate) fn required(self) -> Result<Self, Failure> {
         match self {
             Self::Absent => Err(Failure::new(
                 status::PRECONDITION_REQUIRED,
-                "send `If-Match` with the `ETag` that the workflow was read with",
+                "send `If-Match` with the `ETag` that it was read with",
             )),
             named => Ok(named),
         }
@@ -103,6 +115,22 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::IF_MATCH, HeaderValue::from_static(text));
         IfMatch::parse(&headers)
+    }
+
+    #[test]
+    fn a_tag_that_the_caller_has_is_found_in_a_list() {
+        let known = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(text));
+            is_known(&headers, &etag(3))
+        };
+        for text in ["\"3\"", "*", "W/\"3\"", "\"1\", \"3\""] {
+            assert!(known(text), "{text}");
+        }
+        for text in ["\"4\"", "3", "", "\"33\""] {
+            assert!(!known(text), "{text}");
+        }
+        assert!(!is_known(&HeaderMap::new(), &etag(3)));
     }
 
     #[test]

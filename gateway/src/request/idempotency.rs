@@ -6,7 +6,7 @@
 
 use axum::extract::FromRequestParts;
 use domain::command::{Command, CommandEnvelope};
-use domain::ids::{Slot, derived_id, new_id, parse_id};
+use domain::ids::{Slot, TenantId, derived_id, new_id, parse_id};
 use domain::time::Timestamp;
 use http::HeaderMap;
 use http::request::Parts;
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::status;
 
 use super::Caller;
-use super::parameters::{original_uri, refuse_query};
+use super::parameters::{decode, original_uri, refuse_query};
 
 /// The header's longest value.
 const MAX_KEY_BYTES: usize = 255;
@@ -54,6 +54,8 @@ pub(crate) struct Writing {
     /// The aggregate that the command goes to.
     pub(crate) stream: Uuid,
     digest: Option<[u8; 32]>,
+    /// Where it is not the caller's.
+    tenant: Option<TenantId>,
 }
 
 /// An idempotency key that came in a message.
@@ -139,16 +141,27 @@ impl Write {
                 (derived_id(Timestamp::default(), slot, &parts), Some(*digest))
             }
         };
-        Writing { caller: self.caller, command_id, stream, digest }
+        Writing { caller: self.caller, command_id, stream, digest, tenant: None }
     }
 }
 
 impl Writing {
+    /// To a thing of another tenant. Only routes for operators of the installation do that.
+    pub(crate) fn of_tenant(mut self, tenant: TenantId) -> Self {
+        self.tenant = Some(tenant);
+        self
+    }
+
+    /// Whose thing it goes to.
+    pub(crate) fn tenant(&self) -> &TenantId {
+        self.tenant.as_ref().unwrap_or(&self.caller.principal.tenant)
+    }
+
     /// The command as it travels. What a start causes belongs to its execution, the rest to its stream.
     pub(crate) fn envelope(&self, command: Command) -> CommandEnvelope {
         CommandEnvelope {
             id: self.command_id,
-            tenant: self.caller.principal.tenant.clone(),
+            tenant: self.tenant().clone(),
             actor: self.caller.principal.actor.clone(),
             stream: self.stream,
             correlation_id: self.stream,
@@ -200,7 +213,7 @@ fn operation(parts: &Parts) -> String {
 }
 
 fn in_one_spelling(path: &str) -> String {
-    let segments = path.split('/').map(|segment| match parse_id(segment) {
+    let segments = path.split('/').map(|segment| match decode(segment).and_then(|text| parse_id(&text)) {
         Some(id) => Cow::Owned(id.to_string()),
         None => Cow::Borrowed(segment),
     });
@@ -324,6 +337,7 @@ mod tests {
         let upper = "/api/v1/workflows/01A1EE56-5E00-7005-8000-00000000000A/publish";
         assert_eq!(operation(lower), format!("POST {lower}"));
         assert_eq!(operation(upper), operation(lower));
+        assert_eq!(operation(&lower.replace("/01a1", "/%301%611")), operation(lower));
         assert_ne!(operation("/api/v1/variables/A"), operation("/api/v1/variables/a"));
     }
 

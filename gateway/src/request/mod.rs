@@ -8,13 +8,15 @@ mod condition;
 mod fields;
 mod idempotency;
 mod parameters;
+mod prefer;
 
 pub(crate) use body::JsonBody;
 pub(crate) use caller::Caller;
-pub(crate) use condition::{IfMatch, etag};
+pub(crate) use condition::{IfMatch, etag, is_known};
 pub(crate) use fields::Fields;
 pub(crate) use idempotency::{MessageKey, Write, WriteHeaders, Writing};
 pub(crate) use parameters::{PathParams, Query};
+pub(crate) use prefer::Prefer;
 
 /// The most items of a page.
 pub(crate) const MAX_LIMIT: u64 = 200;

@@ -200,7 +200,7 @@ fn decode_query(query: &str) -> Result<Vec<(String, String)>, Failure> {
 }
 
 /// Undoes `application/x-www-form-urlencoded`; `None` if that gives no UTF-8.
-fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -62,7 +62,7 @@ pub(crate) async fn list(
         before: query.time("before")?,
     };
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
-    let page = app.models.dead_letters(&caller.principal.tenant, &filter, cursor, limit).await;
+    let page = app.models.dead_letters(&caller.viewer()?, &filter, cursor, limit).await;
     let page = page.map_err(read_error)?;
     let items = only_visible(&app, &caller, page.items, |letter| letter.execution_id).await?;
     List { items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
@@ -93,6 +93,8 @@ pub(crate) async fn get(
     let letter = found.ok_or_else(|| {
         Failure::new(status::DEAD_LETTER_NOT_FOUND, format!("there is no dead letter {id}"))
     })?;
-    caller.may_execution(&app, letter.execution_id).await?;
+    if !caller.authority()?.is_unbounded() {
+        caller.may_execution(&app, letter.execution_id).await?;
+    }
     json(StatusCode::OK, &letter)
 }

@@ -6,7 +6,7 @@ use domain::execution::ExecutionStatus;
 use domain::execution::view::ExecutionView;
 use domain::ids::Partition;
 use http::{HeaderValue, StatusCode, header};
-use read_models::ExecutionFilter;
+use read_models::{AttributeFilter, ExecutionFilter};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,15 +70,15 @@ pub(crate) async fn list(
         workflow_id: query.id("workflow_id")?,
         parent: query.id("parent")?,
         origin: query.id("origin")?,
-        status,
+        owner: None,
+        statuses: status.into_iter().collect(),
         started_after: query.time("started_after")?,
         started_before: query.time("started_before")?,
         q: query.text("q").map(str::to_owned),
-        attributes: query.prefixed("attr.").map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        attributes: query.prefixed("attr.").map(|(key, value)| AttributeFilter::equal(key, value)).collect(),
     };
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
-    let page =
-        app.models.executions(&caller.principal.tenant, &filter, cursor, limit).await.map_err(read_error)?;
+    let page = app.models.executions(&caller.viewer()?, &filter, cursor, limit).await.map_err(read_error)?;
     let visible = only_visible(&app, &caller, page.items, |view| view.id).await?;
     let items: Result<Vec<Value>, _> = visible.into_iter().map(summary).collect();
     let items = items.map_err(|_| Failure::new(status::INTERNAL, "an execution could not be written"))?;
@@ -250,7 +250,8 @@ pub(crate) async fn events(
         ("filter" = Option<String>, Query, description = "CEL over `event`, as for `/events`."),
         ("Last-Event-ID" = Option<String>, Header, description = "The version of the last event received.")),
     responses((status = 200, description = "Server-sent events; `id` is the version.",
-        content_type = "text/event-stream", body = String)))]
+        content_type = "text/event-stream", body = String),
+        (status = 204, description = "There is nothing after `Last-Event-ID`: it has ended.")))]
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     caller: Caller,

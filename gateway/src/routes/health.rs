@@ -3,6 +3,7 @@
 
 use axum::Router;
 use axum::extract::{FromRef, State};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderValue, StatusCode, header};
@@ -15,6 +16,7 @@ use crate::answer::json as answer_json;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::gateway::{Dependency, Readiness};
+use crate::headers;
 use crate::schemas;
 
 /// How long dependencies have to answer.
@@ -44,6 +46,10 @@ pub(crate) fn alone(health: Health) -> Router {
         .route("/metrics", get(metrics))
         .route("/version", get(version))
         .with_state(health)
+        .layer(map_response(async |mut response: Response| {
+            headers::secure(response.headers_mut());
+            response
+        }))
 }
 
 /// Whether the process lives. Asks nobody.

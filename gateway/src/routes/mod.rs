@@ -1,7 +1,9 @@
 //! The routes, one file per area, mirroring the URL tree.
 
+mod api_keys;
 mod auth;
 mod dead_letter_list;
+mod device;
 mod docs;
 mod events;
 mod execute;
@@ -11,10 +13,16 @@ mod expressions;
 mod filters;
 pub(crate) mod health;
 mod history;
+mod jwks;
 mod node_types;
 mod nodes;
+mod permissions;
+mod oidc;
 mod redrive;
+mod roles;
 mod sse;
+mod tenants;
+mod users;
 mod variables;
 mod workflows;
 mod ws;
@@ -39,6 +47,36 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::refresh))
         .routes(routes!(auth::logout))
         .routes(routes!(auth::me))
+        .routes(routes!(oidc::list))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::callback))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(device::begin))
+        .routes(routes!(device::token))
+        .routes(routes!(device::approve))
+        .routes(routes!(users::create))
+        .routes(routes!(users::get, users::update, users::delete))
+        .routes(routes!(users::disable))
+        .routes(routes!(users::enable))
+        .routes(routes!(users::invite))
+        .routes(routes!(users::reset_password))
+        .routes(routes!(permissions::list))
+        .routes(routes!(roles::list, roles::create))
+        .routes(routes!(roles::get, roles::put, roles::delete))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::get, api_keys::revoke))
+        .routes(routes!(tenants::list, tenants::create))
+        .routes(routes!(tenants::get, tenants::update))
+        .routes(routes!(tenants::suspend))
+        .routes(routes!(tenants::resume))
+        .routes(routes!(tenants::own, tenants::update_own))
+        .routes(routes!(auth::sessions))
+        .routes(routes!(auth::end_session))
+        .routes(routes!(auth::change_password))
+        .routes(routes!(auth::reset_password))
+        .routes(routes!(auth::accept_invitation))
+        .routes(routes!(auth::enrol_totp, auth::remove_totp))
+        .routes(routes!(auth::confirm_totp))
         .routes(routes!(workflows::create, workflows::list))
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::get, workflows::update, workflows::delete))
@@ -46,6 +84,7 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(workflows::enable))
         .routes(routes!(workflows::disable))
         .routes(routes!(workflows::restore))
+        .routes(routes!(workflows::share))
         .routes(routes!(workflows::versions))
         .routes(routes!(workflows::version))
         .routes(routes!(execute::execute))
@@ -83,7 +122,11 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
         .routes(routes!(health::version))
+        .routes(routes!(jwks::jwks))
         .routes(routes!(docs::page))
+        .routes(routes!(device::page))
+        .routes(routes!(device::script))
+        .routes(routes!(device::style))
         .routes(routes!(docs::error_page))
         .split_for_parts()
 }

@@ -1,5 +1,7 @@
 //! `/workflows`.
 
+mod sharing;
+
 use axum::extract::State;
 use axum::response::Response;
 use domain::command::Command;
@@ -9,13 +11,13 @@ use domain::workflow::NAME_CLAIM;
 use domain::workflow::command::WorkflowCommand;
 use domain::workflow::definition::Definition;
 use http::{HeaderValue, StatusCode, header};
-use read_models::WorkflowRow;
+use read_models::{Viewer, WorkflowRow};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use uuid::Uuid;
 
-use crate::access::judging::only_visible_workflows;
+use crate::access::judging::{only_allowed_workflows, only_visible_workflows};
 use crate::answer::{List, json as answer_json};
 use crate::app::App;
 use crate::cursor::Cursor;
@@ -95,8 +97,8 @@ pub(crate) async fn publish(
     let version = fields.number("version", 1, u64::MAX);
     fields.finish()?;
     let writing = write.to(id, app.clock.now());
-    precondition::check(&app, &writing, &if_match).await?;
-    change(&app, writing, WorkflowCommand::Publish { version }).await
+    let expected_version = precondition::expected_version(&app, &writing, &if_match).await?;
+    change(&app, writing, WorkflowCommand::Publish { version, expected_version }).await
 }
 
 /// Accepts new executions again.
@@ -109,7 +111,8 @@ pub(crate) async fn enable(
     headers: WriteHeaders,
     body: JsonBody,
 ) -> Result<Response, Failure> {
-    change_without_body(&app, (&params, &if_match), headers, body, WorkflowCommand::Enable).await
+    let command = |expected_version| WorkflowCommand::Enable { expected_version };
+    change_without_body(&app, (&params, &if_match), headers, body, command).await
 }
 
 /// Refuses new executions.
@@ -122,7 +125,8 @@ pub(crate) async fn disable(
     headers: WriteHeaders,
     body: JsonBody,
 ) -> Result<Response, Failure> {
-    change_without_body(&app, (&params, &if_match), headers, body, WorkflowCommand::Disable).await
+    let command = |expected_version| WorkflowCommand::Disable { expected_version };
+    change_without_body(&app, (&params, &if_match), headers, body, command).await
 }
 
 /// Undoes a deletion, if the name is still free.
@@ -135,7 +139,33 @@ pub(crate) async fn restore(
     headers: WriteHeaders,
     body: JsonBody,
 ) -> Result<Response, Failure> {
-    change_without_body(&app, (&params, &if_match), headers, body, WorkflowCommand::Restore).await
+    let command = |expected_version| WorkflowCommand::Restore { expected_version };
+    change_without_body(&app, (&params, &if_match), headers, body, command).await
+}
+
+/// Says who besides its owner sees a workflow and its executions, and whether they may start it: in place of what was
+/// said before.
+#[utoipa::path(post, path = "/workflows/{id}/share", tag = "workflows", params(("id" = Uuid, Path)),
+    request_body = schemas::Share,
+    responses((status = 200, description = "The workflow.", body = schemas::Workflow)))]
+pub(crate) async fn share(
+    State(app): State<Arc<App>>,
+    params: PathParams,
+    if_match: IfMatch,
+    headers: WriteHeaders,
+    body: JsonBody,
+) -> Result<Response, Failure> {
+    let id = params.id("id")?;
+    let body = body.required()?;
+    let write = headers.with_body(&body);
+    let mut fields = Fields::open(body)?;
+    let shared = sharing::read(&mut fields);
+    fields.finish()?;
+    write.caller.may_workflow(&app, id).await?;
+    sharing::check_users(&app, &write.caller, &shared).await?;
+    let writing = write.to(id, app.clock.now());
+    precondition::check(&app, &writing, &if_match).await?;
+    change(&app, writing, WorkflowCommand::Share(shared)).await
 }
 
 /// Hides a workflow and frees its name. Running executions go on.
@@ -162,15 +192,15 @@ async fn change_without_body(
     (params, if_match): (&PathParams, &IfMatch),
     headers: WriteHeaders,
     body: JsonBody,
-    command: WorkflowCommand,
+    command: impl FnOnce(Option<u64>) -> WorkflowCommand,
 ) -> Result<Response, Failure> {
     let id = params.id("id")?;
     let body = body.or_empty();
     let write = headers.with_body(&body);
     Fields::open(body)?.finish()?;
     let writing = write.to(id, app.clock.now());
-    precondition::check(app, &writing, if_match).await?;
-    change(app, writing, command).await
+    let expected_version = precondition::expected_version(app, &writing, if_match).await?;
+    change(app, writing, command(expected_version)).await
 }
 
 async fn change(app: &App, writing: Writing, command: WorkflowCommand) -> Result<Response, Failure> {
@@ -235,13 +265,15 @@ pub(crate) async fn list(
     let tenant = &caller.principal.tenant;
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
     let (rows, next) = match query.text("name") {
-        Some(name) => (by_name(&app, tenant, name).await?, None),
+        Some(name) => {
+            let rows = by_name(&app, tenant, name).await?;
+            (only_allowed_workflows(&app, &caller, rows).await?, None)
+        }
         None => {
-            let page = app.models.workflows(tenant, cursor, limit).await.map_err(read_error)?;
-            (page.items, page.next)
+            let page = app.models.workflows(&caller.viewer()?, cursor, limit).await.map_err(read_error)?;
+            (only_visible_workflows(&app, &caller, page.items).await?, page.next)
         }
     };
-    let rows = only_visible_workflows(&app, &caller, rows).await?;
     let items = rows.into_iter().map(|row| WorkflowAnswer::of_row(row, None)).collect();
     List { items, next_cursor: next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
 }
@@ -312,7 +344,11 @@ pub(crate) async fn versions(
     let limit = query.limit()?;
     let cursor = query.text("cursor").map(Cursor::number).transpose()?;
     let row = find(&app, &caller, params.id("id")?, &query).await?;
-    let page = app.models.workflow_versions(&row.tenant, row.id, cursor, limit).await.map_err(read_error)?;
+    let page = app
+        .models
+        .workflow_versions(&Viewer::any(&row.tenant), row.id, cursor, limit)
+        .await
+        .map_err(read_error)?;
     let items = page.items.into_iter().map(|version| VersionAnswer {
         workflow_id: row.id,
         published: row.published_version == Some(version.version),
@@ -350,16 +386,23 @@ pub(crate) async fn version(
     let found = found.ok_or_else(missing)?;
     let mut definition: Value = serde_json::from_str(&found.definition).unwrap_or_default();
     Unpacker::new(&app, &row.tenant).unpack(&mut definition).await?;
+    let published = row.published_version == Some(found.version);
+    // A version never changes; whether it is the published one does.
+    let tag = format!("\"{}{}\"", found.hash, if published { "-published" } else { "" });
     let answer = VersionAnswer {
         workflow_id: row.id,
         version: found.version,
-        published: row.published_version == Some(found.version),
+        published,
         hash: found.hash,
         created_at: found.created_at,
         created_by: found.created_by,
         definition: Some(definition),
     };
-    answer_json(StatusCode::OK, &answer)
+    let mut response = answer_json(StatusCode::OK, &answer)?;
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
 }
 
 /// Checks a definition without storing it.

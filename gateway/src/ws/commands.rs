@@ -58,6 +58,15 @@ impl CommandMessage {
         Self { key, body, action: Action::read(fields) }
     }
 
+    /// What it does, for the audit.
+    pub(super) fn verb(&self) -> &'static str {
+        match &self.action {
+            Action::Execute(_) => "execute",
+            Action::Fork(..) => "fork",
+            Action::Act(_, _, act) => act.verb(),
+        }
+    }
+
     /// Sends it, and waits where it says so.
     pub(super) async fn carry_out(self, app: &App, caller: Caller) -> Result<ExecutionAnswer, Failure> {
         // One connection is in one trace; each command begins its own.

@@ -11,16 +11,20 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::access::{Changes, Followed};
 use crate::app::App;
-use crate::auth::Principal;
-use crate::auth::token::TokenHash;
+use crate::audit;
+use crate::auth::{Credential, Principal};
+use crate::client::Client;
 use crate::config::ms;
+use crate::executing::ExecutionAnswer;
 use crate::failure::Failure;
+use crate::limits;
 use crate::live::{FeedTail, StreamTail, Tail};
 use crate::request::Caller;
 use crate::routes::{AnyTail, feed_after, feed_reader};
 use crate::status;
 use crate::trace_context::TraceContext;
 
+use super::commands::CommandMessage;
 use super::ending::{End, close};
 use super::messages::{self, Channel, ClientMessage, Misunderstood};
 use super::outbox::{Outbox, outbox};
@@ -35,15 +39,15 @@ const SILENT_HEARTBEATS: u32 = 3;
 const MAX_FIRST_MESSAGE: usize = 8 * 1024;
 
 /// A caller with what its token is recognised by.
-type Known = (Arc<Principal>, TokenHash);
+type Known = (Arc<Principal>, Credential);
 
 /// Serves a connection until its end. `known` is the caller of the `Authorization` header, if there was one.
-pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>, trace: TraceContext) {
+pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>, client: Client, trace: TraceContext) {
     let _counted = app.metrics.sockets.count();
     let (mut sink, mut stream) = socket.split();
     let known = match known {
         Some(known) => Ok(known),
-        None => first_message(&app, &mut stream).await,
+        None => first_message(&app, &client, &mut stream).await,
     };
     let end = match known {
         Ok((principal, token)) => {
@@ -53,7 +57,7 @@ pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>
                 // Changes are heard before anything is judged.
                 changes: app.rights.changes(),
                 expires: rights::expiry(&app, &principal),
-                caller: Caller { principal, trace, authority: None, client: Default::default() },
+                caller: Caller { principal, trace, authority: None, client },
                 token,
                 outbox,
                 subscriptions: Subscriptions::new(),
@@ -72,7 +76,7 @@ pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>
 }
 
 /// The token as the first message, in time.
-async fn first_message(app: &App, stream: &mut SplitStream<WebSocket>) -> Result<Known, End> {
+async fn first_message(app: &App, client: &Client, stream: &mut SplitStream<WebSocket>) -> Result<Known, End> {
     let wait = async {
         loop {
             match stream.next().await {
@@ -92,15 +96,28 @@ async fn first_message(app: &App, stream: &mut SplitStream<WebSocket>) -> Result
     };
     let text = message.map_err(|_| End::Unauthenticated)??;
     let Ok(ClientMessage::Auth(token)) = messages::read(&text) else { return Err(End::Unauthenticated) };
-    let hash = TokenHash::of(&token);
-    let principal = app.auth.recognise(&hash).await.map_err(|_| End::Unauthenticated)?;
+    let hash = Credential::bearer(&token);
+    let principal = app.auth.recognise(&hash).await.map_err(|failure| {
+        audit::note_denied(app, &client.with_message("auth"), None, &failure);
+        End::Unauthenticated
+    })?;
     Ok((principal, hash))
+}
+
+/// A command within the caller's limits; what is denied is noted.
+async fn carry_out(app: &App, command: CommandMessage, caller: Caller) -> Result<ExecutionAnswer, Failure> {
+    let (client, principal) = (caller.client.clone(), caller.principal.clone());
+    let work = async {
+        limits::admit_message(app, &principal, &client).await?;
+        command.carry_out(app, caller).await
+    };
+    work.await.inspect_err(|failure| audit::note_denied(app, &client, Some(&principal), failure))
 }
 
 pub(super) struct Connection {
     pub(super) app: Arc<App>,
     pub(super) caller: Caller,
-    pub(super) token: TokenHash,
+    pub(super) token: Credential,
     /// When the token expires.
     pub(super) expires: Instant,
     /// Changes of anybody's rights.
@@ -179,6 +196,8 @@ impl Connection {
                 match self.subscribe(&name, channel).await {
                     Ok(()) => Ok(()),
                     Err(failure) => {
+                        let client = self.caller.client.with_message("subscribe");
+                        audit::note_denied(&self.app, &client, Some(&self.caller.principal), &failure);
                         let id = Some(serde_json::Value::from(name.as_str()));
                         self.say(messages::error(id, Some(&name), &failure)).await
                     }
@@ -187,9 +206,10 @@ impl Connection {
             ClientMessage::Command(id, command) => {
                 // Its right is what it is now, not what it was when the connection began.
                 self.recognise().await?;
-                let (app, caller) = (self.app.clone(), self.caller.clone());
+                let (app, mut caller) = (self.app.clone(), self.caller.clone());
+                caller.client = caller.client.with_message(command.verb());
                 self.commands.spawn(async move {
-                    match command.carry_out(&app, caller).await {
+                    match carry_out(&app, *command, caller).await {
                         Ok(answer) => messages::result(id, &answer),
                         Err(failure) => messages::error(Some(id), None, &failure),
                     }
@@ -200,6 +220,7 @@ impl Connection {
     }
 
     async fn subscribe(&mut self, name: &str, channel: Channel) -> Result<(), Failure> {
+        limits::admit_message(&self.app, &self.caller.principal, &self.caller.client).await?;
         if self.subscriptions.contains(name) {
             let detail = format!("the subscription `{name}` exists already; choose another id");
             return Err(Failure::new(status::SUBSCRIPTION_EXISTS, detail));

@@ -13,7 +13,10 @@ impl Drop for Documented {
         // A test that has failed says why itself.
         if !std::thread::panicking() {
             let undocumented = undocumented(&(self.0)());
-            assert!(undocumented.is_empty(), "answers that docs/openapi.json does not have: {undocumented:?}");
+            assert!(
+                undocumented.is_empty(),
+                "answers that docs/openapi.json does not have: {undocumented:?}"
+            );
         }
     }
 }
@@ -32,7 +35,8 @@ fn undocumented(counters: &str) -> BTreeSet<String> {
         let method = if method == "HEAD" { "get".to_owned() } else { method.to_lowercase() };
         let operation = &document["paths"][&route][&method];
         let known = operation["responses"].get(&status).is_some();
-        let foreign = operation.is_null() && (route == "unmatched" || ["405", "401", "204", "503"].contains(&status.as_str()));
+        let foreign = operation.is_null()
+            && (route == "unmatched" || ["405", "401", "204", "503"].contains(&status.as_str()));
         if !known && !foreign {
             found.insert(format!("{status} of {} {route}", method.to_uppercase()));
         }
@@ -43,9 +47,12 @@ fn undocumented(counters: &str) -> BTreeSet<String> {
 #[test]
 fn an_answer_that_is_not_in_the_document_is_found() {
     let line = |method: &str, route: &str, status: u16| {
-        format!("everline_http_requests_total{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}} 1\n")
+        format!(
+            "everline_http_requests_total{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}} 1\n"
+        )
     };
-    let fine = line("GET", "/livez", 200) + &line("HEAD", "/api/v1/workflows", 200) + &line("POST", "/livez", 405);
+    let fine =
+        line("GET", "/livez", 200) + &line("HEAD", "/api/v1/workflows", 200) + &line("POST", "/livez", 405);
     assert!(undocumented(&fine).is_empty());
     let strange = line("GET", "/livez", 418) + &line("POST", "/api/v1/workflows", 200);
     assert_eq!(undocumented(&strange).len(), 2);

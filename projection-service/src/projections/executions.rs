@@ -42,6 +42,15 @@ impl Decoded<'_> {
         self.stream.events.first().is_some_and(|event| event.version == 1)
     }
 
+    /// Whose the execution is, as its first event says; later batches do not know it and do not change it.
+    fn owner(&self) -> Option<Uuid> {
+        match self.events.first() {
+            Some(Ok(Event::Execution(ExecutionEvent::Started(started)))) => started.owner,
+            Some(Ok(Event::Execution(ExecutionEvent::Forked(forked)))) => forked.owner,
+            _ => None,
+        }
+    }
+
     fn executions(&self) -> impl Iterator<Item = &ExecutionEvent> {
         self.events.iter().filter_map(|event| match event {
             Ok(Event::Execution(event)) => Some(event),
@@ -69,7 +78,9 @@ pub(crate) async fn project(
     let mut trouble = Trouble::default();
     let mut rows = Vec::with_capacity(streams.len());
     let mut node_rows = Vec::new();
-    for Decoded { stream, events } in decoded {
+    for decoded in decoded {
+        let owner = decoded.owner();
+        let Decoded { stream, events } = decoded;
         let known = known.remove(&stream.stream).unwrap_or(Known::New);
         let begun = match known {
             Known::Parked => {
@@ -96,7 +107,7 @@ pub(crate) async fn project(
         if node_rows.len() >= NODE_ROWS {
             tx.put_nodes(std::mem::take(&mut node_rows)).await?;
         }
-        let row = ExecutionRow::new(&stream.tenant, stream.partition, &view)?;
+        let row = ExecutionRow::new(&stream.tenant, stream.partition, &view)?.owned_by(owner);
         // A parked stream must not be in the cache: its next event has to find that it is parked.
         if !is_parked && !view.status.is_final() {
             cache.put(view, row.view_bytes());

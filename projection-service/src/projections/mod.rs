@@ -1,7 +1,13 @@
 //! The projections: one file for each kind of row. What cannot be folded is parked here.
 
+mod api_keys;
+pub(crate) mod audit;
+mod bulk_jobs;
 mod dead_letters;
 pub(crate) mod executions;
+pub(crate) mod small;
+mod tenants;
+mod users;
 pub(crate) mod workflows;
 
 use std::collections::HashSet;

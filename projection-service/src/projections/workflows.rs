@@ -1,8 +1,10 @@
 //! Workflows and their versions. Seldom written, so there is no cache.
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use domain::event::{Event, RecordedEvent, WorkflowEvent};
+use domain::workflow::event::{ShareAccess, Visibility};
 use read_models::{ReadModelError, WorkflowRow, WorkflowVersionRow, WriteTx};
 
 use super::{Poison, Trouble, out_of_turn, park, parked, reason_of, skip};
@@ -21,7 +23,10 @@ pub(crate) async fn project(tx: &mut WriteTx, streams: &[StreamEvents]) -> Resul
         let mut row = tx.workflow(&stream.tenant, stream.stream).await?;
         for (index, event) in stream.events.iter().enumerate() {
             match fold(row.as_ref(), event) {
-                Ok((next, version)) => {
+                Ok((next, version, shared)) => {
+                    if let Some(users) = shared {
+                        tx.put_workflow_shares(&stream.tenant, stream.stream, &users).await?;
+                    }
                     if let Some(version) = version {
                         tx.put_workflow_version(&version).await?;
                     }
@@ -40,11 +45,10 @@ pub(crate) async fn project(tx: &mut WriteTx, streams: &[StreamEvents]) -> Resul
     Ok(trouble)
 }
 
-/// The row after one more event, and the version that the event stored.
-fn fold(
-    row: Option<&WorkflowRow>,
-    recorded: &RecordedEvent,
-) -> Result<(WorkflowRow, Option<WorkflowVersionRow>), String> {
+/// The row after one more event, the version that the event stored, and with whom the workflow is shared from here on.
+type Folded = (WorkflowRow, Option<WorkflowVersionRow>, Option<Vec<Uuid>>);
+
+fn fold(row: Option<&WorkflowRow>, recorded: &RecordedEvent) -> Result<Folded, String> {
     let known = row.map_or(0, |row| row.etag);
     if recorded.version != known + 1 {
         return Err(out_of_turn(recorded, known));
@@ -63,8 +67,10 @@ fn fold(
     };
     next.etag = recorded.version;
     next.updated_at = recorded.recorded_at;
+    let mut shared = None;
     let version = match event {
         WorkflowEvent::Created(e) => {
+            next.owner = e.owner;
             Some(define(&mut next, recorded, 1, e.name, &e.definition, e.definition_hash))
         }
         WorkflowEvent::Updated(e) => {
@@ -86,13 +92,18 @@ fn fold(
             next.deleted = true;
             None
         }
-        WorkflowEvent::Shared(_) => None,
+        WorkflowEvent::Shared(e) => {
+            next.visibility = e.visibility;
+            next.shared_access = e.access;
+            shared = Some(e.users);
+            None
+        }
         WorkflowEvent::Restored(_) => {
             next.deleted = false;
             None
         }
     };
-    Ok((next, version))
+    Ok((next, version, shared))
 }
 
 fn empty(recorded: &RecordedEvent) -> WorkflowRow {
@@ -110,6 +121,9 @@ fn empty(recorded: &RecordedEvent) -> WorkflowRow {
         updated_at: recorded.recorded_at,
         created_by: recorded.actor.as_str().to_owned(),
         definition: String::new(),
+        owner: None,
+        visibility: Visibility::default(),
+        shared_access: ShareAccess::default(),
     }
 }
 

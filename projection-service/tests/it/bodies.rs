@@ -10,7 +10,7 @@ use projection_service::{ProjectionConfig, rebuild};
 use read_models::{DeadLetterFilter, MAIN_PROJECTION, Table};
 
 use crate::histories::{History, eventful};
-use crate::support::{Backend, World, deaf_to_time, fresh_id, on_every_backend, tenant};
+use crate::support::{Backend, World, deaf_to_time, everything, fresh_id, on_every_backend, tenant};
 
 on_every_backend!(
     rows_are_what_the_log_folds_to_at_every_version,
@@ -37,7 +37,7 @@ async fn nodes_of(world: &World, stream: Uuid, parent: &str) -> Vec<NodeView> {
     let mut nodes = Vec::new();
     let mut cursor = None;
     loop {
-        let page = world.models.nodes_of(&tenant(), stream, parent, cursor, 2).await.unwrap();
+        let page = world.models.nodes_of(&everything(), stream, parent, cursor, 2).await.unwrap();
         nodes.extend(page.items);
         cursor = page.next;
         if cursor.is_none() {
@@ -113,7 +113,7 @@ async fn a_fork_begins_with_what_its_origin_was_and_goes_its_own_way(backend: Ba
     let nodes = nodes_of(&world, second.stream, "loop").await;
     assert_eq!(nodes[1].status, NodeViewStatus::Pending, "what was in flight begins anew");
     let forks = read_models::ExecutionFilter { origin: Some(origin.stream), ..Default::default() };
-    let page = world.models.executions(&tenant(), &forks, None, 10).await.unwrap();
+    let page = world.models.executions(&everything(), &forks, None, 10).await.unwrap();
     assert_eq!(page.items.iter().map(|view| view.id).collect::<Vec<_>>(), [fork.stream]);
 
     let live = world.rows().await;
@@ -151,29 +151,29 @@ async fn a_dead_letter_waits_until_its_node_is_tried_again(backend: Backend) {
     world.settled().await;
     let open = DeadLetterFilter::default();
     let done = DeadLetterFilter { redriven: true, ..DeadLetterFilter::default() };
-    let page = world.models.dead_letters(&tenant(), &open, None, 10).await.unwrap();
+    let page = world.models.dead_letters(&everything(), &open, None, 10).await.unwrap();
     let [letter] = page.items.as_slice() else { panic!("{page:?}") };
     assert_eq!(letter.id, history.events[3].id);
     assert_eq!((letter.node_id.as_str(), letter.workflow_name.as_str()), ("fetch", "orders"));
     assert_eq!(letter.error.message, "the shop is closed");
     assert_eq!(world.models.dead_letter(&tenant(), letter.id).await.unwrap().as_ref(), Some(letter));
-    assert!(world.models.dead_letters(&tenant(), &done, None, 10).await.unwrap().items.is_empty());
+    assert!(world.models.dead_letters(&everything(), &done, None, 10).await.unwrap().items.is_empty());
 
     // Another node's retry says nothing of it.
     let before = history.events.len();
     history.add("execution.retried", json!({"nodes": ["other"]}));
     world.commit(history.events[before..].to_vec()).await;
     world.settled().await;
-    assert_eq!(world.models.dead_letters(&tenant(), &open, None, 10).await.unwrap(), page);
+    assert_eq!(world.models.dead_letters(&everything(), &open, None, 10).await.unwrap(), page);
 
     let before = history.events.len();
     history.add("execution.retried", json!({"nodes": ["fetch"]})).scheduled("fetch", 1).died("fetch", 1);
     world.commit(history.events[before..].to_vec()).await;
     world.settled().await;
-    let redriven = world.models.dead_letters(&tenant(), &done, None, 10).await.unwrap();
+    let redriven = world.models.dead_letters(&everything(), &done, None, 10).await.unwrap();
     assert_eq!(redriven.items.iter().map(|letter| letter.id).collect::<Vec<_>>(), [letter.id]);
     assert!(redriven.items[0].redriven_at.is_some());
-    let open = world.models.dead_letters(&tenant(), &open, None, 10).await.unwrap();
+    let open = world.models.dead_letters(&everything(), &open, None, 10).await.unwrap();
     assert_eq!(open.items.len(), 1, "the second death is a dead letter of its own");
 
     let live = world.rows().await;

@@ -7,7 +7,9 @@ use projection_service::{ProjectionConfig, rebuild};
 use read_models::{ExecutionFilter, MAIN_PROJECTION, PostgresOptions};
 use test_services::{Durability, PostgresServer};
 
-use crate::support::{Backend, PARTITIONS, Place, World, deaf_to_time, execution, fresh_id, tenant};
+use crate::support::{
+    Backend, PARTITIONS, Place, World, deaf_to_time, everything, execution, fresh_id, tenant,
+};
 
 #[tokio::test]
 async fn a_projection_waits_for_its_server_however_often_it_fails_and_then_goes_on_by_itself() {
@@ -113,9 +115,10 @@ async fn a_rebuild_waits_for_the_end_of_a_long_read_while_the_projection_and_rea
     for number in 1..30 {
         world.commit(execution(fresh_id(number % 4), 3)).await;
         world.settled().await;
-        let page = world.models.executions(&tenant(), &ExecutionFilter::default(), None, 100).await.unwrap();
+        let page =
+            world.models.executions(&everything(), &ExecutionFilter::default(), None, 100).await.unwrap();
         assert_eq!(page.items.len(), usize::from(number) + 1);
-        world.models.workflows(&tenant(), None, 10).await.unwrap();
+        world.models.workflows(&everything(), None, 10).await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(!rebuilding.is_finished());
@@ -124,7 +127,7 @@ async fn a_rebuild_waits_for_the_end_of_a_long_read_while_the_projection_and_rea
     assert_eq!(rebuilding.await.unwrap().unwrap().parked, 0);
     world.settled().await;
     assert_eq!(world.models.generation(MAIN_PROJECTION).await.unwrap(), 1);
-    let page = world.models.executions(&tenant(), &ExecutionFilter::default(), None, 100).await.unwrap();
+    let page = world.models.executions(&everything(), &ExecutionFilter::default(), None, 100).await.unwrap();
     assert_eq!(page.items.len(), 30);
     running.stop().await;
 }

@@ -24,7 +24,7 @@ use event_store::log::ChainReport;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
 use event_store::{Append, AppendAnswer, Batch, Log, LogReader, PartitionHead, StoreError, StreamAppend};
 use projection_service::{ProjectionConfig, ProjectionError, ProjectionHandle, ProjectionService};
-use read_models::{MAIN_PROJECTION, PostgresOptions, ReadModels, Table};
+use read_models::{MAIN_PROJECTION, PostgresOptions, ReadModels, Table, Viewer};
 
 pub(crate) const PARTITIONS: u16 = 4;
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -318,6 +318,11 @@ fn append_of((stream, events): (Uuid, Vec<RecordedEvent>)) -> Append {
 
 pub(crate) fn tenant() -> TenantId {
     TenantId::default_tenant()
+}
+
+/// Who sees all of the tenant.
+pub(crate) fn everything() -> Viewer {
+    Viewer::any(&tenant())
 }
 
 /// An id that no other call gets, in a partition.

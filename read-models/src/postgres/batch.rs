@@ -35,6 +35,7 @@ struct ExecutionColumns {
     view: Vec<String>,
     parent_id: Vec<Option<Uuid>>,
     origin_id: Vec<Option<Uuid>>,
+    owner: Vec<Option<Uuid>>,
     bytes: usize,
 }
 
@@ -56,6 +57,7 @@ impl ExecutionColumns {
         self.view.push(row.view);
         self.parent_id.push(row.parent_id);
         self.origin_id.push(row.origin_id);
+        self.owner.push(row.owner);
     }
 
     fn is_full(&self) -> bool {
@@ -123,7 +125,8 @@ impl PgTx {
         let sql = format!(
             "insert into {table} ({EXECUTION_COLUMNS}) select * from unnest($1::text[], $2::uuid[], \
              $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], \
-             $10::bigint[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::uuid[]) {EXECUTION_UPDATE}"
+             $10::bigint[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::uuid[], \
+             $16::uuid[]) {EXECUTION_UPDATE}"
         );
         let query = sqlx::query(AssertSqlSafe(sql))
             .bind(columns.tenant)
@@ -140,7 +143,8 @@ impl PgTx {
             .bind(columns.attributes)
             .bind(columns.view)
             .bind(columns.parent_id)
-            .bind(columns.origin_id);
+            .bind(columns.origin_id)
+            .bind(columns.owner);
         self.run(query).await
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Lock, PgPools, PgTx};
 use crate::ReadModelError;
-use crate::sql::{Columns, Statement};
+use crate::sql::{Columns, Scope, Statement};
 use crate::store::PostgresOptions;
 use sqlx::migrate::MigrateError;
 
@@ -12,6 +12,7 @@ use sqlx::migrate::MigrateError;
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../../migrations/postgres/0001_read_models.sql")),
     (2, include_str!("../../migrations/postgres/0002_nodes_and_dead_letters.sql")),
+    (3, include_str!("../../migrations/postgres/0003_identity.sql")),
 ];
 
 /// What a doctor wants to know of read models on Postgres that can be reached.
@@ -23,6 +24,9 @@ pub struct PostgresFacts {
     pub schema_version: Option<i64>,
     /// The version that this build makes.
     pub newest_schema_version: i64,
+    /// Whether the role is a superuser's or has `bypassrls`: the server then keeps no tenant's rows from another's
+    /// queries, and the conditions of the statements are all there is.
+    pub passes_walls: bool,
 }
 
 /// Looks without changing anything. An error means that the database cannot be reached or read.
@@ -32,8 +36,9 @@ pub async fn inspect_postgres(options: &PostgresOptions) -> Result<PostgresFacts
     let row = pools.fetch_all(version).await.map_err(ReadModelError::database("ask for the version"))?.pop();
     let server_version = row.map_or(Ok(String::new()), |row| Columns::of(&row, "pg_settings").take())?;
     let schema_version = pools.schema_version().await?;
+    let passes_walls = pools.passes_walls().await?;
     pools.close().await;
-    Ok(PostgresFacts { server_version, schema_version, newest_schema_version: newest() })
+    Ok(PostgresFacts { server_version, schema_version, newest_schema_version: newest(), passes_walls })
 }
 
 fn newest() -> i64 {
@@ -84,8 +89,17 @@ impl PgPools {
         Err(ReadModelError::NotThere { found, newest: newest() })
     }
 
+    /// Whether row-level security does not bind the role.
+    pub(crate) async fn passes_walls(&self) -> Result<bool, ReadModelError> {
+        let sql = "select rolsuper or rolbypassrls from pg_roles where rolname = current_user";
+        let row = self.fetch_all(Statement::new(sql)).await;
+        let row = row.map_err(ReadModelError::database("ask what its role may do"))?.pop();
+        row.map_or(Ok(false), |row| Columns::of(&row, "pg_roles").take())
+    }
+
     async fn schema_version(&self) -> Result<Option<i64>, ReadModelError> {
-        let mut tx = self.begin_read().await.map_err(ReadModelError::database("read its schema"))?;
+        let mut tx =
+            self.begin_read(&Scope::Untenanted).await.map_err(ReadModelError::database("read its schema"))?;
         tx.schema_version().await
     }
 }

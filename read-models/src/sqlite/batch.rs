@@ -16,7 +16,7 @@ use crate::sql::{Row, signed};
 use crate::write::{EXECUTION_COLUMNS, EXECUTION_UPDATE};
 
 /// Rows of one statement. A batch is cut into these sizes, largest first, so that a handful of prepared
-/// statements serves batches of every size; 256 rows of 15 columns are far below SQLite's 32,766 parameters.
+/// statements serves batches of every size; 256 rows of 17 columns are far below SQLite's 32,766 parameters.
 const CHUNKS: [usize; 5] = [256, 64, 16, 4, 1];
 
 type SqliteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
@@ -48,7 +48,7 @@ impl SqliteTx {
         let mut rows = rows.into_iter();
         for size in sizes {
             // Plain `?`: SQLite looks numbered parameters up by name, in a list, for each of thousands.
-            let values = vec![format!("({})", marks(15)); size].join(", ");
+            let values = vec![format!("({})", marks(16)); size].join(", ");
             let sql = format!("insert into {table} ({EXECUTION_COLUMNS}) values {values} {EXECUTION_UPDATE}");
             let query = rows.by_ref().take(size).fold(sqlx::query(AssertSqlSafe(sql)), bind_execution);
             query.execute(&mut *self.tx).await?;
@@ -133,15 +133,16 @@ fn bind_execution(query: SqliteQuery<'_>, row: ExecutionRow) -> SqliteQuery<'_> 
         .bind(row.view)
         .bind(row.parent_id)
         .bind(row.origin_id)
+        .bind(row.owner)
 }
 
 /// `?, ?, …`
-fn marks(count: usize) -> String {
+pub(super) fn marks(count: usize) -> String {
     vec!["?"; count].join(", ")
 }
 
 /// Cuts `items` into pieces of the sizes in [`CHUNKS`].
-fn chunks<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
+pub(super) fn chunks<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let size = CHUNKS.into_iter().find(|size| *size <= items.len())?;
         let (head, tail) = items.split_at(size);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails to set up has failed")]
 
+mod migrations;
 mod nodes;
 mod pooler;
 mod postgres;
@@ -14,7 +15,8 @@ use uuid::Uuid;
 use domain::execution::view::ExecutionView;
 use domain::ids::{Partition, Slot, TenantId, new_id};
 use domain::time::Timestamp;
-use read_models::{ExecutionRow, PostgresOptions, ReadModels, WorkflowRow, WriteTx};
+use domain::workflow::event::{ShareAccess, Visibility};
+use read_models::{ExecutionRow, PostgresOptions, ReadModels, Viewer, WorkflowRow, WriteTx};
 
 use crate::pooler::Pooler;
 
@@ -97,6 +99,11 @@ fn tenant() -> TenantId {
     TenantId::default_tenant()
 }
 
+/// Who sees all of the tenant.
+fn everything() -> Viewer {
+    Viewer::any(&tenant())
+}
+
 fn id(number: u64) -> Uuid {
     new_id(Timestamp::from_unix_ms(1_795_000_000_000 + number as i64), Slot::from_bits(3), number)
 }
@@ -130,6 +137,9 @@ fn workflow(number: u64) -> WorkflowRow {
         updated_at: Timestamp::from_unix_ms(2),
         created_by: "user:1".to_owned(),
         definition: r#"{"nodes":[]}"#.to_owned(),
+        owner: None,
+        visibility: Visibility::Private,
+        shared_access: ShareAccess::Read,
     }
 }
 

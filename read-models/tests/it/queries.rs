@@ -8,9 +8,12 @@ use domain::execution::event::{ErrorKind, NodeError};
 use domain::execution::view::{ExecutionError, ExecutionView};
 use domain::ids::{Partition, TenantId};
 use domain::time::Timestamp;
-use read_models::{ExecutionFilter, ExecutionRow, ReadModelError, ReadModels, Table, WorkflowVersionRow};
+use read_models::{
+    AttributeFilter, ExecutionFilter, ExecutionRow, ReadModelError, ReadModels, Table, Viewer,
+    WorkflowVersionRow,
+};
 
-use crate::{Backend, id, models, on_every_backend, row, tenant, view, workflow, write};
+use crate::{Backend, everything, id, models, on_every_backend, row, tenant, view, workflow, write};
 
 on_every_backend!(
     a_view_reads_back_as_it_was_written,
@@ -27,7 +30,7 @@ on_every_backend!(
 );
 
 async fn find(models: &ReadModels, filter: ExecutionFilter) -> Vec<Uuid> {
-    let page = models.executions(&tenant(), &filter, None, 50).await.unwrap();
+    let page = models.executions(&everything(), &filter, None, 50).await.unwrap();
     page.items.into_iter().map(|view| view.id).collect()
 }
 
@@ -58,7 +61,7 @@ async fn pages_follow_on_newest_first_without_a_gap_or_a_repetition(backend: Bac
     let mut cursor = None;
     loop {
         let filter = ExecutionFilter::default();
-        let page = models.executions(&tenant(), &filter, cursor, 70).await.unwrap();
+        let page = models.executions(&everything(), &filter, cursor, 70).await.unwrap();
         seen.extend(page.items.iter().map(|view| view.id));
         cursor = page.next;
         if cursor.is_none() {
@@ -76,7 +79,7 @@ async fn filters_hold_together(backend: Backend) {
 
     let of_workflow = ExecutionFilter { workflow_id: Some(id(2_000)), ..filter() };
     assert_eq!(find(&models, of_workflow).await, [id(2)]);
-    let of_status = ExecutionFilter { status: Some(ExecutionStatus::Failed), ..filter() };
+    let of_status = ExecutionFilter { statuses: vec![ExecutionStatus::Failed], ..filter() };
     assert_eq!(find(&models, of_status).await, [id(3)]);
     let between = ExecutionFilter {
         started_after: Some(Timestamp::from_unix_ms(1)),
@@ -84,8 +87,11 @@ async fn filters_hold_together(backend: Backend) {
         ..filter()
     };
     assert_eq!(find(&models, between).await, [id(3), id(2)]);
-    let both =
-        ExecutionFilter { workflow_id: Some(id(1_000)), status: Some(ExecutionStatus::Running), ..filter() };
+    let both = ExecutionFilter {
+        workflow_id: Some(id(1_000)),
+        statuses: vec![ExecutionStatus::Running],
+        ..filter()
+    };
     assert_eq!(find(&models, both).await, [id(4), id(1)]);
     let by_name = ExecutionFilter { q: Some("REFUND".to_owned()), ..filter() };
     assert_eq!(find(&models, by_name).await, [id(2)]);
@@ -120,7 +126,7 @@ async fn attributes_compare_by_their_text(backend: Backend) {
         ("whole", "3.0", vec![id(3)]),
         ("list", r#"[1,{"a":"b"}]"#, vec![id(3)]),
     ] {
-        let attributes = vec![(key.to_owned(), value.to_owned())];
+        let attributes = vec![AttributeFilter::equal(key, value)];
         let filter = ExecutionFilter { attributes, ..ExecutionFilter::default() };
         assert_eq!(find(&models, filter).await, found, "{key}={value}");
     }
@@ -150,7 +156,7 @@ async fn sql_in_names_and_searches_is_data(backend: Backend) {
         let filter = ExecutionFilter { q: Some(text.to_owned()), ..ExecutionFilter::default() };
         assert_eq!(find(&models, filter).await, found, "{text}");
     }
-    let attributes = vec![("') or 1=1 --".to_owned(), "' or '1'='1".to_owned())];
+    let attributes = vec![AttributeFilter::equal("') or 1=1 --", "' or '1'='1")];
     let filter = ExecutionFilter { attributes, ..ExecutionFilter::default() };
     assert_eq!(find(&models, filter).await, Vec::<Uuid>::new());
 }
@@ -158,10 +164,10 @@ async fn sql_in_names_and_searches_is_data(backend: Backend) {
 async fn filters_of_unbounded_size_are_refused(backend: Backend) {
     let models = models(backend).await;
     let long = ExecutionFilter { q: Some("x".repeat(201)), ..ExecutionFilter::default() };
-    let many = vec![("a".to_owned(), "b".to_owned()); 17];
+    let many = vec![AttributeFilter::equal("a", "b"); 17];
     let many = ExecutionFilter { attributes: many, ..ExecutionFilter::default() };
     for filter in [long, many] {
-        let refused = models.executions(&tenant(), &filter, None, 50).await;
+        let refused = models.executions(&everything(), &filter, None, 50).await;
         assert!(matches!(refused, Err(ReadModelError::Filter(_))), "{refused:?}");
     }
 }
@@ -175,9 +181,9 @@ async fn a_tenant_sees_nothing_of_another(backend: Backend) {
     let other = TenantId::try_from("other".to_owned()).unwrap();
     assert_eq!(models.execution(&other, id(1)).await.unwrap(), None);
     assert_eq!(models.workflow(&other, id(2)).await.unwrap(), None);
-    assert!(models.workflows(&other, None, 10).await.unwrap().items.is_empty());
+    assert!(models.workflows(&Viewer::any(&other), None, 10).await.unwrap().items.is_empty());
     let filter = ExecutionFilter::default();
-    assert!(models.executions(&other, &filter, None, 10).await.unwrap().items.is_empty());
+    assert!(models.executions(&Viewer::any(&other), &filter, None, 10).await.unwrap().items.is_empty());
 }
 
 async fn a_deleted_workflow_is_found_by_id_and_hidden_from_lists(backend: Backend) {
@@ -194,10 +200,10 @@ async fn a_deleted_workflow_is_found_by_id_and_hidden_from_lists(backend: Backen
     tx.commit().await.unwrap();
 
     assert_eq!(models.workflow(&tenant(), id(2)).await.unwrap(), Some(gone));
-    let first = models.workflows(&tenant(), None, 3).await.unwrap();
+    let first = models.workflows(&everything(), None, 3).await.unwrap();
     let ids: Vec<_> = first.items.iter().map(|row| row.id).collect();
     assert_eq!(ids, [id(4), id(3), id(1)]);
-    let last = models.workflows(&tenant(), first.next, 3).await.unwrap();
+    let last = models.workflows(&everything(), first.next, 3).await.unwrap();
     assert_eq!(last.items, [workflow(0)]);
     assert_eq!(last.next, None);
 }
@@ -220,9 +226,9 @@ async fn versions_of_a_workflow_are_listed_newest_first(backend: Backend) {
     tx.commit().await.unwrap();
     assert_eq!(models.workflow_version(&tenant(), id(1), 3).await.unwrap(), Some(version(3)));
     assert_eq!(models.workflow_version(&tenant(), id(1), 6).await.unwrap(), None);
-    let page = models.workflow_versions(&tenant(), id(1), None, 3).await.unwrap();
+    let page = models.workflow_versions(&everything(), id(1), None, 3).await.unwrap();
     assert_eq!(page.items, [version(5), version(4), version(3)]);
-    let page = models.workflow_versions(&tenant(), id(1), page.next, 3).await.unwrap();
+    let page = models.workflow_versions(&everything(), id(1), page.next, 3).await.unwrap();
     assert_eq!(page.items, [version(2), version(1)]);
     assert_eq!(page.next, None);
 }

@@ -17,6 +17,9 @@ use super::urls::DatabaseUrl;
 /// The file that is read from the working directory if none is named.
 const DEFAULT_FILE_NAME: &str = "everline.toml";
 
+/// Sections of sections, whose names are the user's: `[gateway.oidc.corp]`.
+const NAMED_SECTIONS: &[&str] = &["gateway.oidc"];
+
 /// One key with a value, and where it was set.
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
@@ -106,6 +109,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
 
 /// What no single key can say.
 fn check(config: &Config) -> Result<(), ConfigError> {
+    config.gateway.check().map_err(|detail| ConfigError::single("gateway", detail))?;
     config.command_service.check().map_err(|detail| ConfigError::single("command_service", detail))?;
     config.blobs()?;
     let refuse = |detail: &str| Err(ConfigError::single("read_model_url", detail));
@@ -127,7 +131,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
 fn usable_value(setting: &Setting, known: &[String]) -> Result<Value, String> {
     let key = setting.key();
     let is_section = known.iter().any(|known| known.starts_with(&format!("{key}.")));
-    if !is_section && !known.contains(&key) {
+    if !is_section && !known.contains(&key) && !is_named(&key) {
         return Err(unknown_key(&key, known));
     }
     let mut refusal = String::new();
@@ -138,6 +142,12 @@ fn usable_value(setting: &Setting, known: &[String]) -> Result<Value, String> {
         }
     }
     Err(refusal)
+}
+
+/// Whether a key is in a section whose name the user has chosen; which keys that has, its type says.
+fn is_named(key: &str) -> bool {
+    let inner = NAMED_SECTIONS.iter().find_map(|section| key.strip_prefix(section)?.strip_prefix('.'));
+    inner.is_some_and(|inner| inner.matches('.').count() <= 1)
 }
 
 fn file_settings(sources: &Sources, problems: &mut Vec<ConfigProblem>) -> Vec<Setting> {

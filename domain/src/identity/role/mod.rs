@@ -12,7 +12,7 @@ use crate::access::Role;
 use crate::ids::{Slot, TenantId, derived_id};
 use crate::time::Timestamp;
 
-pub use decide::decide;
+pub use decide::{MAX_ROLES, decide, not_found};
 pub use evolve::evolve;
 
 /// The stream of a tenant's roles.
