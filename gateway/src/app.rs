@@ -66,8 +66,11 @@ pub(crate) struct App {
     pub(crate) definitions: Definitions,
     pub(crate) executions: ExecutionCache,
     pub(crate) variables: VariablesReader,
-    /// Cancelled when the process is asked to stop: `/readyz` fails and streams end.
+    /// Cancelled when the process is asked to stop: `/readyz` fails, and answers end their connections.
     pub(crate) draining: CancellationToken,
+    /// Cancelled when load balancers have had time to see that: streams and WebSockets end, so that their clients come
+    /// back somewhere else.
+    pub(crate) leaving: CancellationToken,
     /// WebSocket connections, so that the gateway waits for their end.
     pub(crate) sockets: TaskTracker,
     /// The OpenAPI document, written once.
@@ -126,6 +129,7 @@ impl App {
             executions: ExecutionCache::new(config.cache_bytes as usize, partitions),
             variables: VariablesReader::new(),
             draining: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             sockets: TaskTracker::new(),
             openapi,
             bulk_asked: Notify::new(),
