@@ -21,6 +21,8 @@ use crate::audit::Recorder;
 use crate::auth::Authenticator;
 use crate::auth::device::DeviceLogins;
 use crate::auth::sessions::Sessions;
+use crate::auth::signing::AccessTokens;
+use crate::auth::throttle::LocalAttempts;
 use crate::cache::{self, ExecutionCache};
 use crate::config::{GatewayConfig, ms};
 use crate::definitions::Definitions;
@@ -86,13 +88,19 @@ impl App {
         let partitions = ports.log.partitions();
         let trusted = ms(config.auth_cache_ms / 2);
         let directory = Arc::new(Directory::new(ports.log.clone(), config.auth_cache_entries, trusted));
+        let (verifiers, master_key) = (ports.verifiers.clone(), ports.master_key.clone());
+        let tokens = Arc::new(AccessTokens::new(verifiers, ports.clock.clone(), master_key, &config));
         let auth = Arc::new(Authenticator::new(
             ports.verifiers.clone(),
             directory.clone(),
+            (tokens.clone(), ports.master_key.clone()),
             ports.clock.clone(),
             &config,
             partitions,
         ));
+        let attempts = Arc::new(LocalAttempts::new());
+        let sessions = Sessions::new(auth.clone(), tokens, ports.master_key.clone(), attempts, &config);
+        let master_key = ports.master_key;
         let things = Arc::new(Things::new(ports.log.clone(), trusted));
         let rights = Arc::new(Rights::new(auth.clone(), directory.clone(), things.clone()));
         let hub = Arc::new(Hub::new(ms(config.idle_reread_ms.max(10))));
@@ -104,10 +112,10 @@ impl App {
             rights,
             verifiers: ports.verifiers.clone(),
             providers: Providers::new(&config),
-            master_key: MasterKey::generate().expect("the operating system has a random source"),
-            devices: DeviceLogins::new(ports.verifiers.clone(), ports.clock.clone()),
+            master_key,
+            devices: DeviceLogins::new(ports.verifiers, ports.clock.clone()),
             admin_changes: tokio::sync::Mutex::new(()),
-            sessions: Sessions::new(ports.verifiers, ports.clock.clone(), &config),
+            sessions,
             limits: Limits::new(config.limits.clone(), config.login_failures_per_minute, ports.rates),
             audit: Recorder::new(config.audit_buffer_entries),
             hub,

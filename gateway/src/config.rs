@@ -61,8 +61,26 @@ pub struct GatewayConfig {
     pub access_token_ms: u64,
     /// How long a refresh token lives, in milliseconds.
     pub refresh_token_ms: u64,
-    /// How many failed logins one e-mail may have in a minute.
+    /// How long the session of a browser, held by a cookie, lives, in milliseconds.
+    pub cookie_session_ms: u64,
+    /// Whether cookies are for HTTPS only, whatever a proxy says of the request.
+    pub cookie_secure: bool,
+    /// Who makes access tokens: their claim `iss`.
+    pub issuer: String,
+    /// For whom access tokens are made: their claim `aud`.
+    pub audience: String,
+    /// How long a key signs access tokens before the next one does, in milliseconds.
+    pub signing_key_ms: u64,
+    /// Whether people can make accounts themselves.
+    pub registration: Registration,
+    /// The tenant of such accounts.
+    pub registration_tenant: String,
+    /// The role of such accounts.
+    pub registration_role: String,
+    /// How many failed logins one e-mail may have in a minute from one address; from all together, ten times as many.
     pub login_failures_per_minute: u32,
+    /// How many logins and uses of one-time tokens one address may begin in a minute.
+    pub login_failures_per_minute_per_address: u32,
     /// How many passwords are checked at once; each check takes some 20 MiB and 20 ms.
     pub password_checks: u32,
     /// How many expressions are evaluated at once for `expressions/evaluate`.
@@ -92,6 +110,17 @@ pub struct GatewayConfig {
     pub cors: CorsConfig,
 }
 
+/// Whether people can make accounts themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Registration {
+    /// Administrators make them.
+    #[default]
+    Closed,
+    /// Anybody can, who reaches the gateway.
+    Open,
+}
+
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
@@ -116,7 +145,16 @@ impl Default for GatewayConfig {
             auth_cache_ms: 10_000,
             access_token_ms: 15 * 60 * 1000,
             refresh_token_ms: 30 * 24 * 60 * 60 * 1000,
+            cookie_session_ms: 12 * 60 * 60 * 1000,
+            cookie_secure: false,
+            issuer: "everline".to_owned(),
+            audience: "everline-api".to_owned(),
+            signing_key_ms: 30 * 24 * 60 * 60 * 1000,
+            registration: Registration::Closed,
+            registration_tenant: "default".to_owned(),
+            registration_role: "USER".to_owned(),
             login_failures_per_minute: 10,
+            login_failures_per_minute_per_address: 120,
             password_checks: 2,
             evaluations: 2,
             cache_bytes: 64 * 1024 * 1024,

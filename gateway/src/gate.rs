@@ -19,7 +19,7 @@ use tracing::Instrument;
 use crate::access::{self, Rule};
 use crate::app::App;
 use crate::audit;
-use crate::auth::Principal;
+use crate::auth::{Credential, Principal};
 use crate::client::{Asks, Client, Peer};
 use crate::config::ms;
 use crate::failure::Failure;
@@ -164,19 +164,20 @@ async fn authenticate(
         return anonymous(known);
     }
     let headers = request.headers();
-    if route == WEBSOCKET && !headers.contains_key(header::AUTHORIZATION) && wants_websocket(headers) {
+    if route == WEBSOCKET && Credential::of(headers).is_none() && wants_websocket(headers) {
         return anonymous(known);
     }
-    let principal = match app.auth.authenticate(headers).await {
-        Ok(principal) => principal,
-        Err(failure) => {
-            if failure.status == StatusCode::UNAUTHORIZED {
-                // Whoever tries tokens out is told to wait, whatever they try next.
-                anonymous(known)?;
+    let (principal, credential) =
+        match app.auth.authenticate(request.method(), request.uri(), headers).await {
+            Ok(recognised) => recognised,
+            Err(failure) => {
+                if failure.status == StatusCode::UNAUTHORIZED {
+                    // Whoever tries tokens out is told to wait, whatever they try next.
+                    anonymous(known)?;
+                }
+                return Err(failure);
             }
-            return Err(failure);
-        }
-    };
+        };
     known.principal = Some(principal.clone());
     // What the route does not take is answered by the router.
     if rule.is_some() {
@@ -186,6 +187,7 @@ async fn authenticate(
             request.extensions_mut().insert(authority);
         }
     }
+    request.extensions_mut().insert(credential);
     request.extensions_mut().insert(principal);
     Ok(())
 }

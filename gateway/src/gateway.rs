@@ -9,6 +9,7 @@ use domain::time::Clock;
 use event_store::blobs::Blobs;
 use event_store::log::LogReader;
 use event_store::rate_counters::RateCounters;
+use event_store::sealing::MasterKey;
 use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct GatewayPorts {
     pub verifiers: Arc<dyn Verifiers>,
     /// What rate limits share with other gateways, if there may be others.
     pub rates: Option<Arc<dyn RateCounters>>,
+    /// What seals signing keys and seeds: the same for all gateways of an installation.
+    pub master_key: MasterKey,
     /// The owners of partitions.
     pub commands: Arc<dyn Commands>,
     /// Committed events as they come.
@@ -149,6 +152,7 @@ impl Gateway {
             async {
                 let ended = ended.await;
                 app.draining.cancel();
+                app.sessions.write_last_uses().await;
                 hub_stop.cancel();
                 ended
             },

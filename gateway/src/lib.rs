@@ -62,11 +62,12 @@ mod workflow_answer;
 mod ws;
 
 pub use access::{RULES, Rule};
+pub use auth::signing::{MasterKeyError, check_master_key};
 pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare_admin};
 pub use client::ForwardedHeader;
-pub use config::GatewayConfig;
 pub use oidc::{Hidden, OidcConfig, SignUp};
 pub use cors::{CorsConfig, CorsError, HeaderNames, Origins};
+pub use config::{GatewayConfig, Registration};
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};
 pub use health_server::HealthServer;
 pub use limits::config::LimitsConfig;

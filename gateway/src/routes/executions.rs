@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use domain::access::Authority;
 use domain::execution::view::ExecutionView;
 use domain::ids::Partition;
 use http::{HeaderValue, StatusCode, header};
@@ -14,7 +13,6 @@ use uuid::Uuid;
 use crate::access::Followed;
 use crate::access::judging::only_visible;
 use crate::execution_filter;
-use crate::bulk;
 use crate::answer::{List, body, json};
 use crate::app::App;
 use crate::cache::{Found, Kept};
@@ -57,8 +55,7 @@ pub(crate) async fn list(
     let cursor = query.text("cursor").map(Cursor::id).transpose()?;
     let filter = execution_filter::read(&query)?;
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
-    let viewer = bulk::viewer(&caller.principal.tenant, caller.authority()?);
-    let page = app.models.executions(&viewer, &filter, cursor, limit).await.map_err(read_error)?;
+    let page = app.models.executions(&caller.viewer()?, &filter, cursor, limit).await.map_err(read_error)?;
     let visible = only_visible(&app, &caller, page.items, |view| view.id).await?;
     let items: Result<Vec<Value>, _> = visible.into_iter().map(summary).collect();
     let items = items.map_err(|_| Failure::new(status::INTERNAL, "an execution could not be written"))?;

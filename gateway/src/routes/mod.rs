@@ -14,6 +14,7 @@ mod expressions;
 mod filters;
 pub(crate) mod health;
 mod history;
+mod jwks;
 mod node_types;
 mod nodes;
 mod permissions;
@@ -50,6 +51,7 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(oidc::list))
         .routes(routes!(oidc::begin))
         .routes(routes!(oidc::callback))
+        .routes(routes!(users::list, users::create))
         .routes(routes!(device::begin))
         .routes(routes!(device::token))
         .routes(routes!(device::approve))
@@ -62,13 +64,20 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(permissions::list))
         .routes(routes!(roles::list, roles::create))
         .routes(routes!(roles::get, roles::put, roles::delete))
-        .routes(routes!(api_keys::create))
+        .routes(routes!(api_keys::list, api_keys::create))
         .routes(routes!(api_keys::get, api_keys::revoke))
-        .routes(routes!(tenants::create))
+        .routes(routes!(tenants::list, tenants::create))
         .routes(routes!(tenants::get, tenants::update))
         .routes(routes!(tenants::suspend))
         .routes(routes!(tenants::resume))
         .routes(routes!(tenants::own, tenants::update_own))
+        .routes(routes!(auth::sessions))
+        .routes(routes!(auth::end_session))
+        .routes(routes!(auth::change_password))
+        .routes(routes!(auth::reset_password))
+        .routes(routes!(auth::accept_invitation))
+        .routes(routes!(auth::enrol_totp, auth::remove_totp))
+        .routes(routes!(auth::confirm_totp))
         .routes(routes!(workflows::create, workflows::list))
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::get, workflows::update, workflows::delete))
@@ -117,6 +126,7 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
         .routes(routes!(health::version))
+        .routes(routes!(jwks::jwks))
         .routes(routes!(docs::page))
         .routes(routes!(device::page))
         .routes(routes!(device::script))

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use crate::answer::{List, json};
 use crate::app::App;
+use crate::auth::sessions::Device;
 use crate::failure::Failure;
 use crate::oidc::Callback;
 use crate::request::{PathParams, Query};
 use crate::schemas;
 
-use super::auth::session;
+use super::auth::secret;
 
 /// The longest path to go to after a login.
 const MAX_REDIRECT_BYTES: usize = 1_024;
@@ -88,11 +89,16 @@ pub(crate) async fn callback(
     };
     let answer = Callback { code: one("code")?, state: one("state")?, iss: one("iss")?, error: one("error")? };
     let arrival = app.providers.answer(&app, path.text("provider"), &headers, answer).await?;
-    let mut response = session(&app.sessions.begin(&app, &arrival.user).await?)?;
+    let mut response = secret(StatusCode::OK, &app.sessions.begin_elsewhere(&app, &arrival.user, &device_of(&headers)).await?)?;
     let sent = response.headers_mut();
     sent.append(header::SET_COOKIE, arrival.cookie);
     keep_nowhere(sent);
     Ok(response)
+}
+
+/// The program that a person has come with.
+fn device_of(headers: &HeaderMap) -> Device {
+    Device::new("everline", headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()))
 }
 
 /// Neither the codes in the address nor what is answered may reach anybody else.

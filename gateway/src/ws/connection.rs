@@ -12,8 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::access::{Changes, Followed};
 use crate::app::App;
 use crate::audit;
-use crate::auth::Principal;
-use crate::auth::token::TokenHash;
+use crate::auth::{Credential, Principal};
 use crate::client::Client;
 use crate::config::ms;
 use crate::executing::ExecutionAnswer;
@@ -40,7 +39,7 @@ const SILENT_HEARTBEATS: u32 = 3;
 const MAX_FIRST_MESSAGE: usize = 8 * 1024;
 
 /// A caller with what its token is recognised by.
-type Known = (Arc<Principal>, TokenHash);
+type Known = (Arc<Principal>, Credential);
 
 /// Serves a connection until its end. `known` is the caller of the `Authorization` header, if there was one.
 pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>, client: Client, trace: TraceContext) {
@@ -97,7 +96,7 @@ async fn first_message(app: &App, client: &Client, stream: &mut SplitStream<WebS
     };
     let text = message.map_err(|_| End::Unauthenticated)??;
     let Ok(ClientMessage::Auth(token)) = messages::read(&text) else { return Err(End::Unauthenticated) };
-    let hash = TokenHash::of(&token);
+    let hash = Credential::bearer(&token);
     let principal = app.auth.recognise(&hash).await.map_err(|failure| {
         audit::note_denied(app, &client.with_message("auth"), None, &failure);
         End::Unauthenticated
@@ -118,7 +117,7 @@ async fn carry_out(app: &App, command: CommandMessage, caller: Caller) -> Result
 pub(super) struct Connection {
     pub(super) app: Arc<App>,
     pub(super) caller: Caller,
-    pub(super) token: TokenHash,
+    pub(super) token: Credential,
     /// When the token expires.
     pub(super) expires: Instant,
     /// Changes of anybody's rights.

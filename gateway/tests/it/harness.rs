@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bus::in_process::InProcessFeed;
 use bus::{Commands, CommitFeed};
 use domain::time::{Clock, Timestamp};
+use event_store::sealing::MasterKey;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
 use gateway::{
     Dependency, Gateway, GatewayConfig, GatewayPorts, Readiness, ScriptError, ScriptEvaluator, prepare_admin,
@@ -87,12 +88,14 @@ impl Harness {
         let admin = prepare_admin(&*log, &*clock, EMAIL, Some(PASSWORD.to_owned().into()));
         let admin = admin.await.expect("prepared").expect("the first administrator");
         admin.store(&*log).await.expect("stored");
+        let master_key = MasterKey::generate().expect("a key");
         let models = ReadModels::open_temporary().await.expect("read models");
         let ports = GatewayPorts {
             log: log.clone(),
             blobs: log.clone(),
             verifiers: log.clone(),
             rates: None,
+            master_key: master_key.clone(),
             commands: owner.clone() as Arc<dyn Commands>,
             feed,
             models: models.clone(),

@@ -1,5 +1,6 @@
 //! Each role with its ports, in the order of the start.
 
+use event_store::sealing::MasterKey;
 use agents::{AgentsConfig, CircuitCounts, WorkerRuntime};
 use anyhow::Context;
 use command_service::{
@@ -25,6 +26,8 @@ pub(super) struct Wiring<'a> {
     pub(super) name: String,
     pub(super) stores: &'a Stores,
     pub(super) connections: &'a Connections,
+    /// Of a process with a gateway.
+    pub(super) master_key: Option<MasterKey>,
 }
 
 impl Wiring<'_> {
@@ -148,6 +151,7 @@ impl Wiring<'_> {
             blobs: store.blobs.clone(),
             verifiers: store.verifiers.clone(),
             rates: store.rates.clone(),
+            master_key: self.master_key.clone().context("a gateway needs the master key")?,
             clock: self.options.clock.clone(),
             scripts: Arc::new(Scripts::new(&self.options.sandbox)),
         };

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use crate::answer::json;
 use crate::app::App;
+use crate::auth::sessions::Device;
 use crate::auth::device::{INTERVAL, LIFETIME_MS};
 use crate::failure::Failure;
 use crate::origin;
 use crate::request::{Caller, Fields, JsonBody};
 use crate::{schemas, status};
 
-use super::auth::session;
+use super::auth::secret;
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
@@ -94,7 +95,11 @@ pub(crate) async fn begin(
     let mut fields = Fields::open(body.required()?)?;
     let name = fields.required_text("client_name");
     if name.trim().is_empty() || name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
-        fields.report("/client_name", "invalid_name", "a program has a name of 1 to 100 printable characters");
+        fields.report(
+            "/client_name",
+            "invalid_name",
+            "a program has a name of 1 to 100 printable characters",
+        );
     }
     fields.finish()?;
     let page = format!("{}/device", origin::of(&app.config, &headers)?);
@@ -121,7 +126,7 @@ pub(crate) async fn token(State(app): State<Arc<App>>, body: JsonBody) -> Result
     let (tenant, user) = app.devices.poll(&code).await?;
     let user = app.directory.user_now(user).await?.filter(|user| user.tenant == tenant);
     let user = user.ok_or_else(|| Failure::new(status::ACCESS_DENIED, "the user is gone"))?;
-    session(&app.sessions.begin(&app, &user).await?)
+    secret(StatusCode::OK, &app.sessions.begin_elsewhere(&app, &user, &Device::new("everline-cli", None)).await?)
 }
 
 /// Lets a program in, or turns it away. Needs a session; an API key cannot do it.
