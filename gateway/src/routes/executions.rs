@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use domain::access::Authority;
 use domain::execution::view::ExecutionView;
 use domain::ids::Partition;
 use http::{HeaderValue, StatusCode, header};
@@ -14,7 +13,6 @@ use uuid::Uuid;
 use crate::access::Followed;
 use crate::access::judging::only_visible;
 use crate::execution_filter;
-use crate::bulk;
 use crate::answer::{List, body, json};
 use crate::app::App;
 use crate::cache::{Found, Kept};
