@@ -53,11 +53,11 @@ pub(crate) struct App {
     /// Changes that a tenant's last administrator could be lost by take turns.
     pub(crate) admin_changes: tokio::sync::Mutex<()>,
     pub(crate) sessions: Sessions,
-    pub(crate) limits: Limits,
-    pub(crate) audit: Recorder,
     pub(crate) devices: DeviceLogins,
     pub(crate) providers: Providers,
     pub(crate) master_key: MasterKey,
+    pub(crate) limits: Limits,
+    pub(crate) audit: Recorder,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) definitions: Definitions,

@@ -50,9 +50,9 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let tags = known_tags(&request);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let client = client_of(&app, &request, matched.clone());
-    let tags = known_tags(&request);
     request.extensions_mut().insert(trace.clone());
     request.extensions_mut().insert(client.clone());
 
@@ -68,8 +68,10 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
         Some(response) => response,
         None => {
             let work = answer(&app, &client, matched.as_ref(), request, next, &mut known);
-            let answered = work.instrument(span.clone()).await;
-            let (response, failure) = written(answered, &method, &path, &trace);
+            let (response, failure) = match work.instrument(span.clone()).await {
+                Ok(response) if is_options(&method, &response) => (options(route), None),
+                answered => written(answered, &method, &path, &trace),
+            };
             let mut response = unless_known(response, tags.as_ref());
             app.config.cors.of_answer(origin.as_ref(), response.headers_mut());
             // A limit that refused has told of itself.
@@ -212,9 +214,6 @@ fn written(
 /// Writes the body of errors that have none of ours.
 fn write_bare_problem(mut response: Response, method: &Method, path: &str, trace: &TraceContext) -> Response {
     let status = response.status();
-    if method == Method::OPTIONS && status == StatusCode::METHOD_NOT_ALLOWED {
-        return options(&response);
-    }
     let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
@@ -257,14 +256,21 @@ fn unless_known(response: Response, known: Option<&HeaderMap>) -> Response {
     Response::from_parts(parts, axum::body::Body::empty())
 }
 
-/// The answer to `OPTIONS` (RFC 9110): what the route takes, as the router says of a method that it does not.
-fn options(refused: &Response) -> Response {
+/// Whether `OPTIONS` met a route that does not take it itself.
+fn is_options(method: &Method, response: &Response) -> bool {
+    method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED
+}
+
+/// The answer to `OPTIONS` (RFC 9110): what the route takes.
+fn options(route: &str) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let allow =
-        refused.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok()).unwrap_or_default();
-    let allow = if allow.is_empty() { "OPTIONS".to_owned() } else { format!("{allow},OPTIONS") };
-    if let Ok(allow) = HeaderValue::try_from(allow) {
+    let mut methods: Vec<_> = access::methods_of(route).collect();
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    methods.push("OPTIONS");
+    if let Ok(allow) = HeaderValue::try_from(methods.join(",")) {
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response

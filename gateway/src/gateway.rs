@@ -139,8 +139,8 @@ impl Gateway {
                 served = served => served,
                 () = drain => Ok(()),
                 never = app.sessions.sweep() => match never {},
-                never = app.limits.exchange_counts() => match never {},
                 never = first_administrator => match never {},
+                never = app.limits.exchange_counts() => match never {},
             }
         };
         // The hub follows for as long as anybody may wait for news; the audit records for as long as anybody acts.

@@ -7,6 +7,7 @@ mod faults;
 mod faulty_log;
 mod forks;
 mod harness;
+mod identities;
 mod lanes;
 mod life;
 mod lossy_queue;

@@ -455,13 +455,22 @@ fn what_nobody_owns_needs_reach_over_everything() {
 #[test]
 fn a_right_to_something_else_is_no_right() {
     let cases: Vec<(&[Permission], Command)> = vec![
-        (&[Permission::WorkflowUpdate], Command::Workflow(WorkflowCommand::Enable { expected_version: None })),
-        (&[Permission::WorkflowUpdate], Command::Workflow(WorkflowCommand::Publish { version: None, expected_version: None })),
+        (
+            &[Permission::WorkflowUpdate],
+            Command::Workflow(WorkflowCommand::Enable { expected_version: None }),
+        ),
+        (
+            &[Permission::WorkflowUpdate],
+            Command::Workflow(WorkflowCommand::Publish { version: None, expected_version: None }),
+        ),
         (
             &[Permission::WorkflowDelete],
             Command::Workflow(WorkflowCommand::Delete { expected_version: None }),
         ),
-        (&[Permission::WorkflowDelete], Command::Workflow(WorkflowCommand::Restore { expected_version: None })),
+        (
+            &[Permission::WorkflowDelete],
+            Command::Workflow(WorkflowCommand::Restore { expected_version: None }),
+        ),
         (&[Permission::WorkflowShare], Command::Workflow(WorkflowCommand::Share(WorkflowShared::default()))),
         (&[Permission::ExecutionCancel], cancel()),
         (&[Permission::WorkflowExecute], start()),

@@ -30,9 +30,9 @@ use crate::status;
 pub(crate) use following::{Followed, withdrawn};
 pub(crate) use granting::{may_grant, may_scope};
 pub(crate) use rights::{Changes, Rights, RightsChange};
-pub(crate) use rules::rule_of;
-pub(crate) use things::Things;
 pub use rules::{RULES, Rule};
+pub(crate) use rules::{methods_of, rule_of};
+pub(crate) use things::Things;
 
 /// The caller's right to a permission.
 ///

@@ -130,3 +130,8 @@ pub(crate) fn rule_of(method: &Method, route: &str) -> Option<Rule> {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
     RULES.iter().find(|(verb, path, _)| *verb == method && *path == route).map(|(_, _, rule)| *rule)
 }
+
+/// The methods that have a row for a route.
+pub(crate) fn methods_of(route: &str) -> impl Iterator<Item = &'static str> {
+    RULES.iter().filter(move |(_, path, _)| *path == route).map(|(method, _, _)| *method)
+}

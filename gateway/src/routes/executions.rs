@@ -254,7 +254,8 @@ pub(crate) async fn events(
         ("filter" = Option<String>, Query, description = "CEL over `event`, as for `/events`."),
         ("Last-Event-ID" = Option<String>, Header, description = "The version of the last event received.")),
     responses((status = 200, description = "Server-sent events; `id` is the version.",
-        content_type = "text/event-stream", body = String)))]
+        content_type = "text/event-stream", body = String),
+        (status = 204, description = "There is nothing after `Last-Event-ID`: it has ended.")))]
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -1,6 +1,7 @@
 //! The routes, one file per area, mirroring the URL tree.
 
 mod api_keys;
+mod audit;
 mod auth;
 mod dead_letter_list;
 mod device;
@@ -68,6 +69,8 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(tenants::suspend))
         .routes(routes!(tenants::resume))
         .routes(routes!(tenants::own, tenants::update_own))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
         .routes(routes!(workflows::create, workflows::list))
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::get, workflows::update, workflows::delete))

@@ -44,11 +44,7 @@ pub(super) async fn login(args: LoginArgs, output: Output) -> Result<(), Failure
     logs::start_for_client()?;
     let credentials = credentials()?;
     let client = Client::new(&args.connection.server_url()?, Bearer::Nobody)?;
-    let body = if args.device {
-        by_device(&client).await?
-    } else {
-        by_password(&client, args.email).await?
-    };
+    let body = if args.device { by_device(&client).await? } else { by_password(&client, args.email).await? };
     let session = StoredSession::from_answer(&body);
     let session = session.ok_or_else(|| ClientError::NotEverline { url: client.base().to_owned() })?;
     let (email, tenant) = (session.email.clone(), session.tenant.clone());

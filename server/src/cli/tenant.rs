@@ -78,8 +78,7 @@ pub(super) async fn run(args: TenantArgs, output: Output) -> Result<(), Failure>
         TenantCommand::List { limit } => output.list(&client.list("/tenants", &[], limit).await?, TENANTS),
         TenantCommand::Create { name, admin, display_name } => {
             let password = new_password().await?;
-            let mut body =
-                json!({"name": name, "admin": {"email": admin, "password": password.expose()}});
+            let mut body = json!({"name": name, "admin": {"email": admin, "password": password.expose()}});
             if let Some(display_name) = display_name {
                 body["display_name"] = display_name.into();
             }

@@ -129,7 +129,8 @@ async fn act(client: &Client, user: &Named, verb: &str, done: &str, output: Outp
 /// A sentence, and the token that the server has shown once, if it has.
 fn tell(answer: &Value, sentence: &str, output: Output) -> Result<(), Failure> {
     output.done(answer, sentence)?;
-    let token = ["/token", "/invitation/token", "/reset/token"].iter().find_map(|at| answer.pointer(at)?.as_str());
+    let token =
+        ["/token", "/invitation/token", "/reset/token"].iter().find_map(|at| answer.pointer(at)?.as_str());
     match token {
         Some(token) if output.for_people() => output.raw(&format!("  token  {token}  (shown only now)")),
         _ => Ok(()),
@@ -145,6 +146,7 @@ async fn path(client: &Client, user: &str) -> Result<String, Failure> {
     let users = client.list("/users", &[], MAX_LISTED).await?;
     let found = users.iter().find(|user| user.get("email").and_then(Value::as_str) == Some(&email));
     let id = found.and_then(|user| user.get("id")?.as_str());
-    let id = id.ok_or_else(|| Failure::Usage(format!("there is no user `{user}`; see `everline user list`")))?;
+    let id =
+        id.ok_or_else(|| Failure::Usage(format!("there is no user `{user}`; see `everline user list`")))?;
     Ok(format!("/users/{}", segment(id)))
 }

@@ -211,7 +211,6 @@ impl Client {
     fn url(&self, path: &str) -> String {
         format!("{}/api/v1{path}", self.base)
     }
-
 }
 
 fn headers(bearer: Option<&Secret>) -> HeaderMap {

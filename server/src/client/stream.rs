@@ -101,7 +101,8 @@ impl EventStream {
     /// Opens the stream; `false` if the server says that it is over (204, as the SSE standard has it).
     async fn connect(&mut self) -> Result<bool, ClientError> {
         let client = &self.client;
-        let mut request = client.http.get(client.url(&self.path)).headers(headers(client.bearer().await?.as_ref()));
+        let mut request =
+            client.http.get(client.url(&self.path)).headers(headers(client.bearer().await?.as_ref()));
         request = request.header(ACCEPT, "text/event-stream").query(&self.query);
         if let Some(id) = &self.last_id {
             request = request.header("last-event-id", id);
