@@ -1,28 +1,24 @@
-//! Users, keys, tenants, jobs, owners, sharing and the audit.
+//! Users, keys, tenants, jobs, owners and sharing.
 
 use bytes::Bytes;
 use serde_json::json;
 use uuid::Uuid;
 
 use domain::access::{Authority, Permission, Reach, SharedWith};
-use domain::audit::event::{AuditEntry, AuditRecorded, AuditResult};
 use domain::bulk::event::{BulkAction, BulkCompleted, BulkFailure, BulkLeased, BulkProgressed, BulkStarted};
 use domain::bulk::state::BulkStatus;
-use domain::event::{
-    ApiKeyEvent, AuditEvent, BulkEvent, Event, RecordedEvent, TenantEvent, UserEvent, WorkflowEvent,
-};
+use domain::event::{ApiKeyEvent, BulkEvent, Event, RecordedEvent, TenantEvent, UserEvent, WorkflowEvent};
 use domain::identity::api_key::event::{ApiKeyCreated, ApiKeyRevoked};
 use domain::identity::tenant::event::{TenantCreated, TenantSettings, TenantSuspended};
 use domain::identity::user::UserStatus;
 use domain::identity::user::event::{UserCreated, UserDisabled, UserIdentityLinked, UserRoleChanged};
-use domain::ids::{Actor, Position, event_id};
+use domain::ids::{Actor, event_id};
 use domain::time::Timestamp;
 use domain::workflow::event::{ShareAccess, Visibility, WorkflowCreated, WorkflowShared};
 use projection_service::{ProjectionConfig, rebuild};
-use read_models::{
-    ApiKeyFilter, AuditFilter, AuditRow, BulkJobFilter, ExecutionFilter, MAIN_PROJECTION, UserFilter, Viewer,
-};
+use read_models::{ApiKeyFilter, BulkJobFilter, ExecutionFilter, MAIN_PROJECTION, UserFilter, Viewer};
 
+use crate::audit::{audit, entry};
 use crate::support::{
     Backend, World, deaf_to_time, everything, execution, fresh_id, on_every_backend, recorded, tenant,
 };
@@ -31,13 +27,10 @@ on_every_backend!(
     users_keys_tenants_and_jobs_follow_their_events,
     a_user_that_cannot_be_folded_is_parked_alone,
     an_execution_stays_whose_it_is_and_is_shared_as_its_workflow,
-    an_entry_and_the_first_event_of_its_command_meet_in_one_row_in_any_order,
-    what_nobody_has_sent_is_not_audited,
-    an_audit_is_filtered_and_paged_without_a_gap,
     rebuilt_rows_of_identities_equal_live_ones,
 );
 
-fn at(ms: i64) -> Timestamp {
+pub(crate) fn at(ms: i64) -> Timestamp {
     Timestamp::from_unix_ms(1_795_000_000_000 + ms)
 }
 
@@ -135,31 +128,6 @@ fn job(stream: Uuid, owner: Uuid) -> Vec<RecordedEvent> {
     stream_of(stream, events)
 }
 
-fn entry(id: Uuid) -> AuditEntry {
-    AuditEntry {
-        id,
-        at: at(3),
-        actor: Actor::new("key", "0123456789abcdef"),
-        user: Some(fresh_id(1)),
-        action: "CancelExecution".to_owned(),
-        permission: Some("execution:cancel".to_owned()),
-        route: "POST /api/v1/executions/{id}/cancel".to_owned(),
-        resource: None,
-        result: AuditResult::Accepted,
-        code: None,
-        position: None,
-        ip: Some("192.0.2.7".to_owned()),
-        user_agent: Some("curl/8".to_owned()),
-        request_id: None,
-        count: 1,
-    }
-}
-
-fn audit(stream: Uuid, version: u64, entries: Vec<AuditEntry>) -> RecordedEvent {
-    let event = recorded(stream, version, AuditEvent::from(AuditRecorded { entries }));
-    RecordedEvent { actor: Actor::system("gateway"), ..event }
-}
-
 fn shared(users: Vec<Uuid>, visibility: Visibility) -> WorkflowEvent {
     WorkflowShared { visibility, users, access: ShareAccess::Execute }.into()
 }
@@ -254,6 +222,18 @@ async fn a_user_that_cannot_be_folded_is_parked_alone(backend: Backend) {
     running.stop().await;
 }
 
+/// How many executions and workflows a user sees, and whether the one of each is theirs to see.
+async fn seen(world: &World, (flow, run): (Uuid, Uuid), user: Uuid, reach: Reach) -> (usize, usize, bool) {
+    let viewer = Viewer { tenant: tenant(), user, reach };
+    let models = &world.models;
+    let runs = models.executions(&viewer, &ExecutionFilter::default(), None, 9).await.unwrap();
+    let flows = models.workflows(&viewer, None, 9).await.unwrap();
+    let one = models.execution_seen(&viewer, run).await.unwrap().unwrap();
+    let flow = models.workflow_seen(&viewer, flow).await.unwrap().unwrap();
+    assert_eq!(flow.is_within(&viewer), one.is_within(&viewer));
+    (runs.items.len(), flows.items.len(), one.is_within(&viewer))
+}
+
 async fn an_execution_stays_whose_it_is_and_is_shared_as_its_workflow(backend: Backend) {
     let mut world = World::on(backend).await;
     let running = world.start(deaf_to_time());
@@ -274,40 +254,22 @@ async fn an_execution_stays_whose_it_is_and_is_shared_as_its_workflow(backend: B
     world.commit(events[2..].to_vec()).await;
     world.settled().await;
 
-    let seen = async |user: Uuid, reach: Reach| -> (usize, usize, bool) {
-        let viewer = Viewer { tenant: tenant(), user, reach };
-        let models = &world.models;
-        let runs = models.executions(&viewer, &ExecutionFilter::default(), None, 9).await.unwrap();
-        let flows = models.workflows(&viewer, None, 9).await.unwrap();
-        let one = models.execution_seen(&viewer, run).await.unwrap().unwrap();
-        assert_eq!(one.owner, Some(owner));
-        let flow = models.workflow_seen(&viewer, flow).await.unwrap().unwrap();
-        assert_eq!(flow.is_within(&viewer), one.is_within(&viewer));
-        (runs.items.len(), flows.items.len(), one.is_within(&viewer))
-    };
     for reach in [Reach::Own, Reach::Shared, Reach::Any] {
-        assert_eq!(seen(owner, reach).await, (1, 1, true), "{reach:?}");
+        assert_eq!(seen(&world, (flow, run), owner, reach).await, (1, 1, true), "{reach:?}");
     }
     for (reach, expected) in
         [(Reach::Own, (0, 0, false)), (Reach::Shared, (0, 0, false)), (Reach::Any, (1, 1, true))]
     {
-        assert_eq!(seen(friend, reach).await, expected, "{reach:?}");
+        assert_eq!(seen(&world, (flow, run), friend, reach).await, expected, "{reach:?}");
     }
     let share = |version, users, visibility| {
         commanded(flow, version, fresh_id(0), &Actor::new("user", owner), shared(users, visibility))
     };
     world.commit(vec![share(2, vec![friend], Visibility::Private)]).await;
     world.settled().await;
-    let seen = async |user: Uuid, reach: Reach| -> (usize, usize, bool) {
-        let viewer = Viewer { tenant: tenant(), user, reach };
-        let runs = world.models.executions(&viewer, &ExecutionFilter::default(), None, 9).await.unwrap();
-        let flows = world.models.workflows(&viewer, None, 9).await.unwrap();
-        let one = world.models.execution_seen(&viewer, run).await.unwrap().unwrap();
-        (runs.items.len(), flows.items.len(), one.is_within(&viewer))
-    };
-    assert_eq!(seen(friend, Reach::Shared).await, (1, 1, true));
-    assert_eq!(seen(friend, Reach::Own).await, (0, 0, false));
-    assert_eq!(seen(stranger, Reach::Shared).await, (0, 0, false));
+    assert_eq!(seen(&world, (flow, run), friend, Reach::Shared).await, (1, 1, true));
+    assert_eq!(seen(&world, (flow, run), friend, Reach::Own).await, (0, 0, false));
+    assert_eq!(seen(&world, (flow, run), stranger, Reach::Shared).await, (0, 0, false));
     let access = world.models.sharing(&tenant(), flow, friend).await.unwrap();
     assert_eq!(access, SharedWith::Them(ShareAccess::Execute));
     assert_eq!(world.models.shared_users(&tenant(), flow).await.unwrap(), [friend]);
@@ -331,119 +293,6 @@ async fn an_execution_stays_whose_it_is_and_is_shared_as_its_workflow(backend: B
     }
     let of_owner = ExecutionFilter { owner: Some(owner), ..ExecutionFilter::default() };
     assert_eq!(world.models.executions(&everything(), &of_owner, None, 9).await.unwrap().items.len(), 1);
-    running.stop().await;
-}
-
-async fn all(world: &World) -> Vec<AuditRow> {
-    world.models.audit(&tenant(), &AuditFilter::default(), None, 50).await.unwrap().items
-}
-
-async fn an_entry_and_the_first_event_of_its_command_meet_in_one_row_in_any_order(backend: Backend) {
-    let mut rows = Vec::new();
-    let [command, run] = [fresh_id(0), fresh_id(1)];
-    let person = Actor::new("user", fresh_id(2));
-    let noted = entry(command);
-    for order in 0..4 {
-        let mut world = World::on(backend).await;
-        let running = world.start(deaf_to_time());
-        let two: Vec<_> = execution(run, 1)[..2]
-            .iter()
-            .map(|event| commanded(run, event.version, command, &person, event.decode().unwrap()))
-            .collect();
-        let [first, second] = [vec![two[0].clone()], vec![two[1].clone()]];
-        let entries = vec![audit(fresh_id(3), 1, vec![noted.clone()])];
-        let parts = match order {
-            0 => vec![first, second, entries],
-            1 => vec![entries, first, second],
-            2 => vec![first, entries, second],
-            _ => vec![[first, second, entries].concat()],
-        };
-        for part in parts {
-            world.commit(part).await;
-            world.settled().await;
-        }
-        rows.push(all(&world).await);
-        running.stop().await;
-    }
-    for found in &rows {
-        assert_eq!(found, &rows[0]);
-        let [row] = &found[..] else { panic!("{found:?}") };
-        assert_eq!(
-            (row.id, row.action.as_str(), row.actor.as_str()),
-            (command, "CancelExecution", noted.actor.as_str())
-        );
-        assert_eq!(
-            (row.ip.as_deref(), row.at),
-            (Some("192.0.2.7"), at(0)),
-            "from the entry, at the log's time"
-        );
-        assert_eq!(row.resource.as_deref(), Some(run.to_string().as_str()), "which the entry does not say");
-        assert_eq!(row.position.map(|Position { offset, .. }| offset), Some(1), "of the first event");
-    }
-}
-
-async fn what_nobody_has_sent_is_not_audited(backend: Backend) {
-    let mut world = World::on(backend).await;
-    let running = world.start(deaf_to_time());
-    let [command, run, other] = [fresh_id(0), fresh_id(1), fresh_id(1)];
-    let key = Actor::new("key", "0123456789abcdef");
-    let mut events = execution(run, 2);
-    events[0] = commanded(run, 1, command, &key, events[0].decode().unwrap());
-    // A worker's result, and a part of Everline.
-    events[1] = commanded(run, 2, fresh_id(0), &Actor::new("worker", "w1"), events[1].decode().unwrap());
-    events[2] = commanded(run, 3, fresh_id(0), &Actor::system("reactor"), events[2].decode().unwrap());
-    // An event that another event has caused, under the name of who began it.
-    events[3].causation_id = events[0].id;
-    let caused = RecordedEvent { causation_id: events[0].id, ..execution(other, 1)[0].clone() };
-    world.commit(events.into_iter().chain([caused]).collect()).await;
-    world.settled().await;
-    let found = all(&world).await;
-    let [row] = &found[..] else { panic!("{found:?}") };
-    assert_eq!((row.id, row.action.as_str(), row.noted), (command, "execution.started", false));
-    assert_eq!((row.result, row.user, row.route.as_deref()), (AuditResult::Accepted, None, None));
-    running.stop().await;
-}
-
-async fn an_audit_is_filtered_and_paged_without_a_gap(backend: Backend) {
-    let mut world = World::on(backend).await;
-    let running = world.start(deaf_to_time());
-    let stream = fresh_id(0);
-    let entries: Vec<_> = (0..30)
-        .map(|number| AuditEntry {
-            // Several at one time.
-            at: at(number / 4),
-            result: if number % 3 == 0 { AuditResult::Denied } else { AuditResult::Accepted },
-            resource: Some(format!("r{}", number % 5)),
-            ..entry(fresh_id(0))
-        })
-        .collect();
-    let user = entries[7].user;
-    world.commit(vec![audit(stream, 1, entries.clone())]).await;
-    world.settled().await;
-    let mut seen = Vec::new();
-    let mut cursor = None;
-    loop {
-        let page = world.models.audit(&tenant(), &AuditFilter::default(), cursor, 7).await.unwrap();
-        seen.extend(page.items.iter().map(|row| (row.at, row.id)));
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    let mut expected: Vec<_> = entries.iter().map(|entry| (entry.at, entry.id)).collect();
-    expected.sort_unstable_by(|a, b| b.cmp(a));
-    assert_eq!(seen, expected);
-    let count = async |filter: AuditFilter| {
-        world.models.audit(&tenant(), &filter, None, 50).await.unwrap().items.len()
-    };
-    let filter = AuditFilter::default;
-    assert_eq!(count(AuditFilter { result: Some(AuditResult::Denied), ..filter() }).await, 10);
-    assert_eq!(count(AuditFilter { resource: Some("r1".to_owned()), ..filter() }).await, 6);
-    assert_eq!(count(AuditFilter { user, ..filter() }).await, 1);
-    assert_eq!(count(AuditFilter { after: Some(at(1)), before: Some(at(3)), ..filter() }).await, 4);
-    assert_eq!(count(AuditFilter { ip: Some("192.0.2.8".to_owned()), ..filter() }).await, 0);
-    assert_eq!(count(AuditFilter { action: Some("CancelExecution".to_owned()), ..filter() }).await, 30);
-    assert_eq!(count(AuditFilter { actor: Some("key:0123456789abcdef".to_owned()), ..filter() }).await, 30);
     running.stop().await;
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails to set up has failed")]
 
 mod ahead;
+mod audit;
 mod bodies;
 mod following;
 mod histories;
