@@ -2,7 +2,9 @@
 //!
 //! Projections are absent here: what reads read models is tested where everything is wired, in `server`.
 
+mod accounts;
 mod authorization;
+mod browsers;
 mod caching;
 mod commands;
 mod connections;
@@ -14,6 +16,8 @@ mod idempotency;
 mod owner;
 mod problems;
 mod reads;
+mod second_factor;
 mod sessions;
 mod streams;
+mod token_attacks;
 mod websocket;
