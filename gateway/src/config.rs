@@ -87,6 +87,8 @@ pub struct GatewayConfig {
     pub cache_bytes: u32,
     /// How many bytes of large values one answer fetches; what does not fit stays a reference.
     pub answer_blob_bytes: u32,
+    /// How long a runner keeps a bulk job without a sign of life, in milliseconds: after that another one takes it over.
+    pub bulk_lease_ms: u32,
     /// How long the process still answers after it was asked to stop, so that load balancers see `/readyz`
     /// fail, in milliseconds.
     pub drain_notice_ms: u32,
@@ -154,6 +156,7 @@ impl Default for GatewayConfig {
             evaluations: 2,
             cache_bytes: 64 * 1024 * 1024,
             answer_blob_bytes: 8 * 1024 * 1024,
+            bulk_lease_ms: 15_000,
             drain_notice_ms: 250,
             drain_timeout_ms: 10_000,
             request_timeout_ms: 120_000,

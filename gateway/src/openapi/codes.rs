@@ -18,7 +18,7 @@ pub(super) fn of(place: &Place<'_>, row: &Row, operation: &Map<String, Value>) -
     let mut found = Codes::new();
     add(&mut found, &[status::INTERNAL]);
     if !row.health {
-        add(&mut found, &[status::OVERLOADED]);
+        add(&mut found, &[status::OVERLOADED, status::RATE_LIMITED, status::REQUEST_TOOK_TOO_LONG]);
     }
     of_caller(place, &mut found);
     of_parameters(place, operation, &mut found);

@@ -5,6 +5,7 @@
 mod accounts;
 mod authorization;
 mod browsers;
+mod authorization_matrix;
 mod caching;
 mod commands;
 mod connections;
