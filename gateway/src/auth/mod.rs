@@ -19,6 +19,8 @@ pub(crate) mod cookies;
 mod credential;
 pub(crate) mod device;
 pub(crate) mod login;
+#[cfg(test)]
+mod measure;
 pub(crate) mod password;
 pub(crate) mod second_factor;
 pub(crate) mod sessions;

@@ -18,7 +18,8 @@ async fn registration_is_closed_unless_it_is_opened() {
 
     let open = gateway::Registration::Open;
     let h = Harness::with(gateway::GatewayConfig { registration: open, ..Default::default() }).await;
-    let (status, session) = h.auth("register", json!({"email": " Ada@Example.test", "password": PASSWORD})).await;
+    let (status, session) =
+        h.auth("register", json!({"email": " Ada@Example.test", "password": PASSWORD})).await;
     assert_eq!(status, StatusCode::CREATED, "{session}");
     assert_eq!((&session["user"]["email"], &session["user"]["role"]), (&json!(EMAIL), &json!("USER")));
     assert_eq!(h.me(&text(&session, "access_token")).await, StatusCode::OK);
@@ -26,7 +27,9 @@ async fn registration_is_closed_unless_it_is_opened() {
     let (status, problem) = h.auth("register", json!({"email": EMAIL, "password": "another one"})).await;
     assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("email_taken")));
     h.log_in(EMAIL, PASSWORD).await;
-    for (email, password) in [("no-email", PASSWORD), ("b@example.test", "short"), ("longer@example.test", "longer@example.test")] {
+    for (email, password) in
+        [("no-email", PASSWORD), ("b@example.test", "short"), ("longer@example.test", "longer@example.test")]
+    {
         let (status, _) = h.auth("register", json!({"email": email, "password": password})).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{email} {password}");
     }
@@ -80,7 +83,8 @@ async fn a_reset_token_is_good_once_and_ends_all_sessions() {
     let (status, made) = h.api(Method::POST, &format!("users/{id}/reset-password"), &h.key, json!({})).await;
     assert_eq!(status, StatusCode::OK, "{made}");
     let token = text(&made, "token");
-    let reset = |password: &'static str| h.auth("password/reset", json!({"token": token, "password": password}));
+    let reset =
+        |password: &'static str| h.auth("password/reset", json!({"token": token, "password": password}));
     assert_eq!(reset("short").await.0, StatusCode::UNPROCESSABLE_ENTITY, "which does not cost the token");
     let (a, b) = tokio::join!(reset("another password"), reset("another password"));
     let good = [&a, &b].iter().filter(|(status, _)| *status == StatusCode::NO_CONTENT).count();
@@ -94,7 +98,8 @@ async fn a_reset_token_is_good_once_and_ends_all_sessions() {
 #[tokio::test]
 async fn whoever_is_invited_sets_a_password_and_is_in() {
     let h = Harness::start().await;
-    let (status, user) = h.api(Method::POST, "users", &h.key, json!({"email": EMAIL, "role": "VIEWER"})).await;
+    let (status, user) =
+        h.api(Method::POST, "users", &h.key, json!({"email": EMAIL, "role": "VIEWER"})).await;
     assert_eq!(status, StatusCode::CREATED, "{user}");
     let id = text(&user, "id");
     let (status, made) = h.api(Method::POST, &format!("users/{id}/invite"), &h.key, json!({})).await;
@@ -105,7 +110,8 @@ async fn whoever_is_invited_sets_a_password_and_is_in() {
     assert_eq!(h.me(&text(&session, "access_token")).await, StatusCode::OK);
     assert_eq!(h.auth("invitation", body).await.0, StatusCode::UNAUTHORIZED);
     h.log_in(EMAIL, PASSWORD).await;
-    let (status, _) = h.auth("password/reset", json!({"token": text(&made, "token"), "password": PASSWORD})).await;
+    let (status, _) =
+        h.auth("password/reset", json!({"token": text(&made, "token"), "password": PASSWORD})).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "an invitation is no reset");
 }
 
@@ -117,7 +123,8 @@ async fn an_expired_token_is_refused() {
     let rows = h.ports.verifiers.of_principal(VerifierKind::PasswordReset, &id).await.expect("read");
     let past = domain::time::Timestamp::from_unix_ms(1);
     h.ports.verifiers.put(&Verifier { expires_at: Some(past), ..rows[0].clone() }).await.expect("stored");
-    let (status, _) = h.auth("password/reset", json!({"token": made["token"], "password": "another one"})).await;
+    let (status, _) =
+        h.auth("password/reset", json!({"token": made["token"], "password": "another one"})).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
 
@@ -126,9 +133,16 @@ async fn it_is_known_when_sessions_were_last_used_and_from_where() {
     let h = Harness::start().await;
     h.user(EMAIL, PASSWORD).await;
     let login = h.bare(Method::POST, "/api/v1/auth/login").header("user-agent", "test/1");
-    let session: Value =
-        login.json(&json!({"email": EMAIL, "password": PASSWORD})).send().await.expect("an answer").json().await.expect("JSON");
-    let (_, sessions) = h.api(Method::GET, "auth/sessions", &text(&session, "access_token"), Value::Null).await;
+    let session: Value = login
+        .json(&json!({"email": EMAIL, "password": PASSWORD}))
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    let (_, sessions) =
+        h.api(Method::GET, "auth/sessions", &text(&session, "access_token"), Value::Null).await;
     let listed = &sessions["items"][0];
     assert_eq!((&listed["user_agent"], &listed["current"]), (&json!("test/1"), &json!(true)));
     assert!(listed["last_used_at"].is_string(), "{listed}");
@@ -138,6 +152,7 @@ async fn it_is_known_when_sessions_were_last_used_and_from_where() {
     let id: uuid::Uuid = text(listed, "id").parse().expect("an id");
     let uses = h.ports.verifiers.uses(&[id]).await.expect("read");
     assert_eq!(uses.len(), 1, "written at the end at the latest");
-    let keys = h.ports.verifiers.list(VerifierKind::SigningKey, &TenantId::default_tenant()).await.expect("read");
+    let keys =
+        h.ports.verifiers.list(VerifierKind::SigningKey, &TenantId::default_tenant()).await.expect("read");
     assert_eq!(keys.len(), 1);
 }

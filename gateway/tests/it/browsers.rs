@@ -31,7 +31,8 @@ async fn a_cookie_stands_for_its_session_and_scripts_cannot_read_it() {
     assert!(!session.contains("Secure"), "over HTTP a browser would not send it back");
     let readable = lines.iter().find(|line| line.starts_with("everline_csrf=")).expect("the code's");
     assert!(!readable.contains("HttpOnly"));
-    let me = h.bare(Method::GET, "/api/v1/auth/me").header("cookie", &cookie).send().await.expect("an answer");
+    let me =
+        h.bare(Method::GET, "/api/v1/auth/me").header("cookie", &cookie).send().await.expect("an answer");
     assert_eq!(me.status(), StatusCode::OK);
     let secret = session.split(['=', ';']).nth(1).expect("the secret");
     assert_eq!(h.me(secret).await, StatusCode::UNAUTHORIZED, "it is no bearer token");
@@ -49,7 +50,8 @@ async fn what_changes_something_needs_the_code_and_must_not_come_from_another_si
     let (_, code_of_another, _) = browser(&h).await;
     let own = format!("http://{}", h.address);
     let post = async |name: &str, headers: &[(&str, &str)]| {
-        let mut request = h.bare(Method::POST, "/api/v1/workflows").header("cookie", &cookie).json(&echo(name));
+        let mut request =
+            h.bare(Method::POST, "/api/v1/workflows").header("cookie", &cookie).json(&echo(name));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -57,7 +59,11 @@ async fn what_changes_something_needs_the_code_and_must_not_come_from_another_si
         let status = answer.status();
         let body: Value = answer.json().await.expect("JSON");
         if status != StatusCode::CREATED {
-            assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("csrf_failed")), "{headers:?}");
+            assert_eq!(
+                (status, &body["code"]),
+                (StatusCode::FORBIDDEN, &json!("csrf_failed")),
+                "{headers:?}"
+            );
         }
         status
     };
@@ -69,7 +75,10 @@ async fn what_changes_something_needs_the_code_and_must_not_come_from_another_si
     assert_eq!(post("a", &[good, ("origin", "null")]).await, StatusCode::FORBIDDEN);
     assert_eq!(post("a", &[good, ("sec-fetch-site", "cross-site")]).await, StatusCode::FORBIDDEN);
     assert_eq!(post("a", &[good]).await, StatusCode::CREATED);
-    assert_eq!(post("b", &[good, ("origin", &own), ("sec-fetch-site", "same-origin")]).await, StatusCode::CREATED);
+    assert_eq!(
+        post("b", &[good, ("origin", &own), ("sec-fetch-site", "same-origin")]).await,
+        StatusCode::CREATED
+    );
 }
 
 #[tokio::test]
@@ -81,7 +90,8 @@ async fn a_logout_takes_the_cookies_away() {
     assert_eq!(answer.status(), StatusCode::NO_CONTENT);
     let ended = answer.headers().get_all(SET_COOKIE).iter();
     assert_eq!(ended.filter(|line| line.to_str().expect("text").contains("Max-Age=0")).count(), 3);
-    let me = h.bare(Method::GET, "/api/v1/auth/me").header("cookie", &cookie).send().await.expect("an answer");
+    let me =
+        h.bare(Method::GET, "/api/v1/auth/me").header("cookie", &cookie).send().await.expect("an answer");
     assert_eq!(me.status(), StatusCode::UNAUTHORIZED);
 }
 

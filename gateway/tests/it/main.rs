@@ -4,8 +4,8 @@
 
 mod accounts;
 mod authorization;
-mod browsers;
 mod authorization_matrix;
+mod browsers;
 mod caching;
 mod commands;
 mod connections;

@@ -53,7 +53,8 @@ async fn a_code_is_needed_and_good_once() {
     let (_, secret, _) = enrolled(&h).await;
     let (status, problem) = h.auth("login", json!({"email": EMAIL, "password": PASSWORD})).await;
     assert_eq!((status, &problem["code"]), (StatusCode::UNAUTHORIZED, &json!("second_factor_required")));
-    let (_, wrong) = h.auth("login", json!({"email": EMAIL, "password": "wrong", "code": code(&secret, 0)})).await;
+    let (_, wrong) =
+        h.auth("login", json!({"email": EMAIL, "password": "wrong", "code": code(&secret, 0)})).await;
     assert_eq!(wrong["code"], "invalid_credentials", "without the password nothing is told of the factor");
 
     let now = code(&secret, 0);

@@ -7,7 +7,13 @@ use super::harness::{EMAIL, Harness, PASSWORD, text};
 
 impl Harness {
     /// A request to a route of the API with a token; its status and body.
-    pub(crate) async fn api(&self, method: Method, path: &str, token: &str, body: Value) -> (StatusCode, Value) {
+    pub(crate) async fn api(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
         let request = self.bare(method, &format!("/api/v1/{path}")).bearer_auth(token);
         let request = if body.is_null() { request } else { request.json(&body) };
         let answer = request.send().await.expect("an answer");
