@@ -24,7 +24,8 @@ pub(crate) struct Failure {
     pub(crate) detail: String,
     pub(crate) errors: Vec<Problem>,
     retry_after_s: Option<u64>,
-    standing: Standing,
+    /// Behind a pointer: failures are returned everywhere.
+    standing: Option<Box<Standing>>,
     /// The audit knows of it.
     noted: bool,
 }
@@ -57,7 +58,7 @@ impl Failure {
             errors: Vec::new(),
             // Whoever is told to come back later is told when.
             retry_after_s: (code.status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
-            standing: Standing::default(),
+            standing: None,
             noted: false,
         }
     }
@@ -76,7 +77,7 @@ impl Failure {
 
     /// With what is left of the limit that refused.
     pub(crate) fn with_standing(mut self, standing: Standing) -> Self {
-        self.standing = standing;
+        self.standing = Some(Box::new(standing));
         self
     }
 
@@ -141,7 +142,9 @@ impl Failure {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        self.standing.write(headers);
+        if let Some(standing) = &self.standing {
+            standing.write(headers);
+        }
         response
     }
 }
@@ -164,7 +167,7 @@ impl From<Rejection> for Failure {
             detail: rejection.detail,
             errors: rejection.problems,
             retry_after_s: None,
-            standing: Standing::default(),
+            standing: None,
             noted: false,
         }
     }

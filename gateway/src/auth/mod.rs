@@ -19,6 +19,8 @@ pub(crate) mod cookies;
 mod credential;
 pub(crate) mod device;
 pub(crate) mod login;
+#[cfg(test)]
+mod measure;
 pub(crate) mod password;
 pub(crate) mod second_factor;
 pub(crate) mod sessions;
@@ -63,8 +65,6 @@ pub(crate) struct Principal {
     pub(crate) user: Uuid,
     /// The user's e-mail.
     pub(crate) email: String,
-    /// The e-mail, or the name of the key.
-    pub(crate) name: String,
     /// The user's role.
     pub(crate) role: String,
     /// What the role allows, as far as the key's scopes go.
@@ -205,10 +205,10 @@ impl Authenticator {
         let id = user.id;
         let mut grants = self.directory.grants(&user).await?;
         // Access tokens change with every refresh, the user behind them does not; a key is a caller of its own.
-        let (actor, name, api_key) = if verifier.kind == VerifierKind::ApiKey {
-            (Actor::new("key", credential.hash.short()), verifier.name, verifier.family)
+        let (actor, api_key) = if verifier.kind == VerifierKind::ApiKey {
+            (Actor::new("key", credential.hash.short()), verifier.family)
         } else {
-            (Actor::new("user", id), user.state.email.clone(), None)
+            (Actor::new("user", id), None)
         };
         if let Some(key) = api_key {
             let found = self.directory.api_key(key).await?;
@@ -221,7 +221,6 @@ impl Authenticator {
             actor,
             user: id,
             email: user.state.email,
-            name,
             role: user.state.role,
             grants: grants.into(),
             api_key,
@@ -293,7 +292,6 @@ impl Authenticator {
             actor,
             user: user.id,
             email: user.state.email.clone(),
-            name: user.state.email.clone(),
             role: user.state.role.clone(),
             grants: Arc::default(),
             api_key: None,

@@ -20,8 +20,6 @@ use crate::status;
 
 use super::User;
 
-/// The prefix of one-time tokens.
-const ONE_TIME: &str = "evt_";
 /// The fewest bytes of a password.
 const MIN_PASSWORD_BYTES: usize = 8;
 /// The beginnings of hashes that can be imported.
@@ -133,7 +131,7 @@ pub(crate) async fn one_time(
     what: OneTime,
 ) -> Result<(Zeroizing<String>, Timestamp), Failure> {
     app.verifiers.delete_of_principal(what.kind(), &user.id.to_string()).await?;
-    let token = token::fresh(ONE_TIME);
+    let token = token::fresh(token::ONE_TIME);
     let now = app.clock.now();
     let expires_at = now.plus_ms(what.lifetime_ms());
     let verifier = Verifier {

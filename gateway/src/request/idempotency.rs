@@ -251,7 +251,6 @@ mod tests {
             actor: Actor::recorded(actor),
             user: uuid::Uuid::nil(),
             email: "n".into(),
-            name: "n".into(),
             role: "ADMIN".into(),
             grants: Arc::from([]),
             api_key: None,

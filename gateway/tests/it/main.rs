@@ -2,8 +2,10 @@
 //!
 //! Projections are absent here: what reads read models is tested where everything is wired, in `server`.
 
+mod accounts;
 mod authorization;
 mod authorization_matrix;
+mod browsers;
 mod caching;
 mod commands;
 mod connections;
@@ -15,6 +17,8 @@ mod idempotency;
 mod owner;
 mod problems;
 mod reads;
+mod second_factor;
 mod sessions;
 mod streams;
+mod token_attacks;
 mod websocket;

@@ -6,13 +6,42 @@ use serde_json::{Value, json};
 use super::harness::{EMAIL, Harness, PASSWORD, text};
 
 impl Harness {
-    async fn auth(&self, verb: &str, body: Value) -> (StatusCode, Value) {
+    /// A request to a route of the API with a token; its status and body.
+    pub(crate) async fn api(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
+        let request = self.bare(method, &format!("/api/v1/{path}")).bearer_auth(token);
+        let request = if body.is_null() { request } else { request.json(&body) };
+        let answer = request.send().await.expect("an answer");
+        (answer.status(), answer.json().await.unwrap_or_default())
+    }
+
+    /// A user of the tenant `default` with this password; their id.
+    pub(crate) async fn user(&self, email: &str, password: &str) -> String {
+        let body = json!({"email": email, "password": password, "role": "USER"});
+        let (status, user) = self.api(Method::POST, "users", &self.key, body).await;
+        assert_eq!(status, StatusCode::CREATED, "{user}");
+        text(&user, "id")
+    }
+
+    /// A session of a user.
+    pub(crate) async fn log_in(&self, email: &str, password: &str) -> Value {
+        let (status, session) = self.auth("login", json!({"email": email, "password": password})).await;
+        assert_eq!(status, StatusCode::OK, "{session}");
+        session
+    }
+
+    pub(crate) async fn auth(&self, verb: &str, body: Value) -> (StatusCode, Value) {
         let request = self.bare(Method::POST, &format!("/api/v1/auth/{verb}")).json(&body);
         let answer = request.send().await.expect("an answer");
         (answer.status(), answer.json().await.unwrap_or_default())
     }
 
-    async fn me(&self, token: &str) -> StatusCode {
+    pub(crate) async fn me(&self, token: &str) -> StatusCode {
         let request = self.bare(Method::GET, "/api/v1/auth/me").bearer_auth(token);
         request.send().await.expect("an answer").status()
     }

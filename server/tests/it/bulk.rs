@@ -50,7 +50,8 @@ async fn ended(client: &Client, job: &str) -> Value {
 async fn statuses(client: &Client, executions: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for id in executions {
-        found.push(client.get(&format!("/executions/{id}")).await.body["status"].as_str().unwrap().to_owned());
+        found
+            .push(client.get(&format!("/executions/{id}")).await.body["status"].as_str().unwrap().to_owned());
     }
     found
 }
@@ -72,7 +73,10 @@ async fn a_job_acts_on_all_that_its_filter_finds_and_on_nothing_else() {
     assert_eq!(dry.body["sample"].as_array().map(Vec::len), Some(20));
 
     let paused = ended(client, &job(client, &body("pause", false)).await).await;
-    assert_eq!((&paused["status"], &paused["done"], &paused["failed"]), (&json!("completed"), &json!(130), &json!(0)));
+    assert_eq!(
+        (&paused["status"], &paused["done"], &paused["failed"]),
+        (&json!("completed"), &json!(130), &json!(0))
+    );
     let again = ended(client, &job(client, &body("cancel", false)).await).await;
     assert_eq!((&again["found"], &again["done"]), (&json!(130), &json!(130)), "{again}");
     assert!(statuses(client, &mine).await.iter().all(|status| status == "cancelled"));
@@ -84,7 +88,8 @@ async fn a_job_acts_on_all_that_its_filter_finds_and_on_nothing_else() {
     assert_eq!(cancelled["data"]["reason"], "a wrong price list");
 
     // What refuses is told of.
-    let finished = json!({"action": "cancel", "filter": {"workflow_id": chosen}, "reason": "again", "per_second": 1000});
+    let finished =
+        json!({"action": "cancel", "filter": {"workflow_id": chosen}, "reason": "again", "per_second": 1000});
     let refused = ended(client, &job(client, &finished).await).await;
     assert_eq!((&refused["done"], &refused["failed"]), (&json!(0), &json!(130)));
     assert_eq!(refused["failures"][0]["code"], "execution_finished");
@@ -100,16 +105,19 @@ async fn a_job_starts_executions_again_once_each_and_can_be_stopped() {
     let client = &server.client;
     let workflow = client.create(&waiting("again")).await;
     start_all(client, &workflow, 12).await;
-    let body = |per_second: u32| {
-        json!({"action": "start", "filter": {"workflow_id": workflow}, "reason": "once more", "per_second": per_second})
-    };
+    let body = |per_second: u32| json!({"action": "start", "filter": {"workflow_id": workflow}, "reason": "once more", "per_second": per_second});
     assert_eq!(ended(client, &job(client, &body(1000)).await).await["done"], 12);
     let all = client.get(&format!("/executions?workflow_id={workflow}&limit=200")).await.body;
     assert_eq!(all["items"].as_array().map(Vec::len), Some(24), "what it started is not started again");
 
     let slow = job(client, &body(1)).await;
     let stop = client.post(&format!("/executions/bulk/{slow}/cancel"), &json!({"reason": "enough"})).await;
-    assert_eq!((stop.status, &stop.body["status"]), (StatusCode::ACCEPTED, &json!("cancelled")), "{}", stop.body);
+    assert_eq!(
+        (stop.status, &stop.body["status"]),
+        (StatusCode::ACCEPTED, &json!("cancelled")),
+        "{}",
+        stop.body
+    );
     let stopped = ended(client, &slow).await;
     assert_eq!(stopped["status"], "cancelled");
     assert!(stopped["done"].as_u64().unwrap() < 24, "{stopped}");

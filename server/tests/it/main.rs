@@ -6,8 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test, helpers included")]
 
 mod bad_input;
-mod clients;
 mod bulk;
+mod clients;
 mod cluster;
 mod command_line;
 mod compose;

@@ -26,7 +26,7 @@ use crate::audit::{self, Act};
 use crate::auth::cookies::{self, Transport};
 use crate::auth::password::check_rules;
 use crate::auth::second_factor::Proof;
-use crate::auth::sessions::{Device, TokenAnswer};
+use crate::auth::sessions::Device;
 use crate::client::Client;
 use crate::directory::User;
 use crate::failure::Failure;
@@ -166,11 +166,6 @@ fn proof(fields: &mut Fields) -> Option<Proof> {
 fn check_password(password: &str, email: &str) -> Result<(), Failure> {
     check_rules(password, email)
         .map_err(|rule| Failure::invalid_body(vec![Problem::new("/password", rule.code(), rule.to_string())]))
-}
-
-/// A session of tokens.
-pub(super) fn session(answer: &TokenAnswer) -> Result<Response, Failure> {
-    secret(StatusCode::OK, answer)
 }
 
 /// An answer that shows secrets.

@@ -37,9 +37,10 @@ pub(crate) async fn change_password(
     if !app.sessions.knows_password((&app, &caller.client), &user, current).await? {
         return Err(Failure::new(status::INVALID_CREDENTIALS, "the current password is wrong"));
     }
-    app.sessions.set_password((&user.tenant, user.id, &user.state.email), password).await?;
-    app.sessions.end_all(user.id, caller.principal.family).await?;
+    let family = caller.principal.family;
     change(&app, caller, &user, UserCommand::ChangePassword { how: PasswordChange::Changed }).await?;
+    app.sessions.set_password((&user.tenant, user.id, &user.state.email), password).await?;
+    app.sessions.end_all(user.id, family).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn login(
     let user = app.sessions.log_in(&app, &visitor.client, Login { email, password, proof }).await?;
     let answer = visitor.begin(&app, &user, held, StatusCode::OK).await?;
     let caller = visitor.caller(&app, &user);
-    note_session(&app, &caller, "Login").await;
+    note_session(&app, &caller, Seen::Coming).await;
     Ok(answer)
 }
 
@@ -61,23 +61,37 @@ pub(crate) async fn refresh(State(app): State<Arc<App>>, body: JsonBody) -> Resu
     responses((status = 204, description = "The session is over.")))]
 pub(crate) async fn logout(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Failure> {
     app.sessions.logout(&caller.principal).await?;
-    note_session(&app, &caller, "Logout").await;
+    note_session(&app, &caller, Seen::Going).await;
     let mut response = StatusCode::NO_CONTENT.into_response();
     cookies::end(response.headers_mut());
     Ok(response)
 }
 
+/// What the audit is told of a session.
+#[derive(Debug, Clone, Copy)]
+enum Seen {
+    Coming,
+    Going,
+}
+
 /// Notes in the audit that somebody came or went.
-async fn note_session(app: &App, caller: &Caller, action: &'static str) {
+async fn note_session(app: &App, caller: &Caller, coming_or_going: Seen) {
     let act = Act {
-        action,
+        action: match coming_or_going {
+            Seen::Coming => "Login",
+            Seen::Going => "Logout",
+        },
         permission: None,
         resource: Some(caller.principal.email.clone()),
         result: AuditResult::Accepted,
         code: None,
     };
     let entry = audit::entry(app, &caller.client, Some(&caller.principal), act);
-    audit::note_and_wait(app, &caller.principal.tenant, entry).await;
+    match coming_or_going {
+        // Whoever is in was seen coming in.
+        Seen::Coming => audit::note_and_wait(app, &caller.principal.tenant, entry).await,
+        Seen::Going => audit::note(app, &caller.principal.tenant, entry),
+    }
 }
 
 /// Who is calling.

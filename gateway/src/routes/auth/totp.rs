@@ -60,7 +60,11 @@ pub(crate) async fn confirm_totp(
     refuse_keys(&caller)?;
     let user = app.auth.user_of(&caller.principal).await?;
     let codes = app.sessions.second_factor.confirm(&user, &code).await?;
-    change(&app, caller, &user, UserCommand::EnableTotp).await?;
+    if let Err(failure) = change(&app, caller, &user, UserCommand::EnableTotp).await {
+        // The codes were not shown, so nobody could come in by them.
+        app.sessions.second_factor.remove(user.id).await?;
+        return Err(failure);
+    }
     let recovery_codes = codes.into_iter().map(Revealed).collect();
     secret(StatusCode::OK, &RecoveryCodes { recovery_codes })
 }

@@ -59,7 +59,8 @@ impl World {
         let other = person(&harness, &root, "other@example.test", "USER").await;
         let viewer = person(&harness, &root, "viewer@example.test", "USER").await;
         let custom = person(&harness, &root, "custom@example.test", "USER").await;
-        let tenant = json!({"name": "foreign", "admin": {"email": "foreign@example.test", "password": PASSWORD}});
+        let tenant =
+            json!({"name": "foreign", "admin": {"email": "foreign@example.test", "password": PASSWORD}});
         let made = expect(harness.post("/api/v1/tenants", &tenant).await, StatusCode::CREATED).await;
         let foreign_token = login(&harness, "foreign@example.test").await;
         let foreign = Person { id: text(&made["admin"], "id"), token: foreign_token };
@@ -101,7 +102,10 @@ impl World {
         let mut keys = HashMap::new();
         let mut kept = HashMap::new();
         for (name, person) in people {
-            keys.insert(name, text(&make(&self.harness, &person.token, "/api/v1/api-keys", &key).await, "id"));
+            keys.insert(
+                name,
+                text(&make(&self.harness, &person.token, "/api/v1/api-keys", &key).await, "id"),
+            );
             kept.insert(name, self.make_things(&person.token, None).await);
         }
         let read = [&self.viewer, &self.custom, &self.user].map(|person| person.id.clone());
@@ -186,7 +190,8 @@ impl World {
     /// The things that a cell is about: new ones where the request uses them up.
     pub(super) async fn things(&self, who: Who, whose: Whose, used_up: bool) -> Things {
         let share = |access: &str| {
-            let people = [&self.admin, &self.user, &self.viewer, &self.custom].map(|person| person.id.clone());
+            let people =
+                [&self.admin, &self.user, &self.viewer, &self.custom].map(|person| person.id.clone());
             json!({"users": people, "access": access})
         };
         if used_up {
@@ -331,7 +336,8 @@ async fn person(harness: &Harness, token: &str, email: &str, role: &str) -> Pers
 
 async fn login(harness: &Harness, email: &str) -> String {
     let body = json!({"email": email, "password": PASSWORD});
-    let answer = harness.bare(Method::POST, "/api/v1/auth/login").json(&body).send().await.expect("an answer");
+    let answer =
+        harness.bare(Method::POST, "/api/v1/auth/login").json(&body).send().await.expect("an answer");
     text(&expect(answer, StatusCode::OK).await, "access_token")
 }
 
