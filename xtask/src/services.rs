@@ -118,7 +118,8 @@ fn nats_new(cache: &Path) -> Result<PathBuf> {
 
 /// The folder of the Python packages, for `PYTHONPATH`.
 fn python(cache: &Path) -> Result<PathBuf> {
-    let versions = PYTHON[..3].iter().filter_map(|package| package.split_once("==")).map(|(_, version)| version);
+    let versions =
+        PYTHON[..3].iter().filter_map(|package| package.split_once("==")).map(|(_, version)| version);
     let folder = cache.join(format!("python-{}", versions.collect::<Vec<_>>().join("-")));
     let imports = |folder: &Path| {
         let import = "import nats, httpx, h2, websockets";
@@ -137,7 +138,9 @@ fn python(cache: &Path) -> Result<PathBuf> {
 fn oidc_provider(cache: &Path) -> Result<PathBuf> {
     let folder = cache.join(format!("oidc-provider-{OIDC_PROVIDER}"));
     let main = folder.join("node_modules/oidc-provider/lib/index.js");
-    let loads = || runs(Command::new("node").arg("--input-type=module").arg("-e").arg(format!("await import({main:?})")));
+    let loads = || {
+        runs(Command::new("node").arg("--input-type=module").arg("-e").arg(format!("await import({main:?})")))
+    };
     if !runs(Command::new("node").arg("--version")) {
         tools::install(&["nodejs"], "Node.js, which the OpenID Connect provider of the tests needs")?;
     }

@@ -174,7 +174,8 @@ async fn a_guard_that_is_away_is_noticed() {
         let cells = cells_of(row);
         for guard in [Guard::Rule, Guard::Judgement] {
             // Denied for lack of a permission, or because of whose the thing is.
-            let guarded = |cell: &&Cell| cell.mark == Mark::Forbidden && cell.is_gated(row) == (guard == Guard::Rule);
+            let guarded =
+                |cell: &&Cell| cell.mark == Mark::Forbidden && cell.is_gated(row) == (guard == Guard::Rule);
             let Some(cell) = cells.iter().find(guarded) else { continue };
             world.harness.weakness.set(guard, method, route);
             if mismatch(&world, cell).await.is_none() {

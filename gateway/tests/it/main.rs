@@ -12,6 +12,7 @@ mod documented;
 mod filters;
 mod harness;
 mod idempotency;
+mod identity;
 mod owner;
 mod problems;
 mod reads;

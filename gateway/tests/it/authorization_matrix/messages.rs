@@ -57,7 +57,9 @@ fn written(message: &str, workflow: &str, execution: &str) -> Value {
         Some(("subscribe", _)) => {
             json!({"type": "subscribe", "id": "s", "channel": "execution", "execution_id": execution})
         }
-        Some((_, "execute")) => json!({"type": "command", "id": 1, "name": "execute", "workflow_id": workflow}),
+        Some((_, "execute")) => {
+            json!({"type": "command", "id": 1, "name": "execute", "workflow_id": workflow})
+        }
         Some((_, name)) => {
             let mut sent = json!({"type": "command", "id": 1, "name": name, "execution_id": execution});
             match name {

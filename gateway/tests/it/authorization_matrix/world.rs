@@ -59,7 +59,8 @@ impl World {
         let other = person(&harness, &root, "other@example.test", "USER").await;
         let viewer = person(&harness, &root, "viewer@example.test", "USER").await;
         let custom = person(&harness, &root, "custom@example.test", "USER").await;
-        let tenant = json!({"name": "foreign", "admin": {"email": "foreign@example.test", "password": PASSWORD}});
+        let tenant =
+            json!({"name": "foreign", "admin": {"email": "foreign@example.test", "password": PASSWORD}});
         let made = expect(harness.post("/api/v1/tenants", &tenant).await, StatusCode::CREATED).await;
         let foreign_token = login(&harness, "foreign@example.test").await;
         let foreign = Person { id: text(&made["admin"], "id"), token: foreign_token };
@@ -101,7 +102,10 @@ impl World {
         let mut keys = HashMap::new();
         let mut kept = HashMap::new();
         for (name, person) in people {
-            keys.insert(name, text(&make(&self.harness, &person.token, "/api/v1/api-keys", &key).await, "id"));
+            keys.insert(
+                name,
+                text(&make(&self.harness, &person.token, "/api/v1/api-keys", &key).await, "id"),
+            );
             kept.insert(name, self.make_things(&person.token, None).await);
         }
         let read = [&self.viewer, &self.custom, &self.user].map(|person| person.id.clone());
@@ -186,7 +190,8 @@ impl World {
     /// The things that a cell is about: new ones where the request uses them up.
     pub(super) async fn things(&self, who: Who, whose: Whose, used_up: bool) -> Things {
         let share = |access: &str| {
-            let people = [&self.admin, &self.user, &self.viewer, &self.custom].map(|person| person.id.clone());
+            let people =
+                [&self.admin, &self.user, &self.viewer, &self.custom].map(|person| person.id.clone());
             json!({"users": people, "access": access})
         };
         if used_up {
@@ -239,7 +244,8 @@ impl World {
             };
             return format!("/api/v1/api-keys/{id}");
         }
-        if cell.route.starts_with("/api/v1/roles/{name}") && used_up {
+        // One that gives nothing, so that only the guard of the route stands before it.
+        if cell.route == "/api/v1/roles/{name}" && cell.method != "GET" {
             let name = format!("r{}", Uuid::now_v7().simple());
             let role = json!({"name": name, "grants": []});
             expect(self.harness.post("/api/v1/roles", &role).await, StatusCode::CREATED).await;
@@ -286,22 +292,19 @@ impl World {
             request = request.header("if-match", "*");
         }
         if ["PUT", "POST"].contains(&cell.method) {
-            request = request.json(&body(cell.route, &path));
+            request = request.json(&body(cell.route));
         }
         request.send().await.expect("an answer").status()
     }
 }
 
 /// A body that the route takes.
-fn body(route: &str, path: &str) -> Value {
+fn body(route: &str) -> Value {
     let fresh = Uuid::now_v7().simple().to_string();
     match route {
         "/api/v1/users" => json!({"email": format!("{fresh}@example.test"), "role": "VIEWER"}),
         "/api/v1/users/{id}" => json!({"name": "Ada"}),
         "/api/v1/roles" => json!({"name": format!("r{fresh}"), "grants": []}),
-        "/api/v1/roles/{name}" if path.ends_with("/reader") => {
-            json!({"grants": [{"permission": "workflow:read"}, {"permission": "execution:read"}]})
-        }
         "/api/v1/roles/{name}" => json!({"grants": []}),
         "/api/v1/api-keys" => json!({"name": "k"}),
         "/api/v1/tenant" | "/api/v1/tenants/{slug}" => json!({"display_name": "Other"}),
@@ -331,7 +334,8 @@ async fn person(harness: &Harness, token: &str, email: &str, role: &str) -> Pers
 
 async fn login(harness: &Harness, email: &str) -> String {
     let body = json!({"email": email, "password": PASSWORD});
-    let answer = harness.bare(Method::POST, "/api/v1/auth/login").json(&body).send().await.expect("an answer");
+    let answer =
+        harness.bare(Method::POST, "/api/v1/auth/login").json(&body).send().await.expect("an answer");
     text(&expect(answer, StatusCode::OK).await, "access_token")
 }
 
