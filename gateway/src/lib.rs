@@ -74,5 +74,4 @@ pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, op
 pub use health_server::HealthServer;
 pub use limits::config::LimitsConfig;
 pub use networks::{NetworkError, Networks};
-pub use oidc::{Hidden, OidcConfig, SignUp};
 pub use scripts::{ScriptError, ScriptEvaluator};
