@@ -29,7 +29,8 @@ fn the_document_and_the_rules_agree_on_who_needs_credentials() {
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {
             let open = operation["security"] == serde_json::json!([{}]);
-            let listed = routes().into_iter().find(|(verb, route, _)| verb.to_lowercase() == *method && route == path);
+            let listed =
+                routes().into_iter().find(|(verb, route, _)| verb.to_lowercase() == *method && route == path);
             let (_, _, closed) = listed.unwrap_or_else(|| panic!("{method} {path} has no rule"));
             assert_eq!(open, !closed, "{method} {path}");
             assert!(operation["responses"]["500"].is_object(), "{method} {path} describes its problems");
