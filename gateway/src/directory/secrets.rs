@@ -3,7 +3,6 @@
 //!
 //! Invariant: a user's event comes before their verifier, so no verifier stands for nobody.
 
-use domain::identity::normal_email;
 use domain::ids::TenantId;
 use domain::rejection::Problem;
 use domain::time::Timestamp;
@@ -13,19 +12,15 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::app::App;
-use crate::auth::password::{self, MAX_PASSWORD_BYTES};
+use crate::auth::password;
 use crate::auth::token::{self, TokenHash};
 use crate::failure::Failure;
 use crate::status;
 
 use super::User;
 
-/// The fewest bytes of a password.
-const MIN_PASSWORD_BYTES: usize = 8;
-/// The beginnings of hashes that can be imported.
-const IMPORTED: [&str; 4] = ["$argon2id$", "$2a$", "$2b$", "$2y$"];
-/// The longest hash that can be imported.
-const MAX_HASH_BYTES: usize = 256;
+/// The prefix of one-time tokens.
+const ONE_TIME: &str = "evt_";
 
 /// What a token is good for, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,24 +49,14 @@ impl OneTime {
 
 /// What is wrong with a password for an e-mail.
 pub(crate) fn check_password(pointer: &str, password: &str, email: &str) -> Option<Problem> {
-    let detail = if !(MIN_PASSWORD_BYTES..=MAX_PASSWORD_BYTES).contains(&password.len()) {
-        format!("a password has {MIN_PASSWORD_BYTES} to {MAX_PASSWORD_BYTES} bytes")
-    } else if normal_email(password) == normal_email(email) {
-        "a password is not the e-mail".to_owned()
-    } else {
-        return None;
-    };
-    Some(Problem::new(pointer, "invalid_password", detail))
+    let rule = password::check_rules(password, email).err()?;
+    Some(Problem { pointer: pointer.to_owned(), code: rule.code().into(), detail: rule.to_string() })
 }
 
 /// What is wrong with a hash from elsewhere.
 pub(crate) fn imported_hash(pointer: &str, hash: &str) -> Option<Problem> {
-    let shaped = hash.len() <= MAX_HASH_BYTES
-        && hash.bytes().all(|byte| byte.is_ascii_graphic())
-        && IMPORTED.iter().any(|prefix| hash.starts_with(prefix));
-    let sized = hash.starts_with("$argon2") || hash.len() == 60;
-    let detail = "a password's hash is one of argon2id (`$argon2id$…`) or bcrypt (`$2b$…`)";
-    (!(shaped && sized)).then(|| Problem::new(pointer, "invalid_password", detail))
+    let detail = "a password's hash is one of argon2id (`$argon2id$…`) or bcrypt (`$2b$…`), of a usual cost";
+    (!password::is_accepted_hash(hash)).then(|| Problem::new(pointer, "invalid_password_hash", detail))
 }
 
 /// Hashes a password off the async threads.

@@ -26,6 +26,11 @@ impl Fields {
         self.problems.push(Problem::new(pointer, code, detail));
     }
 
+    /// Reports a defect that another has found.
+    pub(crate) fn adopt_problem(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
     /// Any value, if the field is there.
     pub(crate) fn any(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);

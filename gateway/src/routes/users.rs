@@ -143,9 +143,7 @@ impl NewUser {
             password.as_ref().and_then(|password| check_password("/password", password, &email)),
             hash.as_ref().and_then(|hash| imported_hash("/password_hash", hash)),
         ];
-        for Problem { pointer, detail, .. } in problems.into_iter().flatten() {
-            fields.report(&pointer, "invalid_password", detail);
-        }
+        problems.into_iter().flatten().for_each(|problem| fields.adopt_problem(problem));
         let secret = password.map(Secret::Plain).or(hash.map(Secret::Hash));
         Self { email, name, secret }
     }

@@ -1,97 +1,56 @@
 //! Every route, without a key and with a wrong one.
 
+use gateway::{RULES, Rule};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::harness::Harness;
 
-/// Every route and whether it needs a caller. A route that is missing here fails the test below.
-const MATRIX: &[(&str, &str, bool)] = &[
-    ("get", "/livez", false),
-    ("get", "/readyz", false),
-    ("get", "/metrics", false),
-    ("get", "/version", false),
-    ("get", "/docs", false),
-    ("get", "/docs/errors/{code}", false),
-    ("get", "/api/v1/openapi.json", false),
-    ("post", "/api/v1/auth/register", false),
-    ("post", "/api/v1/auth/login", false),
-    ("post", "/api/v1/auth/refresh", false),
-    ("post", "/api/v1/auth/logout", true),
-    ("get", "/api/v1/auth/me", true),
-    ("post", "/api/v1/workflows", true),
-    ("get", "/api/v1/workflows", true),
-    ("post", "/api/v1/workflows/validate", true),
-    ("get", "/api/v1/workflows/{id}", true),
-    ("put", "/api/v1/workflows/{id}", true),
-    ("delete", "/api/v1/workflows/{id}", true),
-    ("post", "/api/v1/workflows/{id}/publish", true),
-    ("post", "/api/v1/workflows/{id}/enable", true),
-    ("post", "/api/v1/workflows/{id}/disable", true),
-    ("post", "/api/v1/workflows/{id}/restore", true),
-    ("get", "/api/v1/workflows/{id}/versions", true),
-    ("get", "/api/v1/workflows/{id}/versions/{v}", true),
-    ("post", "/api/v1/workflows/{id}/execute", true),
-    ("get", "/api/v1/executions", true),
-    ("get", "/api/v1/executions/{id}", true),
-    ("get", "/api/v1/executions/{id}/events", true),
-    ("get", "/api/v1/executions/{id}/state", true),
-    ("get", "/api/v1/executions/{id}/diff", true),
-    ("get", "/api/v1/executions/{id}/diff/{other}", true),
-    ("get", "/api/v1/executions/{id}/nodes", true),
-    ("get", "/api/v1/dead-letters", true),
-    ("get", "/api/v1/dead-letters/{id}", true),
-    ("post", "/api/v1/executions/{id}/cancel", true),
-    ("post", "/api/v1/executions/{id}/terminate", true),
-    ("post", "/api/v1/executions/{id}/pause", true),
-    ("post", "/api/v1/executions/{id}/resume", true),
-    ("post", "/api/v1/executions/{id}/retry", true),
-    ("post", "/api/v1/executions/{id}/fork", true),
-    ("post", "/api/v1/dead-letters/{id}/redrive", true),
-    ("post", "/api/v1/dead-letters/redrive", true),
-    ("post", "/api/v1/executions/{id}/signals/{name}", true),
-    ("get", "/api/v1/executions/{id}/stream", true),
-    ("get", "/api/v1/events", true),
-    ("get", "/api/v1/events/stream", true),
-    ("post", "/api/v1/expressions/evaluate", true),
-    ("get", "/api/v1/variables", true),
-    ("post", "/api/v1/variables", true),
-    ("get", "/api/v1/variables/{name}", true),
-    ("put", "/api/v1/variables/{name}", true),
-    ("delete", "/api/v1/variables/{name}", true),
-    ("get", "/api/v1/node-types", true),
-    ("get", "/api/v1/ws", true),
-];
+/// Every route of the document: method, template, and whether it needs a caller as the table of rules says.
+fn routes() -> Vec<(String, String, bool)> {
+    let document: Value = serde_json::from_slice(&gateway::openapi_document()).expect("JSON");
+    let mut routes = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for method in item.as_object().expect("operations").keys() {
+            let method = method.to_uppercase();
+            let rule = RULES.iter().find(|(verb, route, _)| *verb == method && route == path);
+            if let Some((_, _, rule)) = rule {
+                routes.push((method, path.clone(), *rule != Rule::Public));
+            }
+        }
+    }
+    routes
+}
 
 #[test]
-fn the_matrix_names_every_route_of_the_document() {
+fn the_document_and_the_rules_agree_on_who_needs_credentials() {
     let document: Value = serde_json::from_slice(&gateway::openapi_document()).expect("JSON");
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
-    let mut routes = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {
             let open = operation["security"] == serde_json::json!([{}]);
-            routes.push((method.as_str(), path.as_str(), !open));
+            let listed =
+                routes().into_iter().find(|(verb, route, _)| verb.to_lowercase() == *method && route == path);
+            let (_, _, closed) = listed.unwrap_or_else(|| panic!("{method} {path} has no rule"));
+            assert_eq!(open, !closed, "{method} {path}");
             assert!(operation["responses"]["500"].is_object(), "{method} {path} describes its problems");
         }
     }
-    let mut named: Vec<_> = MATRIX.to_vec();
-    named.sort_unstable();
-    routes.sort_unstable();
-    assert_eq!(routes, named);
 }
 
 #[tokio::test]
 async fn every_route_but_the_public_ones_refuses_a_missing_or_wrong_key() {
     let harness = Harness::start().await;
-    for (method, template, closed) in MATRIX {
+    for (method, template, closed) in routes() {
         let path = template
             .replace("{id}", "0190b2c4-7d5e-7abc-8def-0123456789ab")
             .replace("{other}", "0190b2c4-7d5e-7abc-8def-0123456789ac")
             .replace("{code}", "internal")
             .replace("{name}", "x")
+            .replace("{slug}", "x")
+            .replace("{provider}", "x")
             .replace("{v}", "1");
-        let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let wrong = ["Bearer evl_wrong", "Bearer ", "Basic eDp5", "evl_wrong", "Bearer x y"];
         let mut answers = vec![harness.bare(method.clone(), &path).send().await.expect("an answer")];
         for header in wrong {
@@ -99,7 +58,7 @@ async fn every_route_but_the_public_ones_refuses_a_missing_or_wrong_key() {
             answers.push(request.send().await.expect("an answer"));
         }
         for answer in answers {
-            if *closed {
+            if closed {
                 assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{method} {path}");
                 assert!(answer.headers().contains_key("www-authenticate"), "{method} {path}");
                 assert_eq!(answer.headers()["content-type"], "application/problem+json");

@@ -14,6 +14,7 @@ mod documented;
 mod filters;
 mod harness;
 mod idempotency;
+mod identity;
 mod owner;
 mod problems;
 mod reads;

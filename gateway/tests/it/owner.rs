@@ -62,8 +62,10 @@ impl Owner {
     async fn satisfy(&self, facts: &mut Facts, need: Need, command: &CommandEnvelope) {
         match need {
             Need::Workflow(id) => {
-                facts.workflow = match self.fold(id, u64::MAX).await.state {
-                    AggregateState::Workflow(state) => {
+                let found = self.fold(id, u64::MAX).await;
+                let ours = found.tenant.as_ref() == Some(&command.tenant);
+                facts.workflow = match found.state {
+                    AggregateState::Workflow(state) if ours => {
                         state.head().map_or(Fact::Absent, |head| Fact::Is(Arc::new(head)))
                     }
                     _ => Fact::Absent,
@@ -90,9 +92,11 @@ impl Owner {
                 facts.blobs.insert(reference.sha256.clone(), Arc::new(content));
             }
             Need::Origin { execution, at_version } => {
-                let latest_version = self.fold(execution, u64::MAX).await.version;
+                let latest = self.fold(execution, u64::MAX).await;
+                let latest_version = latest.version;
+                let ours = latest.tenant.as_ref() == Some(&command.tenant);
                 facts.origin = match self.fold(execution, at_version).await.state {
-                    AggregateState::Execution(state) if at_version <= latest_version => {
+                    AggregateState::Execution(state) if ours && at_version <= latest_version => {
                         Fact::Is(Arc::new(Origin {
                             state: *state,
                             latest_version,

@@ -53,7 +53,9 @@ impl Mark {
         let refused =
             [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND].contains(&status);
         match self {
-            Self::Admitted => !refused && !status.is_server_error(),
+            Self::Admitted => {
+                !refused && !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Forbidden => status == StatusCode::FORBIDDEN,
             Self::NotFound => status == StatusCode::NOT_FOUND,
             Self::Unrecognised => status == StatusCode::UNAUTHORIZED,

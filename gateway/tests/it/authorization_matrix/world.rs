@@ -244,7 +244,8 @@ impl World {
             };
             return format!("/api/v1/api-keys/{id}");
         }
-        if cell.route.starts_with("/api/v1/roles/{name}") && used_up {
+        // One that gives nothing, so that only the guard of the route stands before it.
+        if cell.route == "/api/v1/roles/{name}" && cell.method != "GET" {
             let name = format!("r{}", Uuid::now_v7().simple());
             let role = json!({"name": name, "grants": []});
             expect(self.harness.post("/api/v1/roles", &role).await, StatusCode::CREATED).await;
@@ -291,22 +292,19 @@ impl World {
             request = request.header("if-match", "*");
         }
         if ["PUT", "POST"].contains(&cell.method) {
-            request = request.json(&body(cell.route, &path));
+            request = request.json(&body(cell.route));
         }
         request.send().await.expect("an answer").status()
     }
 }
 
 /// A body that the route takes.
-fn body(route: &str, path: &str) -> Value {
+fn body(route: &str) -> Value {
     let fresh = Uuid::now_v7().simple().to_string();
     match route {
         "/api/v1/users" => json!({"email": format!("{fresh}@example.test"), "role": "VIEWER"}),
         "/api/v1/users/{id}" => json!({"name": "Ada"}),
         "/api/v1/roles" => json!({"name": format!("r{fresh}"), "grants": []}),
-        "/api/v1/roles/{name}" if path.ends_with("/reader") => {
-            json!({"grants": [{"permission": "workflow:read"}, {"permission": "execution:read"}]})
-        }
         "/api/v1/roles/{name}" => json!({"grants": []}),
         "/api/v1/api-keys" => json!({"name": "k"}),
         "/api/v1/tenant" | "/api/v1/tenants/{slug}" => json!({"display_name": "Other"}),
