@@ -64,9 +64,9 @@ pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare
 pub use client::ForwardedHeader;
 pub use config::GatewayConfig;
 pub use cors::{CorsConfig, CorsError, HeaderNames, Origins};
-pub use oidc::{Hidden, OidcConfig, SignUp};
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};
 pub use health_server::HealthServer;
 pub use limits::config::LimitsConfig;
 pub use networks::{NetworkError, Networks};
+pub use oidc::{Hidden, OidcConfig, SignUp};
 pub use scripts::{ScriptError, ScriptEvaluator};

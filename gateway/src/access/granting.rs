@@ -44,7 +44,8 @@ pub(crate) fn may_scope(
         return Err(refuse("the key that asks"));
     }
     // `*` is whatever its owner may do, now and later.
-    let stands_for_any = scope == "*" || principal.grants.iter().any(|g| covers(scope, g.permission.as_str()));
+    let stands_for_any =
+        scope == "*" || principal.grants.iter().any(|g| covers(scope, g.permission.as_str()));
     // What no permission is called the decider names.
     let known = domain::access::Permission::ALL.iter().any(|known| covers(scope, known.as_str()));
     if known && !stands_for_any { Err(refuse("you")) } else { Ok(()) }

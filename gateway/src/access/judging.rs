@@ -64,9 +64,9 @@ pub(crate) async fn may_workflow(
     id: Uuid,
 ) -> Result<(), Failure> {
     let found = app.things.workflow(id).await?;
-    let thing = found.filter(|thing| thing.tenant.as_ref() == Some(tenant)).ok_or_else(|| {
-        Failure::new(status::WORKFLOW_NOT_FOUND, format!("there is no workflow {id}"))
-    })?;
+    let thing = found
+        .filter(|thing| thing.tenant.as_ref() == Some(tenant))
+        .ok_or_else(|| Failure::new(status::WORKFLOW_NOT_FOUND, format!("there is no workflow {id}")))?;
     may(authority, &thing.resource(id, authority.user))
 }
 

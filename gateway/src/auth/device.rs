@@ -80,8 +80,10 @@ impl DeviceLogins {
             let (device_code, user_code) = (token::fresh(PREFIX), draw_user_code());
             let (device, user) = (TokenHash::of(&device_code), TokenHash::of(&user_code));
             let row = |kind, lookup: &TokenHash, hash: &str| row(kind, lookup.hex(), client_name, hash, now);
-            let rows =
-                [row(VerifierKind::UserCode, &user, device.hex()), row(VerifierKind::DeviceCode, &device, PENDING)];
+            let rows = [
+                row(VerifierKind::UserCode, &user, device.hex()),
+                row(VerifierKind::DeviceCode, &device, PENDING),
+            ];
             if self.verifiers.put_new(&rows).await? {
                 let (first, second) = user_code.split_at(CODE_LETTERS / 2);
                 return Ok(Begun { device_code, user_code: format!("{first}-{second}") });
@@ -103,7 +105,8 @@ impl DeviceLogins {
         }
         self.admit_guess(principal.user, Instant::now())?;
         let unknown = || {
-            let detail = "no device shows this code, or it has expired; compare it with what the device shows";
+            let detail =
+                "no device shows this code, or it has expired; compare it with what the device shows";
             Failure::new(status::USER_CODE_NOT_FOUND, detail)
         };
         let code = normal_user_code(user_code).ok_or_else(unknown)?;
@@ -139,7 +142,10 @@ impl DeviceLogins {
         match found.ok_or_else(expired)?.hash.as_str() {
             PENDING => {
                 self.admit_poll(hash.hex(), Instant::now())?;
-                Err(Failure::new(status::AUTHORIZATION_PENDING, "nobody has approved the code yet; ask again"))
+                Err(Failure::new(
+                    status::AUTHORIZATION_PENDING,
+                    "nobody has approved the code yet; ask again",
+                ))
             }
             state => {
                 let approved = state == APPROVED;
@@ -163,7 +169,8 @@ impl DeviceLogins {
             Some((last, interval)) if now.duration_since(*last) + INTERVAL / 5 >= *interval => *last = now,
             Some((last, interval)) => {
                 (*last, *interval) = (now, *interval + INTERVAL);
-                let detail = format!("you ask too often; wait {} seconds between questions", interval.as_secs());
+                let detail =
+                    format!("you ask too often; wait {} seconds between questions", interval.as_secs());
                 return Err(Failure::new(status::SLOW_DOWN, detail));
             }
         }
@@ -224,7 +231,8 @@ fn normal_user_code(typed: &str) -> Option<String> {
     if typed.len() > 4 * CODE_LETTERS {
         return None;
     }
-    let letters = typed.bytes().filter(|byte| !matches!(byte, b' ' | b'-')).map(|byte| byte.to_ascii_uppercase());
+    let letters =
+        typed.bytes().filter(|byte| !matches!(byte, b' ' | b'-')).map(|byte| byte.to_ascii_uppercase());
     let code: Option<String> =
         letters.map(|byte| LETTERS.contains(&byte).then_some(char::from(byte))).collect();
     code.filter(|code| code.len() == CODE_LETTERS)

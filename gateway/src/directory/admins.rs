@@ -16,9 +16,8 @@ use super::User;
 
 /// Whether a tenant has an active ADMIN besides one user.
 pub(crate) async fn another_admin(app: &App, tenant: &TenantId, but: Uuid) -> Result<bool, Failure> {
-    let is_other = |user: &User| {
-        user.id != but && user.state.status == UserStatus::Active && user.state.role == ADMIN
-    };
+    let is_other =
+        |user: &User| user.id != but && user.state.status == UserStatus::Active && user.state.role == ADMIN;
     any(app, tenant, ADMIN, is_other).await
 }
 

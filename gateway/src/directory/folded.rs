@@ -70,7 +70,9 @@ impl Folded {
         // Ids that callers make up must not push out what is there.
         let worth_it = aggregate.version > 0 || trust == Trust::Remembered;
         // Another request may have read further meanwhile.
-        if worth_it && memory.streams.peek(&stream).is_none_or(|other| other.aggregate.version <= aggregate.version) {
+        if worth_it
+            && memory.streams.peek(&stream).is_none_or(|other| other.aggregate.version <= aggregate.version)
+        {
             memory.streams.put(stream, Remembered { aggregate: aggregate.clone(), since });
         }
         Ok(aggregate)

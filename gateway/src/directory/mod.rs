@@ -23,9 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-use folded::Folded;
 pub(crate) use admins::{another_admin, has_role};
 pub(crate) use bootstrap::bootstrap;
+use folded::Folded;
 pub(crate) use folded::Trust;
 pub(crate) use secrets::{
     OneTime, Secret, check_password, forget_secrets, imported_hash, one_time, put_password,

@@ -200,9 +200,8 @@ fn filter(query: &Query) -> Result<AuditFilter, Failure> {
 
 /// A result that there is: a misspelt one would find nothing.
 fn result(text: &str) -> Result<AuditResult, Failure> {
-    serde_json::from_value(Value::from(text)).map_err(|_| {
-        Failure::parameter("result", "`result` must be accepted, rejected, denied or unknown")
-    })
+    serde_json::from_value(Value::from(text))
+        .map_err(|_| Failure::parameter("result", "`result` must be accepted, rejected, denied or unknown"))
 }
 
 fn encode_cursor(cursor: AuditCursor) -> String {

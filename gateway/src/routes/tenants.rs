@@ -90,7 +90,8 @@ pub(crate) async fn create(
     write.caller.may(&resource(&tenant))?;
     make(&app, &write, &tenant, TenantCommand::Create { name, settings }, &admin.email).await?;
 
-    let writing = write.part(Uuid::from_u128(2)).create_in(users_slot(), app.clock.now()).of_tenant(tenant.clone());
+    let writing =
+        write.part(Uuid::from_u128(2)).create_in(users_slot(), app.clock.now()).of_tenant(tenant.clone());
     let reply = send(&app, &writing, admin.command(ADMIN.to_owned())).await?;
     let id = reply.answer.get("id").and_then(Value::as_str).and_then(|id| id.parse().ok());
     let user = of_tenant(&app, &tenant, id.unwrap_or(writing.stream)).await?;
@@ -99,7 +100,8 @@ pub(crate) async fn create(
     let mut answer = found(&app, &tenant).await?;
     answer.admin = Some(UserAnswer::of(user));
     let mut response = answer.answer(StatusCode::CREATED, Some(&reply))?;
-    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/tenants/{tenant}", tenant = tenant.as_str())) {
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/tenants/{tenant}", tenant = tenant.as_str()))
+    {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
@@ -280,7 +282,12 @@ async fn change(
     found(app, tenant).await?.answer(StatusCode::OK, Some(&reply))
 }
 
-async fn tell(app: &App, write: Write, tenant: &TenantId, command: TenantCommand) -> Result<Response, Failure> {
+async fn tell(
+    app: &App,
+    write: Write,
+    tenant: &TenantId,
+    command: TenantCommand,
+) -> Result<Response, Failure> {
     write.caller.may(&resource(tenant))?;
     let writing = write.to(stream_of(tenant), app.clock.now()).of_tenant(tenant.clone());
     let reply = send(app, &writing, Command::Tenant(command)).await?;
@@ -299,7 +306,8 @@ fn slug(params: &PathParams) -> Result<TenantId, Failure> {
 
 fn not_found(slug: &str) -> Failure {
     let shown: String = slug.chars().take(64).collect();
-    Rejection::new(RejectionKind::NotFound, "tenant_not_found", format!("there is no tenant `{shown}`")).into()
+    Rejection::new(RejectionKind::NotFound, "tenant_not_found", format!("there is no tenant `{shown}`"))
+        .into()
 }
 
 fn resource(tenant: &TenantId) -> Resource<'_> {

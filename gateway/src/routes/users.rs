@@ -104,7 +104,11 @@ impl NewUser {
         let password = fields.text("password").map(Zeroizing::new);
         let hash = fields.text("password_hash");
         if password.is_some() && hash.is_some() {
-            fields.report("/password_hash", "conflicting_fields", "send `password` or `password_hash`, not both");
+            fields.report(
+                "/password_hash",
+                "conflicting_fields",
+                "send `password` or `password_hash`, not both",
+            );
         }
         let problems = [
             password.as_ref().and_then(|password| check_password("/password", password, &email)),
@@ -141,7 +145,9 @@ impl NewUser {
     /// Stores what they log in with, once they are in the log.
     pub(super) async fn store_secret(self, app: &App, user: &User, repeated: bool) -> Result<(), Failure> {
         match self.secret {
-            Some(secret) => put_password(app, (&user.tenant, user.id, &user.state.email), secret, repeated).await,
+            Some(secret) => {
+                put_password(app, (&user.tenant, user.id, &user.state.email), secret, repeated).await
+            }
             None => Ok(()),
         }
     }
@@ -175,8 +181,7 @@ pub(crate) async fn create(
     };
     let user = UserAnswer::of(user);
     let invitation_token = invitation.as_ref().map(|(token, _)| token.to_string());
-    let invitation =
-        invitation.map(|(token, expires_at)| Shown { token: token.to_string(), expires_at });
+    let invitation = invitation.map(|(token, expires_at)| Shown { token: token.to_string(), expires_at });
     let mut response = json(StatusCode::CREATED, &Created { user: &user, invitation, invitation_token })?;
     let headers = response.headers_mut();
     set_position(headers, reply.position);
@@ -218,7 +223,8 @@ fn resource(user: &User) -> domain::access::Resource<'_> {
 async fn found(app: &App, caller: &Caller, id: Uuid) -> Result<User, Failure> {
     let user = app.directory.user_now(id).await?;
     let user = user.filter(|user| {
-        user.tenant == caller.principal.tenant && user.state.status != domain::identity::user::UserStatus::Deleted
+        user.tenant == caller.principal.tenant
+            && user.state.status != domain::identity::user::UserStatus::Deleted
     });
     user.ok_or_else(|| Failure::from(not_found(id)))
 }

@@ -7,8 +7,8 @@ use http::HeaderMap;
 use std::sync::Arc;
 
 use crate::app::App;
-use crate::client::Client;
 use crate::auth::{Principal, bearer, token::TokenHash};
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::status;
 use crate::trace_context::TraceContext;

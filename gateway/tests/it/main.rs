@@ -2,15 +2,19 @@
 //!
 //! Projections are absent here: what reads read models is tested where everything is wired, in `server`.
 
+mod audit;
 mod authorization;
 mod caching;
 mod commands;
 mod connections;
 mod conventions;
+mod cors;
 mod documented;
 mod filters;
 mod harness;
+mod headers;
 mod idempotency;
+mod limits;
 mod owner;
 mod problems;
 mod reads;

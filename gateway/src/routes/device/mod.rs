@@ -94,7 +94,11 @@ pub(crate) async fn begin(
     let mut fields = Fields::open(body.required()?)?;
     let name = fields.required_text("client_name");
     if name.trim().is_empty() || name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
-        fields.report("/client_name", "invalid_name", "a program has a name of 1 to 100 printable characters");
+        fields.report(
+            "/client_name",
+            "invalid_name",
+            "a program has a name of 1 to 100 printable characters",
+        );
     }
     fields.finish()?;
     let page = format!("{}/device", origin::of(&app.config, &headers)?);

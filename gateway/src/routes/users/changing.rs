@@ -143,7 +143,11 @@ pub(crate) async fn invite(
 ) -> Result<Response, Failure> {
     let (_, user) = begin(&app, &params, headers, body).await?;
     if user.state.status != UserStatus::Invited {
-        let detail = format!("user {} is {}; only invited ones are invited again", user.id, user.state.status.as_str());
+        let detail = format!(
+            "user {} is {}; only invited ones are invited again",
+            user.id,
+            user.state.status.as_str()
+        );
         return Err(Rejection::new(RejectionKind::Conflict, "user_not_invited", detail).into());
     }
     token(&app, &user, OneTime::Invitation).await
@@ -160,7 +164,8 @@ pub(crate) async fn reset_password(
 ) -> Result<Response, Failure> {
     let (_, user) = begin(&app, &params, headers, body).await?;
     if user.state.status != UserStatus::Active {
-        let detail = format!("user {} is {}; invite or enable them instead", user.id, user.state.status.as_str());
+        let detail =
+            format!("user {} is {}; invite or enable them instead", user.id, user.state.status.as_str());
         return Err(Rejection::new(RejectionKind::Conflict, "user_not_active", detail).into());
     }
     token(&app, &user, OneTime::PasswordReset).await

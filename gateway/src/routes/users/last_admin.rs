@@ -30,12 +30,7 @@ pub(super) enum Loss {
 }
 
 /// Takes something from a user.
-pub(super) async fn lose(
-    app: &App,
-    write: &Write,
-    user: &User,
-    loss: Loss,
-) -> Result<CommandReply, Failure> {
+pub(super) async fn lose(app: &App, write: &Write, user: &User, loss: Loss) -> Result<CommandReply, Failure> {
     let _turn = app.admin_changes.lock().await;
     let is_admin = user.state.role == ADMIN && user.state.status == UserStatus::Active;
     if !is_admin {

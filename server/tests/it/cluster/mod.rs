@@ -14,6 +14,7 @@
 mod broker;
 mod fencing;
 mod kills;
+mod limits;
 mod long_transactions;
 mod replicas;
 mod same_results;
