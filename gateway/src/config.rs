@@ -61,7 +61,23 @@ pub struct GatewayConfig {
     pub access_token_ms: u64,
     /// How long a refresh token lives, in milliseconds.
     pub refresh_token_ms: u64,
-    /// How many failed logins one e-mail may have in a minute.
+    /// How long the session of a browser, held by a cookie, lives, in milliseconds.
+    pub cookie_session_ms: u64,
+    /// Whether cookies are for HTTPS only, whatever a proxy says of the request.
+    pub cookie_secure: bool,
+    /// Who makes access tokens: their claim `iss`.
+    pub issuer: String,
+    /// For whom access tokens are made: their claim `aud`.
+    pub audience: String,
+    /// How long a key signs access tokens before the next one does, in milliseconds.
+    pub signing_key_ms: u64,
+    /// Whether people can make accounts themselves.
+    pub registration: Registration,
+    /// The tenant of such accounts.
+    pub registration_tenant: String,
+    /// The role of such accounts.
+    pub registration_role: String,
+    /// How many failed logins one e-mail may have in a minute from one address; from all together, ten times as many.
     pub login_failures_per_minute: u32,
     /// How many passwords are checked at once; each check takes some 20 MiB and 20 ms.
     pub password_checks: u32,
@@ -71,6 +87,8 @@ pub struct GatewayConfig {
     pub cache_bytes: u32,
     /// How many bytes of large values one answer fetches; what does not fit stays a reference.
     pub answer_blob_bytes: u32,
+    /// How long a runner keeps a bulk job without a sign of life, in milliseconds: after that another one takes it over.
+    pub bulk_lease_ms: u32,
     /// How long the process still answers after it was asked to stop, so that load balancers see `/readyz`
     /// fail, in milliseconds.
     pub drain_notice_ms: u32,
@@ -88,6 +106,17 @@ pub struct GatewayConfig {
     pub limits: LimitsConfig,
     /// Which pages of other origins may use the API.
     pub cors: CorsConfig,
+}
+
+/// Whether people can make accounts themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Registration {
+    /// Administrators make them.
+    #[default]
+    Closed,
+    /// Anybody can, who reaches the gateway.
+    Open,
 }
 
 impl Default for GatewayConfig {
@@ -114,11 +143,20 @@ impl Default for GatewayConfig {
             auth_cache_ms: 10_000,
             access_token_ms: 15 * 60 * 1000,
             refresh_token_ms: 30 * 24 * 60 * 60 * 1000,
+            cookie_session_ms: 12 * 60 * 60 * 1000,
+            cookie_secure: false,
+            issuer: "everline".to_owned(),
+            audience: "everline-api".to_owned(),
+            signing_key_ms: 30 * 24 * 60 * 60 * 1000,
+            registration: Registration::Closed,
+            registration_tenant: "default".to_owned(),
+            registration_role: "USER".to_owned(),
             login_failures_per_minute: 10,
             password_checks: 2,
             evaluations: 2,
             cache_bytes: 64 * 1024 * 1024,
             answer_blob_bytes: 8 * 1024 * 1024,
+            bulk_lease_ms: 15_000,
             drain_notice_ms: 250,
             drain_timeout_ms: 10_000,
             request_timeout_ms: 120_000,

@@ -9,6 +9,7 @@ use domain::time::Clock;
 use event_store::blobs::Blobs;
 use event_store::log::LogReader;
 use event_store::rate_counters::RateCounters;
+use event_store::sealing::MasterKey;
 use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::app::App;
 use crate::config::{GatewayConfig, ms};
 use crate::listener::BoundedListener;
 use crate::scripts::ScriptEvaluator;
-use crate::{directory, gate, openapi, routes, serving};
+use crate::{bulk, directory, gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub struct GatewayPorts {
     pub verifiers: Arc<dyn Verifiers>,
     /// What rate limits share with other gateways, if there may be others.
     pub rates: Option<Arc<dyn RateCounters>>,
+    /// What seals signing keys and seeds: the same for all gateways of an installation.
+    pub master_key: MasterKey,
     /// The owners of partitions.
     pub commands: Arc<dyn Commands>,
     /// Committed events as they come.
@@ -85,6 +88,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// For tests: what takes a guard of this gateway away.
+    #[cfg(debug_assertions)]
+    pub fn weakness(&self) -> crate::access::Weakness {
+        self.app.weakness.clone()
+    }
+
     /// Wires the routes. Nothing runs yet.
     pub fn new(config: GatewayConfig, ports: GatewayPorts) -> Self {
         let feed = ports.feed.clone();
@@ -100,8 +109,8 @@ impl Gateway {
         move || metrics.render()
     }
 
-    /// Serves until the shutdown, then drains: `/readyz` fails, streams and WebSockets are closed, requests under way get
-    /// their time.
+    /// Serves until the shutdown, then drains: `/readyz` fails and answers end their connections; after the notice streams
+    /// and WebSockets are closed, and requests under way get their time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), GatewayError> {
         let Self { app, feed, router } = self;
         // The subscription exists before the first request, so that nothing a request causes is missed.
@@ -118,8 +127,10 @@ impl Gateway {
             shutdown.cancelled().await;
             tracing::info!("the gateway is draining");
             app.draining.cancel();
-            app.sockets.close();
             tokio::time::sleep(ms(app.config.drain_notice_ms)).await;
+            // Whoever is sent away now, and comes back through a load balancer, does not come back to this process.
+            app.leaving.cancel();
+            app.sockets.close();
             stop_accepting.cancel();
             tokio::time::sleep(ms(app.config.drain_timeout_ms)).await;
             tracing::warn!("requests were still under way when the time to drain was over");
@@ -143,15 +154,19 @@ impl Gateway {
                 never = app.limits.exchange_counts() => match never {},
             }
         };
+        let bulk = bulk::run(app.clone());
         // The hub follows for as long as anybody may wait for news; the audit records for as long as anybody acts.
-        let (ended, (), ()) = tokio::join!(
+        let (ended, (), (), ()) = tokio::join!(
             async {
                 let ended = ended.await;
+                app.draining.cancel();
+                app.sessions.write_last_uses().await;
                 hub_stop.cancel();
                 ended
             },
             follow,
-            audit
+            audit,
+            bulk
         );
         ended
     }

@@ -4,6 +4,7 @@
 //! field. A test holds the important ones against what is really written.
 #![expect(dead_code, reason = "only their derived schemas are used")]
 
+mod bulk;
 mod identity;
 mod reads;
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub(crate) use bulk::*;
 pub(crate) use identity::*;
 pub(crate) use reads::*;
 
@@ -48,15 +50,130 @@ pub(crate) struct Credentials {
 }
 
 #[derive(ToSchema)]
+pub(crate) struct Login {
+    email: String,
+    password: String,
+    /// `tokens` (as without it) or `cookie`.
+    session: Option<String>,
+    /// The second factor's code of this moment.
+    code: Option<String>,
+    /// What stands in for it, once.
+    recovery_code: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Registration {
+    email: String,
+    password: String,
+    name: Option<String>,
+    /// `tokens` (as without it) or `cookie`.
+    session: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Invitation {
+    /// `evt_…`
+    token: String,
+    password: String,
+    name: Option<String>,
+    /// `tokens` (as without it) or `cookie`.
+    session: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct PasswordReset {
+    /// `evt_…`
+    token: String,
+    password: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct PasswordChange {
+    current_password: String,
+    password: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct TotpEnrolment {
+    password: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct TotpSeed {
+    /// Base32.
+    secret: String,
+    /// For a QR code.
+    otpauth_url: String,
+    expires_at: String,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct TotpCode {
+    /// Six digits.
+    code: String,
+}
+
+/// One of them.
+#[derive(ToSchema)]
+pub(crate) struct TotpRemoval {
+    password: Option<String>,
+    code: Option<String>,
+    recovery_code: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct RecoveryCodes {
+    recovery_codes: Vec<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct SessionRow {
+    id: Uuid,
+    /// The `client_id` of its tokens.
+    client: String,
+    user_agent: Option<String>,
+    created_at: String,
+    expires_at: Option<String>,
+    /// Give or take a minute.
+    last_used_at: Option<String>,
+    /// Whether the request belongs to it.
+    current: bool,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Sessions {
+    items: Vec<SessionRow>,
+    next_cursor: Option<String>,
+}
+
+/// Public keys (RFC 7517).
+#[derive(ToSchema)]
+pub(crate) struct Jwks {
+    keys: Vec<Jwk>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct Jwk {
+    kty: String,
+    crv: String,
+    alg: String,
+    r#use: String,
+    kid: String,
+    x: String,
+}
+
+#[derive(ToSchema)]
 pub(crate) struct Refresh {
     refresh_token: String,
 }
 
 #[derive(ToSchema)]
 pub(crate) struct Session {
-    access_token: String,
-    refresh_token: String,
-    token_type: String,
+    access_token: Option<String>,
+    refresh_token: Option<String>,
+    token_type: Option<String>,
+    /// Of a session held by a cookie.
+    csrf_token: Option<String>,
     /// Seconds.
     expires_in: u64,
     user: User,

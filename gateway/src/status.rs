@@ -46,6 +46,10 @@ codes! {
     INVALID_CREDENTIALS = "invalid_credentials", UNAUTHORIZED, "E-mail or password is wrong";
     INVALID_REFRESH_TOKEN = "invalid_refresh_token", UNAUTHORIZED, "The refresh token is not valid";
     REFRESH_TOKEN_REUSED = "refresh_token_reused", UNAUTHORIZED, "The refresh token was used before";
+    SECOND_FACTOR_REQUIRED = "second_factor_required", UNAUTHORIZED, "A second factor is needed";
+    INVALID_SECOND_FACTOR = "invalid_second_factor", UNAUTHORIZED, "The second factor is wrong";
+    INVALID_ONE_TIME_TOKEN = "invalid_one_time_token", UNAUTHORIZED, "The token is not valid";
+    CSRF_FAILED = "csrf_failed", FORBIDDEN, "The request may have been forged";
     FORBIDDEN = "forbidden", FORBIDDEN, "This is not allowed to you";
     REGISTRATION_CLOSED = "registration_closed", FORBIDDEN, "Registration is closed";
     LOGIN_REFUSED = "login_refused", FORBIDDEN, "The provider did not let you in";
@@ -54,9 +58,11 @@ codes! {
     WORKFLOW_NOT_FOUND = "workflow_not_found", NOT_FOUND, "There is no such workflow";
     WORKFLOW_VERSION_NOT_FOUND = "workflow_version_not_found", NOT_FOUND, "There is no such version";
     EXECUTION_NOT_FOUND = "execution_not_found", NOT_FOUND, "There is no such execution";
+    BULK_NOT_FOUND = "bulk_not_found", NOT_FOUND, "There is no such bulk job";
     DEAD_LETTER_NOT_FOUND = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter";
     VARIABLE_NOT_FOUND = "variable_not_found", NOT_FOUND, "There is no such variable";
     EXECUTION_VERSION_NOT_FOUND = "execution_version_not_found", NOT_FOUND, "The execution has no such version";
+    SESSION_NOT_FOUND = "session_not_found", NOT_FOUND, "There is no such session";
     NODE_NOT_FOUND = "node_not_found", NOT_FOUND, "There is no such node";
     PROVIDER_NOT_FOUND = "provider_not_found", NOT_FOUND, "There is no such provider";
     USER_CODE_NOT_FOUND = "user_code_not_found", NOT_FOUND, "No device shows this code";
@@ -65,6 +71,8 @@ codes! {
     SUBSCRIPTION_EXISTS = "subscription_exists", CONFLICT, "There is a subscription with this id";
     TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions", CONFLICT, "There are too many subscriptions";
     NOT_A_SESSION = "not_a_session", CONFLICT, "This is not a session";
+    TOTP_ENABLED = "totp_enabled", CONFLICT, "There is a second factor already";
+    TOTP_NOT_ENABLED = "totp_not_enabled", CONFLICT, "There is no second factor";
     VERSION_MISMATCH = "version_mismatch", PRECONDITION_FAILED, "It has changed since it was read";
     BODY_TOO_LARGE = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large";
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";

@@ -7,8 +7,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::Credential;
 use crate::auth::Principal;
-use crate::auth::token::TokenHash;
 use crate::config::ms;
 use crate::failure::Failure;
 use crate::status;
@@ -54,7 +54,7 @@ impl Followed {
 pub(crate) async fn withdrawn(
     app: &App,
     mut principal: Arc<Principal>,
-    token: &TokenHash,
+    token: &Credential,
     followed: Followed,
     mut changes: Changes,
 ) -> Failure {

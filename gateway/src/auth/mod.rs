@@ -1,26 +1,44 @@
-//! Who is calling: keys, tokens, sessions, passwords.
+//! Who is calling: keys, tokens, sessions, passwords, second factors.
 //!
-//! Owns: [`Principal`], recognising bearer secrets, login and its throttle. Invariants: a secret is never
-//! stored, logged or compared as it is, only its SHA-256 (tokens, with 256 random bits) or argon2id
-//! (passwords); what is not recognised has no principal. Absent: roles and further users.
+//! ```text
+//!   Authorization: Bearer evl_…  ─┐                     ┌─ the key's row ──────┐
+//!   Authorization: Bearer eyJ…   ─┼─► Credential ─► cache ─ JWT, session's row ─┼─► user, tenant, role ─► Principal
+//!   Cookie: everline_session=evs_…┘   (+ CSRF guard)    └─ the cookie's row ───┘       (directory)
+//! ```
+//!
+//! Owns: [`Principal`], recognising secrets, login and its throttle. Invariants: a secret is never stored, logged or
+//! compared as it is, only its SHA-256 (tokens, with 256 random bits) or argon2id (passwords); seeds and signing keys are
+//! sealed; what is not recognised has no principal; a signed token is good only as long as its session's row is there.
+//! Deliberately absent: what a caller may do ([`crate::access`]) and who there is ([`crate::directory`]).
+//!
+//! Read in this order: `credential`, this module, `sessions`, `login`, `second_factor`, `signing`, `cookies`.
 
 pub mod bootstrap;
 mod cache;
+pub(crate) mod cookies;
+mod credential;
 pub(crate) mod device;
+pub(crate) mod login;
 pub(crate) mod password;
+pub(crate) mod second_factor;
 pub(crate) mod sessions;
-mod throttle;
+pub(crate) mod signing;
+pub(crate) mod throttle;
 pub(crate) mod token;
+mod uses;
 
 use domain::access::{ADMIN, Grant};
 use domain::identity::user::{UserState, UserStatus};
 use domain::ids::{Actor, TenantId};
 use domain::time::{Clock, Timestamp};
 use event_store::log::StoreError;
+use event_store::sealing::MasterKey;
 use event_store::verifiers::{Verifier, VerifierKind, Verifiers};
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, Uri};
+use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::cache::Counted;
 use crate::config::GatewayConfig;
@@ -30,7 +48,9 @@ use crate::position::Watermarks;
 use crate::status;
 
 use cache::{PrincipalCache, WatermarkCache};
-use token::TokenHash;
+pub(crate) use credential::{Credential, Shown};
+use signing::AccessTokens;
+use uses::{LastNoted, Uses};
 
 /// A recognised caller.
 #[derive(Debug)]
@@ -57,21 +77,27 @@ pub(crate) struct Principal {
     pub(crate) expires_at: Option<Timestamp>,
     /// The positions it was answered.
     pub(crate) watermarks: Arc<Watermarks>,
+    /// When its use was last noted.
+    pub(crate) last_noted: LastNoted,
 }
 
 /// Recognises callers.
 pub(crate) struct Authenticator {
-    verifiers: Arc<dyn Verifiers>,
+    pub(super) verifiers: Arc<dyn Verifiers>,
     directory: Arc<Directory>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
+    tokens: Arc<AccessTokens>,
+    master_key: MasterKey,
     principals: PrincipalCache,
     watermarks: WatermarkCache,
+    uses: Uses,
 }
 
 impl Authenticator {
     pub(crate) fn new(
         verifiers: Arc<dyn Verifiers>,
         directory: Arc<Directory>,
+        (tokens, master_key): (Arc<AccessTokens>, MasterKey),
         clock: Arc<dyn Clock>,
         config: &GatewayConfig,
         partitions: u16,
@@ -82,37 +108,58 @@ impl Authenticator {
             verifiers,
             directory,
             clock,
+            tokens,
+            master_key,
             principals: PrincipalCache::new(entries, ttl),
             watermarks: WatermarkCache::new(entries, partitions),
+            uses: Uses::default(),
         }
     }
 
-    /// The caller that the `Authorization` header names.
-    pub(crate) async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>, Failure> {
-        let secret = bearer(headers).ok_or_else(|| {
+    /// The caller that a request's `Authorization` header or cookie stands for, with what it has shown.
+    pub(crate) async fn authenticate(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(Arc<Principal>, Credential), Failure> {
+        let credential = Credential::of(headers).ok_or_else(|| {
             Failure::new(
                 status::UNAUTHENTICATED,
                 "send an API key or access token as `Authorization: Bearer …`",
             )
         })?;
-        self.recognise(&TokenHash::of(secret)).await
+        let principal = self.recognise(&credential).await?;
+        if credential.shown == Shown::Cookie {
+            let session = principal.family.ok_or_else(refuse)?;
+            cookies::guard(&self.master_key, session, method, uri, headers)?;
+        }
+        Ok((principal, credential))
     }
 
-    /// The caller that a secret with this hash stands for.
-    pub(crate) async fn recognise(&self, hash: &TokenHash) -> Result<Arc<Principal>, Failure> {
+    /// The caller that a secret stands for.
+    pub(crate) async fn recognise(&self, credential: &Credential) -> Result<Arc<Principal>, Failure> {
+        if !credential.is_in_its_place() {
+            return Err(refuse());
+        }
         let now = self.clock.now();
-        let principal = match self.principals.get(hash) {
+        let principal = match self.principals.get(&credential.hash) {
             Ok(principal) => principal,
             Err(asked_at) => {
-                let verifier = self.find(hash).await?.ok_or_else(refuse)?;
-                let principal = Arc::new(self.principal(verifier, hash).await?);
-                self.principals.put(hash.clone(), principal.clone(), asked_at);
+                let verifier = self.find(credential, now).await?.ok_or_else(refuse)?;
+                let principal = Arc::new(self.principal(verifier, credential).await?);
+                self.principals.put(credential.hash.clone(), principal.clone(), asked_at);
                 principal
             }
         };
         match principal.expires_at {
             Some(expiry) if expiry <= now => Err(refuse()),
-            _ => Ok(principal),
+            _ => {
+                if let Some(used) = principal.api_key.or(principal.family) {
+                    self.uses.note(used, &principal.last_noted, now);
+                }
+                Ok(principal)
+            }
         }
     }
 
@@ -121,29 +168,47 @@ impl Authenticator {
         &self.principals.counted
     }
 
-    async fn find(&self, hash: &TokenHash) -> Result<Option<Verifier>, StoreError> {
-        for kind in [VerifierKind::ApiKey, VerifierKind::AccessToken] {
-            if let Some(verifier) = self.verifiers.find(kind, hash.hex()).await?
-                && hash.matches(&verifier.lookup)
-            {
-                return Ok(Some(verifier));
+    /// By what a secret is recognised, if it is a good one.
+    async fn find(&self, credential: &Credential, now: Timestamp) -> Result<Option<Verifier>, Failure> {
+        let kind = match credential.shown {
+            Shown::Cookie => VerifierKind::Cookie,
+            Shown::Bearer if credential.secret().contains('.') => {
+                return self.of_session(credential, now).await;
             }
-        }
-        Ok(None)
+            Shown::Bearer => VerifierKind::ApiKey,
+        };
+        let found = self.verifiers.find(kind, credential.hash.hex()).await?;
+        Ok(found.filter(|verifier| credential.hash.matches(&verifier.lookup)))
     }
 
-    async fn principal(&self, verifier: Verifier, hash: &TokenHash) -> Result<Principal, Failure> {
-        let id = Uuid::try_parse(&verifier.principal).map_err(|_| refuse())?;
-        let user = self.user(id, &verifier).await?;
+    /// The session of a signed token, if the token is good and the session goes on.
+    async fn of_session(&self, credential: &Credential, now: Timestamp) -> Result<Option<Verifier>, Failure> {
+        let claims = match self.tokens.verify(credential.secret()).await? {
+            Ok(claims) => claims,
+            Err(reason) => {
+                tracing::debug!(%reason, "an access token was refused");
+                return Ok(None);
+            }
+        };
+        let session = self.verifiers.find(VerifierKind::Session, &claims.sid.to_string()).await?;
+        let session = session.filter(|session| {
+            session.principal == claims.sub.to_string()
+                && session.tenant.as_str() == claims.tenant
+                && session.expires_at.is_none_or(|expiry| now < expiry)
+        });
+        // The token ends before the session does.
+        Ok(session.map(|session| Verifier { expires_at: Some(claims.until()), ..session }))
+    }
+
+    async fn principal(&self, verifier: Verifier, credential: &Credential) -> Result<Principal, Failure> {
+        let user = self.active_user(&verifier).await?.ok_or_else(refuse)?;
+        let id = user.id;
         let mut grants = self.directory.grants(&user).await?;
-        if user.state.status != UserStatus::Active {
-            return Err(refuse());
-        }
         // Access tokens change with every refresh, the user behind them does not; a key is a caller of its own.
-        let (actor, name, api_key) = match verifier.kind {
-            VerifierKind::ApiKey => (Actor::new("key", hash.short()), verifier.name, verifier.family),
-            // Only keys and tokens are looked for.
-            _ => (Actor::new("user", id), user.state.email.clone(), None),
+        let (actor, name, api_key) = if verifier.kind == VerifierKind::ApiKey {
+            (Actor::new("key", credential.hash.short()), verifier.name, verifier.family)
+        } else {
+            (Actor::new("user", id), user.state.email.clone(), None)
         };
         if let Some(key) = api_key {
             let found = self.directory.api_key(key).await?;
@@ -160,18 +225,30 @@ impl Authenticator {
             role: user.state.role,
             grants: grants.into(),
             api_key,
-            family: if api_key.is_some() { None } else { verifier.family },
+            family: if verifier.kind == VerifierKind::ApiKey { None } else { verifier.family },
             expires_at: verifier.expires_at,
+            last_noted: LastNoted::default(),
         })
     }
 
+    /// The user that a secret stands for, if they are recognised: active, and of a tenant that is not suspended.
+    pub(crate) async fn active_user(&self, verifier: &Verifier) -> Result<Option<User>, Failure> {
+        let Ok(id) = Uuid::try_parse(&verifier.principal) else { return Ok(None) };
+        let Some(user) = self.user(id, verifier).await? else { return Ok(None) };
+        if user.state.status != UserStatus::Active {
+            return Ok(None);
+        }
+        let suspended = self.directory.tenant(&user.tenant).await?.is_none_or(|tenant| tenant.suspended);
+        Ok(if suspended { None } else { Some(user) })
+    }
+
     /// The user that a secret stands for. The first administrator is one before the log says so.
-    async fn user(&self, id: Uuid, verifier: &Verifier) -> Result<User, Failure> {
+    async fn user(&self, id: Uuid, verifier: &Verifier) -> Result<Option<User>, StoreError> {
         if let Some(user) = self.directory.user(id).await? {
-            return if user.tenant == verifier.tenant { Ok(user) } else { Err(refuse()) };
+            return Ok(Some(user).filter(|user| user.tenant == verifier.tenant));
         }
         if verifier.tenant != TenantId::default_tenant() {
-            return Err(refuse());
+            return Ok(None);
         }
         let state = UserState {
             email: verifier.name.clone(),
@@ -180,7 +257,67 @@ impl Authenticator {
             status: UserStatus::Active,
             ..UserState::default()
         };
-        Ok(User { id, tenant: verifier.tenant.clone(), state })
+        Ok(Some(User { id, tenant: verifier.tenant.clone(), state }))
+    }
+
+    /// The user behind a caller.
+    pub(crate) async fn user_of(&self, principal: &Principal) -> Result<User, Failure> {
+        if let Some(user) = self.directory.user(principal.user).await? {
+            return Ok(user);
+        }
+        // The first administrator, before the log says so.
+        let state = UserState {
+            email: principal.email.clone(),
+            role: principal.role.clone(),
+            status: UserStatus::Active,
+            ..UserState::default()
+        };
+        Ok(User { id: principal.user, tenant: principal.tenant.clone(), state })
+    }
+
+    /// Whom a token was made for, whatever their status; `None` if they are of another tenant than it says.
+    pub(crate) async fn directory_user(
+        &self,
+        id: Uuid,
+        token: &Verifier,
+    ) -> Result<Option<User>, StoreError> {
+        Ok(self.user(id, token).await?.filter(|user| user.id == id))
+    }
+
+    /// A user as a caller, for what follows from having found out who they are. It may do nothing else.
+    pub(crate) fn principal_of(&self, user: &User) -> Principal {
+        let actor = Actor::new("user", user.id);
+        Principal {
+            watermarks: self.watermarks.of(&user.tenant, &actor),
+            tenant: user.tenant.clone(),
+            actor,
+            user: user.id,
+            email: user.state.email.clone(),
+            name: user.state.email.clone(),
+            role: user.state.role.clone(),
+            grants: Arc::default(),
+            api_key: None,
+            family: None,
+            expires_at: None,
+            last_noted: LastNoted::default(),
+        }
+    }
+
+    /// When sessions (by family) and keys (by stream) were last used, give or take a minute.
+    pub(crate) async fn last_uses(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Timestamp>, StoreError> {
+        let mut uses: HashMap<_, _> = self.verifiers.uses(ids).await?.into_iter().collect();
+        uses.extend(ids.iter().filter_map(|id| Some((*id, self.uses.of(*id)?))));
+        Ok(uses)
+    }
+
+    /// Writes the uses that are not written yet.
+    pub(crate) async fn write_uses(&self) -> Result<(), StoreError> {
+        self.uses.write(&*self.verifiers).await
+    }
+
+    /// The public keys of access tokens.
+    pub(crate) async fn jwks(&self) -> Result<signing::Jwks, Failure> {
+        self.tokens.jwks().await
     }
 
     /// Forgets the tokens of a session at once.
@@ -209,12 +346,12 @@ impl Authenticator {
     }
 }
 
-/// The secret of a `Bearer` header; the scheme's name is compared without case.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, secret) = text.split_once(' ')?;
-    let secret = secret.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !secret.is_empty()).then_some(secret)
+/// Writes a secret into the one answer that shows it.
+pub(crate) fn reveal<S: serde::Serializer>(
+    secret: &Zeroizing<String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret)
 }
 
 fn refuse() -> Failure {

@@ -1,17 +1,20 @@
-//! Sessions: login, refresh with rotation, logout.
+//! Sessions: how they begin, are renewed and end.
 //!
-//! A session is a family of tokens. A refresh token buys the next pair once; used twice it ends the family at
-//! once, because one of the two users of it is a thief.
+//! A session is a family of verifiers: its own row, and a refresh token or a browser's cookie. Its access tokens are
+//! signed and hold as long as the row does. A refresh token buys the next pair once; used twice it ends the family at
+//! once, because one of the two users of it is a thief. Deliberately absent: who may begin one ([`super::login`], and
+//! whoever else has found out who somebody is).
 
 use domain::identity::user::UserStatus;
-use domain::ids::{Slot, new_id};
+use domain::ids::{Slot, TenantId, new_id};
 use domain::time::{Clock, Timestamp};
 use event_store::log::StoreError;
+use event_store::sealing::MasterKey;
 use event_store::verifiers::{Rotation, Verifier, VerifierKind, Verifiers};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -22,19 +25,25 @@ use crate::directory::User;
 use crate::failure::Failure;
 use crate::status;
 
-use super::password::{MAX_PASSWORD_BYTES, PasswordChecker};
+use super::password::PasswordChecker;
+use super::second_factor::SecondFactor;
+use super::signing::{AccessTokens, Subject};
 use super::throttle::Throttle;
 use super::token::{self, TokenHash};
-use super::{Authenticator, Principal};
+use super::{Authenticator, Principal, cookies, reveal};
 
-/// The most bytes of an e-mail address.
-const MAX_EMAIL_BYTES: usize = 254;
+/// The most sessions of a user; with one more, the oldest ends.
+const MAX_SESSIONS: usize = 100;
+/// The most bytes of a client's name that are kept.
+const MAX_AGENT_BYTES: usize = 200;
 /// How often expired verifiers are deleted.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How many in one step, while the writer of the log waits.
 const SWEEP_STEP: usize = 500;
 /// The most steps of one time; what is left then is deleted the next time.
 const SWEEP_STEPS: usize = 1_000;
+/// How often it is written when sessions and keys were last used.
+const WRITE_USES_EVERY: Duration = Duration::from_secs(60);
 
 /// What a login or refresh is answered with.
 #[derive(Serialize)]
@@ -49,9 +58,16 @@ pub(crate) struct TokenAnswer {
     pub(crate) user: UserAnswer,
 }
 
-/// Writes a secret into the one answer that shows it.
-fn reveal<S: serde::Serializer>(secret: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret)
+/// What a browser's login is answered with: the secret goes into a cookie.
+#[derive(Serialize)]
+pub(crate) struct CookieAnswer {
+    #[serde(skip)]
+    pub(crate) secret: Zeroizing<String>,
+    /// What requests repeat in `X-CSRF-Token`.
+    pub(crate) csrf_token: String,
+    /// Seconds until the session ends.
+    pub(crate) expires_in: u64,
+    pub(crate) user: UserAnswer,
 }
 
 /// A user as clients see it.
@@ -63,7 +79,31 @@ pub(crate) struct UserAnswer {
     pub(crate) role: String,
 }
 
-/// Tokens that nobody has yet, and by what they will be recognised.
+/// A session as its user sees it.
+#[derive(Serialize)]
+pub(crate) struct SessionAnswer {
+    pub(crate) id: Uuid,
+    pub(crate) client: String,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
+    /// Give or take a minute.
+    pub(crate) last_used_at: Option<Timestamp>,
+    /// Whether the request belongs to it.
+    pub(crate) current: bool,
+}
+
+/// With what a user comes in. Kept in the session's row.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Device {
+    /// The `client_id` of its tokens.
+    pub(crate) client: String,
+    /// What the program says of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) user_agent: Option<String>,
+}
+
+/// Tokens that nobody has yet, and by what they will be recognised. The session's own row is the first.
 struct Pair {
     answer: TokenAnswer,
     verifiers: [Verifier; 2],
@@ -71,57 +111,74 @@ struct Pair {
 
 /// Begins, renews and ends sessions.
 pub(crate) struct Sessions {
-    verifiers: Arc<dyn Verifiers>,
-    clock: Arc<dyn Clock>,
-    passwords: PasswordChecker,
-    throttle: Throttle,
-    access_ms: u64,
+    pub(super) auth: Arc<Authenticator>,
+    pub(super) verifiers: Arc<dyn Verifiers>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) passwords: PasswordChecker,
+    pub(super) throttle: Throttle,
+    /// Seeds and recovery codes.
+    pub(crate) second_factor: SecondFactor,
+    tokens: Arc<AccessTokens>,
+    master_key: MasterKey,
     refresh_ms: u64,
+    cookie_ms: u64,
+}
+
+impl Device {
+    /// A program by its own words.
+    pub(crate) fn new(client: &str, user_agent: Option<&str>) -> Self {
+        let shown = user_agent.map(|text| {
+            let kept = text.chars().filter(|letter| !letter.is_control()).take(MAX_AGENT_BYTES);
+            kept.collect::<String>()
+        });
+        Self { client: client.to_owned(), user_agent: shown.filter(|text| !text.is_empty()) }
+    }
+
+    fn of_row(row: Option<&Verifier>) -> Self {
+        let device = row.and_then(|row| serde_json::from_str(&row.hash).ok());
+        device.unwrap_or_else(|| Self::new("everline", None))
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }
 
 impl Sessions {
-    pub(crate) fn new(verifiers: Arc<dyn Verifiers>, clock: Arc<dyn Clock>, config: &GatewayConfig) -> Self {
+    pub(crate) fn new(
+        auth: Arc<Authenticator>,
+        tokens: Arc<AccessTokens>,
+        master_key: MasterKey,
+        config: &GatewayConfig,
+    ) -> Self {
+        let (verifiers, clock) = (auth.verifiers.clone(), auth.clock.clone());
         Self {
+            second_factor: SecondFactor::new(verifiers.clone(), clock.clone(), master_key.clone()),
+            auth,
             verifiers,
             clock,
             passwords: PasswordChecker::new(config.password_checks),
             throttle: Throttle::new(config.login_failures_per_minute),
-            access_ms: config.access_token_ms,
+            tokens,
+            master_key,
             refresh_ms: config.refresh_token_ms,
+            cookie_ms: config.cookie_session_ms,
         }
     }
 
-    /// A new session for whoever knows the password.
-    pub(crate) async fn login(
-        &self,
-        email: &str,
-        password: Zeroizing<String>,
-    ) -> Result<TokenAnswer, Failure> {
-        let refuse = || Failure::new(status::INVALID_CREDENTIALS, "the e-mail or the password is wrong");
-        let email = normal_email(email);
-        if email.len() > MAX_EMAIL_BYTES || password.len() > MAX_PASSWORD_BYTES {
-            return Err(refuse());
-        }
-        self.throttle.begin(&email, Instant::now()).map_err(|seconds| {
-            let detail = "too many failed logins for this e-mail; wait and try again";
-            Failure::new(status::TOO_MANY_ATTEMPTS, detail).retry_after(seconds)
-        })?;
-        let verifier = self.verifiers.find(VerifierKind::Password, &email).await?;
-        let hash = verifier.as_ref().map(|verifier| verifier.hash.clone());
-        let fits = self.passwords.check(password, hash).await?;
-        let Some(verifier) = verifier.filter(|_| fits) else { return Err(refuse()) };
-        self.throttle.succeeded(&email);
+    /// A new session for somebody who is known to be this user.
+    pub(crate) async fn begin(&self, user: &User, device: &Device) -> Result<TokenAnswer, Failure> {
+        self.make_room(user.id).await?;
         let now = self.clock.now();
-        let family = new_id(now, Slot::of_tenant(&verifier.tenant), crate::random::number());
-        let pair = self.pair(&verifier, family, now);
-        for verifier in &pair.verifiers {
-            self.verifiers.put(verifier).await?;
-        }
+        let family = new_family(&user.tenant, now);
+        let pair = self.pair(user, family, now, device, now).await?;
+        self.verifiers.put_new(&pair.verifiers).await?;
         Ok(pair.answer)
     }
 
-    /// A new session of a user who was recognised in another way: by a provider, or on another device.
-    pub(crate) async fn begin(&self, app: &App, user: &User) -> Result<TokenAnswer, Failure> {
+    /// Whether a user who was recognised in another way than by password, by a provider or on another device, may have
+    /// a session.
+    pub(crate) async fn admit(&self, app: &App, user: &User) -> Result<(), Failure> {
         let refuse = |detail: &str| Err(Failure::new(status::ACCESS_DENIED, detail));
         if user.state.status != UserStatus::Active {
             return refuse("the user is not active; ask your administrator");
@@ -129,29 +186,35 @@ impl Sessions {
         if app.directory.tenant(&user.tenant).await?.is_none_or(|tenant| tenant.suspended) {
             return refuse("the tenant is suspended; ask whoever runs this installation");
         }
+        Ok(())
+    }
+
+    /// A new session of a browser, whose secret goes into a cookie.
+    pub(crate) async fn begin_cookie(&self, user: &User, device: &Device) -> Result<CookieAnswer, Failure> {
+        self.make_room(user.id).await?;
         let now = self.clock.now();
-        let family = new_id(now, Slot::of_tenant(&user.tenant), crate::random::number());
-        let whose = Verifier {
-            kind: VerifierKind::Password,
-            lookup: String::new(),
-            tenant: user.tenant.clone(),
-            principal: user.id.to_string(),
-            name: user.state.email.clone(),
-            hash: String::new(),
-            family: None,
-            created_at: now,
-            expires_at: None,
-            used_at: None,
-        };
-        let pair = self.pair(&whose, family, now);
-        for verifier in &pair.verifiers {
-            self.verifiers.put(verifier).await?;
-        }
-        Ok(pair.answer)
+        let family = new_family(&user.tenant, now);
+        let secret = token::fresh(token::COOKIE);
+        let until = now.plus_ms(self.cookie_ms);
+        let session = session_row(user, family, now, device, until);
+        let lookup = TokenHash::of(&secret).hex().to_owned();
+        let cookie = Verifier { kind: VerifierKind::Cookie, lookup, hash: String::new(), ..session.clone() };
+        self.verifiers.put_new(&[session, cookie]).await?;
+        Ok(CookieAnswer {
+            secret,
+            csrf_token: self.csrf_token(family),
+            expires_in: self.cookie_ms / 1_000,
+            user: UserAnswer::of(user),
+        })
+    }
+
+    /// What requests of a browser's session repeat in `X-CSRF-Token`.
+    pub(crate) fn csrf_token(&self, family: Uuid) -> String {
+        cookies::csrf_token(&self.master_key, family)
     }
 
     /// The next pair of tokens for a refresh token that was not used yet.
-    pub(crate) async fn refresh(&self, auth: &Authenticator, secret: &str) -> Result<TokenAnswer, Failure> {
+    pub(crate) async fn refresh(&self, secret: &str) -> Result<TokenAnswer, Failure> {
         let refuse =
             || Failure::new(status::INVALID_REFRESH_TOKEN, "the refresh token is not valid; log in again");
         let hash = TokenHash::of(secret);
@@ -159,13 +222,19 @@ impl Sessions {
         let verifier = found.filter(|verifier| hash.matches(&verifier.lookup)).ok_or_else(refuse)?;
         let family = verifier.family.ok_or_else(refuse)?;
         let now = self.clock.now();
-        let pair = self.pair(&verifier, family, now);
+        let Some(user) = self.auth.active_user(&verifier).await? else {
+            // A stolen token of a user who is gone is of no use, but its reuse must not be hidden either.
+            return Err(refuse());
+        };
+        let row = self.verifiers.find(VerifierKind::Session, &family.to_string()).await?;
+        let begun = row.as_ref().map_or(now, |row| row.created_at);
+        let pair = self.pair(&user, family, begun, &Device::of_row(row.as_ref()), now).await?;
         // The store alone decides, in one step: what was found above may be used or deleted by now.
         match self.verifiers.rotate(hash.hex(), &pair.verifiers, now).await? {
             Rotation::Rotated => Ok(pair.answer),
             Rotation::Refused => Err(refuse()),
             Rotation::Reused => {
-                auth.forget_family(family);
+                self.auth.forget_family(family);
                 tracing::warn!(user.id = %verifier.principal, "a refresh token was used twice; its session is ended");
                 let detail = "the refresh token was used before; the session is ended, log in again";
                 Err(Failure::new(status::REFRESH_TOKEN_REUSED, detail))
@@ -174,16 +243,85 @@ impl Sessions {
     }
 
     /// Ends the caller's session.
-    pub(crate) async fn logout(&self, auth: &Authenticator, principal: &Principal) -> Result<(), Failure> {
+    pub(crate) async fn logout(&self, principal: &Principal) -> Result<(), Failure> {
         let family = principal.family.ok_or_else(|| {
             Failure::new(status::NOT_A_SESSION, "an API key has no session to end; send an access token")
         })?;
-        Ok(self.end(auth, family).await?)
+        Ok(self.end(family).await?)
     }
 
-    /// Deletes verifiers that have expired, once an hour, until it is dropped. Recognising them checks the expiry
-    /// anyway; this keeps the table from growing with every refresh.
+    /// A user's sessions, oldest first.
+    pub(crate) async fn list(&self, principal: &Principal) -> Result<Vec<SessionAnswer>, Failure> {
+        let now = self.clock.now();
+        let rows = self.verifiers.of_principal(VerifierKind::Session, &principal.user.to_string()).await?;
+        let rows: Vec<_> =
+            rows.into_iter().filter(|row| row.expires_at.is_none_or(|expiry| now < expiry)).collect();
+        let families: Vec<Uuid> = rows.iter().filter_map(|row| row.family).collect();
+        let uses = self.auth.last_uses(&families).await?;
+        let answers = rows.into_iter().filter_map(|row| {
+            let id = row.family?;
+            let device = Device::of_row(Some(&row));
+            Some(SessionAnswer {
+                id,
+                client: device.client,
+                user_agent: device.user_agent,
+                created_at: row.created_at,
+                expires_at: row.expires_at,
+                last_used_at: uses.get(&id).copied(),
+                current: principal.family == Some(id),
+            })
+        });
+        Ok(answers.collect())
+    }
+
+    /// Ends one of the caller's sessions.
+    pub(crate) async fn end_one(&self, principal: &Principal, session: Uuid) -> Result<(), Failure> {
+        let row = self.verifiers.find(VerifierKind::Session, &session.to_string()).await?;
+        if row.is_none_or(|row| row.principal != principal.user.to_string()) {
+            let detail = format!("you have no session {session}; it may have ended");
+            return Err(Failure::new(status::SESSION_NOT_FOUND, detail));
+        }
+        Ok(self.end(session).await?)
+    }
+
+    /// Ends all sessions of a user, but for one.
+    pub(crate) async fn end_all(&self, user: Uuid, but: Option<Uuid>) -> Result<(), Failure> {
+        // A family's own lock keeps a refresh that is under way from bringing it back, so they end one by one.
+        for kind in [VerifierKind::Session, VerifierKind::RefreshToken] {
+            for row in self.verifiers.of_principal(kind, &user.to_string()).await? {
+                if let Some(family) = row.family.filter(|family| Some(*family) != but) {
+                    self.end(family).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes verifiers that have expired, once an hour, and writes last uses, once a minute, until it is dropped.
+    /// Recognising them checks the expiry anyway; this keeps the table from growing with every refresh.
     pub(crate) async fn sweep(&self) -> Infallible {
+        let (never, _) = tokio::join!(self.sweep_expired(), self.write_uses());
+        never
+    }
+
+    /// Writes the last uses that are not written yet.
+    pub(crate) async fn write_last_uses(&self) {
+        if let Err(error) = self.auth.write_uses().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "it could not be written when sessions and keys were last used");
+        }
+    }
+
+    async fn write_uses(&self) -> Infallible {
+        let mut minutes = tokio::time::interval(WRITE_USES_EVERY);
+        minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            minutes.tick().await;
+            self.write_last_uses().await;
+        }
+    }
+
+    async fn sweep_expired(&self) -> Infallible {
         let mut hours = tokio::time::interval(SWEEP_EVERY);
         hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -206,43 +344,69 @@ impl Sessions {
         }
     }
 
-    async fn end(&self, auth: &Authenticator, family: Uuid) -> Result<(), StoreError> {
+    async fn end(&self, family: Uuid) -> Result<(), StoreError> {
         self.verifiers.delete_family(family).await?;
-        auth.forget_family(family);
+        self.auth.forget_family(family);
         Ok(())
     }
 
-    fn pair(&self, whose: &Verifier, family: Uuid, now: Timestamp) -> Pair {
-        let (access_token, refresh_token) = (token::fresh(token::ACCESS), token::fresh(token::REFRESH));
-        let verifier = |kind, secret: &str, ttl_ms| Verifier {
-            kind,
-            lookup: TokenHash::of(secret).hex().to_owned(),
-            tenant: whose.tenant.clone(),
-            principal: whose.principal.clone(),
-            name: whose.name.clone(),
+    /// Ends a user's oldest sessions if there are too many for one more.
+    async fn make_room(&self, user: Uuid) -> Result<(), Failure> {
+        let rows = self.verifiers.of_principal(VerifierKind::Session, &user.to_string()).await?;
+        for row in rows.iter().take((rows.len() + 1).saturating_sub(MAX_SESSIONS)) {
+            if let Some(family) = row.family {
+                self.end(family).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pair(
+        &self,
+        user: &User,
+        family: Uuid,
+        begun: Timestamp,
+        device: &Device,
+        now: Timestamp,
+    ) -> Result<Pair, Failure> {
+        let refresh_token = token::fresh(token::REFRESH);
+        let session = session_row(user, family, begun, device, now.plus_ms(self.refresh_ms));
+        let refresh = Verifier {
+            kind: VerifierKind::RefreshToken,
+            lookup: TokenHash::of(&refresh_token).hex().to_owned(),
             hash: String::new(),
-            family: Some(family),
             created_at: now,
-            expires_at: Some(now.plus_ms(ttl_ms)),
-            used_at: None,
+            ..session.clone()
         };
-        let verifiers = [
-            verifier(VerifierKind::RefreshToken, &refresh_token, self.refresh_ms),
-            verifier(VerifierKind::AccessToken, &access_token, self.access_ms),
-        ];
+        let subject =
+            Subject { user: user.id, tenant: &user.tenant, session: family, client: &device.client };
         let answer = TokenAnswer {
-            access_token,
+            access_token: self.tokens.issue(subject).await?,
             refresh_token,
             token_type: "Bearer",
-            expires_in: self.access_ms / 1000,
-            user: UserAnswer::new(
-                &whose.principal,
-                &whose.name,
-                whose.tenant.as_str(),
-                domain::access::ADMIN,
-            ),
+            expires_in: self.tokens.lifetime_ms() / 1000,
+            user: UserAnswer::of(user),
         };
-        Pair { answer, verifiers }
+        Ok(Pair { answer, verifiers: [session, refresh] })
+    }
+}
+
+fn new_family(tenant: &TenantId, now: Timestamp) -> Uuid {
+    new_id(now, Slot::of_tenant(tenant), crate::random::number())
+}
+
+fn session_row(user: &User, family: Uuid, begun: Timestamp, device: &Device, until: Timestamp) -> Verifier {
+    Verifier {
+        kind: VerifierKind::Session,
+        lookup: family.to_string(),
+        tenant: user.tenant.clone(),
+        principal: user.id.to_string(),
+        name: user.state.email.clone(),
+        hash: device.text(),
+        family: Some(family),
+        created_at: begun,
+        expires_at: Some(until),
+        used_at: None,
     }
 }
 
@@ -250,9 +414,8 @@ impl UserAnswer {
     pub(crate) fn new(id: &str, email: &str, tenant: &str, role: &str) -> Self {
         Self { id: id.to_owned(), email: email.to_owned(), tenant: tenant.to_owned(), role: role.to_owned() }
     }
-}
 
-/// E-mails are compared without case and outer space.
-pub(crate) fn normal_email(email: &str) -> String {
-    email.trim().to_lowercase()
+    pub(crate) fn of(user: &User) -> Self {
+        Self::new(&user.id.to_string(), &user.state.email, user.tenant.as_str(), &user.state.role)
+    }
 }

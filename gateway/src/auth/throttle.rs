@@ -1,44 +1,86 @@
-//! How many failed logins one e-mail may have: a window of a minute, counted in memory.
+//! How many failed logins an account may have in a minute.
+//!
+//! An account is counted with each address by itself, so that a stranger who fails on purpose does not keep its user out:
+//! those counters, and an address's over all accounts, are [`crate::limits::failures`], which gateways share. From all
+//! addresses together an account may have [`ADDRESSES`] times as many (one password guessed from many addresses); that is
+//! counted here, by each gateway for itself. Attempts count when they begin, so that many at once cannot all pass; an
+//! attempt that is refused counts nothing, so trying on does not make the wait longer.
 
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::app::App;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::limits::failures;
+use crate::status;
+
 /// How long failures count.
 const WINDOW: Duration = Duration::from_secs(60);
-/// How many e-mails are watched.
-const WATCHED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+/// How many accounts are watched.
+const WATCHED: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
+/// How many times what an account may have from one address it may have from all.
+const ADDRESSES: u32 = 10;
 
-/// Counts failures by e-mail.
+/// Refuses logins of accounts and addresses with too many failures.
 pub(super) struct Throttle {
-    failures: Mutex<LruCache<String, (u32, Instant)>>,
-    most: u32,
+    windows: Mutex<LruCache<String, (u32, Instant)>>,
+    /// None: as many as anybody wants.
+    most: Option<u32>,
+}
+
+/// An attempt that has begun.
+#[must_use = "an attempt that succeeded is given back"]
+pub(super) struct Attempt {
+    account: String,
+    from_address: failures::Attempt,
 }
 
 impl Throttle {
-    pub(super) fn new(most: u32) -> Self {
-        Self { failures: Mutex::new(LruCache::new(WATCHED)), most }
+    pub(super) fn new(per_account: u32) -> Self {
+        let most = (per_account > 0).then(|| per_account.saturating_mul(ADDRESSES));
+        Self { windows: Mutex::new(LruCache::new(WATCHED)), most }
     }
 
-    /// Notes that an attempt begins. `Err` with the seconds to wait if there were too many failures. Attempts
-    /// are counted when they begin, so that many at once cannot all pass.
-    pub(super) fn begin(&self, email: &str, now: Instant) -> Result<(), u64> {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = failures.get_or_insert_mut(email.to_owned(), || (0, now));
-        if now.duration_since(entry.1) >= WINDOW {
-            *entry = (0, now);
+    /// Notes that an attempt at an account begins.
+    pub(super) fn begin(&self, app: &App, account: &str, client: &Client) -> Result<Attempt, Failure> {
+        let from = client.network().map_or_else(|| "-".to_owned(), |network| network.to_string());
+        let from_address = failures::begin(app, &format!("{account} {from}"), client)?;
+        self.count(account, Instant::now()).map_err(|seconds| {
+            let detail = "too many failed logins for this e-mail; wait and try again";
+            Failure::new(status::TOO_MANY_ATTEMPTS, detail).retry_after(seconds)
+        })?;
+        Ok(Attempt { account: account.to_owned(), from_address })
+    }
+
+    /// Notes an attempt of an address at something that is no account.
+    pub(super) fn begin_visit(&self, app: &App, client: &Client) -> Result<(), Failure> {
+        let from = client.network().map_or_else(|| "-".to_owned(), |network| network.to_string());
+        // No e-mail begins like this. Visits are not given back.
+        failures::begin(app, &format!("visit {from}"), client).map(drop)
+    }
+
+    /// A login that succeeded forgives the account's failures.
+    pub(super) fn succeeded(&self, app: &App, attempt: Attempt) {
+        attempt.from_address.succeeded(app);
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner).pop(&attempt.account);
+    }
+
+    /// `Err` with the seconds to wait if there were too many.
+    fn count(&self, account: &str, now: Instant) -> Result<(), u64> {
+        let Some(most) = self.most else { return Ok(()) };
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, began) = windows.get_or_insert_mut(account.to_owned(), || (0, now));
+        if now.duration_since(*began) >= WINDOW {
+            (*count, *began) = (0, now);
         }
-        if entry.0 >= self.most {
-            return Err((WINDOW.saturating_sub(now.duration_since(entry.1))).as_secs() + 1);
+        if *count >= most {
+            return Err(WINDOW.saturating_sub(now.duration_since(*began)).as_secs() + 1);
         }
-        entry.0 += 1;
+        *count += 1;
         Ok(())
-    }
-
-    /// A login that succeeded forgives those that failed.
-    pub(super) fn succeeded(&self, email: &str) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).pop(email);
     }
 }
 
@@ -47,22 +89,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_many_failures_wait_for_the_window_to_pass() {
-        let throttle = Throttle::new(2);
-        let start = Instant::now();
-        assert!(throttle.begin("a@b", start).is_ok());
-        assert!(throttle.begin("a@b", start).is_ok());
-        assert!(throttle.begin("a@b", start).is_err());
-        assert!(throttle.begin("c@d", start).is_ok(), "another e-mail is not concerned");
-        assert!(throttle.begin("a@b", start + WINDOW).is_ok());
-    }
-
-    #[test]
-    fn a_success_forgives() {
+    fn too_many_failures_wait_for_the_window_to_pass_and_trying_on_does_not_lengthen_it() {
         let throttle = Throttle::new(1);
-        let now = Instant::now();
-        assert!(throttle.begin("a@b", now).is_ok());
-        throttle.succeeded("a@b");
-        assert!(throttle.begin("a@b", now).is_ok());
+        let start = Instant::now();
+        for _ in 0..ADDRESSES {
+            assert!(throttle.count("a@b", start).is_ok());
+        }
+        assert!(throttle.count("a@b", start + WINDOW / 2).is_err());
+        assert!(throttle.count("c@d", start).is_ok(), "another account is not concerned");
+        assert!(throttle.count("a@b", start + WINDOW).is_ok());
+        assert!(Throttle::new(0).count("a@b", start).is_ok(), "0: no limit");
     }
 }

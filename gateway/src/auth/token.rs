@@ -9,12 +9,14 @@ use zeroize::Zeroizing;
 
 /// The prefix of API keys.
 pub(crate) const API_KEY: &str = "evl_";
-/// The prefix of access tokens.
-pub(crate) const ACCESS: &str = "eva_";
 /// The prefix of refresh tokens.
 pub(crate) const REFRESH: &str = "evr_";
-/// Longer text is not a secret of ours; it is not hashed.
-const MAX_SECRET_BYTES: usize = 256;
+/// The prefix of what a browser holds of a session.
+pub(crate) const COOKIE: &str = "evs_";
+/// The prefix of tokens that are good for one use: invitations, password resets, device codes.
+pub(crate) const ONE_TIME: &str = "evt_";
+/// Longer text is not a secret of ours; it is not hashed. Access tokens are the longest.
+pub(crate) const MAX_SECRET_BYTES: usize = 4 * 1024;
 
 /// By what a secret is looked up: its SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

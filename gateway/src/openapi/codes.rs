@@ -70,6 +70,10 @@ fn of_caller(place: &Place<'_>, found: &mut Codes) {
             add(found, &[status::UNAUTHENTICATED, status::FORBIDDEN, status::STORE_UNAVAILABLE]);
         }
     }
+    if !place.is_public() && (!place.is_read() || place.path == "/api/v1/ws") {
+        // Of callers with a cookie.
+        add(found, &[status::CSRF_FAILED]);
+    }
     if place.path.starts_with("/api/v1/auth/") {
         add(found, &[status::STORE_UNAVAILABLE]);
     }

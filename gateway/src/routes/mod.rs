@@ -3,6 +3,7 @@
 mod api_keys;
 mod audit;
 mod auth;
+mod bulk;
 mod dead_letter_list;
 mod device;
 mod docs;
@@ -14,6 +15,7 @@ mod expressions;
 mod filters;
 pub(crate) mod health;
 mod history;
+mod jwks;
 mod node_types;
 mod nodes;
 mod oidc;
@@ -50,10 +52,10 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(oidc::list))
         .routes(routes!(oidc::begin))
         .routes(routes!(oidc::callback))
+        .routes(routes!(users::list, users::create))
         .routes(routes!(device::begin))
         .routes(routes!(device::token))
         .routes(routes!(device::approve))
-        .routes(routes!(users::create))
         .routes(routes!(users::get, users::update, users::delete))
         .routes(routes!(users::disable))
         .routes(routes!(users::enable))
@@ -62,13 +64,20 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(permissions::list))
         .routes(routes!(roles::list, roles::create))
         .routes(routes!(roles::get, roles::put, roles::delete))
-        .routes(routes!(api_keys::create))
+        .routes(routes!(api_keys::list, api_keys::create))
         .routes(routes!(api_keys::get, api_keys::revoke))
-        .routes(routes!(tenants::create))
+        .routes(routes!(tenants::list, tenants::create))
         .routes(routes!(tenants::get, tenants::update))
         .routes(routes!(tenants::suspend))
         .routes(routes!(tenants::resume))
         .routes(routes!(tenants::own, tenants::update_own))
+        .routes(routes!(auth::sessions))
+        .routes(routes!(auth::end_session))
+        .routes(routes!(auth::change_password))
+        .routes(routes!(auth::reset_password))
+        .routes(routes!(auth::accept_invitation))
+        .routes(routes!(auth::enrol_totp, auth::remove_totp))
+        .routes(routes!(auth::confirm_totp))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(workflows::create, workflows::list))
@@ -83,6 +92,9 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(workflows::version))
         .routes(routes!(execute::execute))
         .routes(routes!(executions::list))
+        .routes(routes!(bulk::start, bulk::list))
+        .routes(routes!(bulk::get))
+        .routes(routes!(bulk::cancel))
         .routes(routes!(executions::get))
         .routes(routes!(executions::events))
         .routes(routes!(history::state))
@@ -116,6 +128,7 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
         .routes(routes!(health::version))
+        .routes(routes!(jwks::jwks))
         .routes(routes!(docs::page))
         .routes(routes!(device::page))
         .routes(routes!(device::script))

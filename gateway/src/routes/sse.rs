@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::access::{Followed, withdrawn};
 use crate::app::App;
-use crate::auth::{bearer, token::TokenHash};
+use crate::auth::Credential;
 use crate::config::ms;
 use crate::failure::Failure;
 use crate::live::{FeedTail, StreamTail, Tail};
@@ -42,15 +42,16 @@ impl AnyTail {
 }
 
 /// What the caller of a stream is recognised by.
-pub(crate) struct Token(TokenHash);
+pub(crate) struct Token(Credential);
 
 impl<S: Send + Sync> FromRequestParts<S> for Token {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
-        let secret = bearer(&parts.headers)
-            .ok_or_else(|| Failure::new(status::UNAUTHENTICATED, "this needs an API key or access token"))?;
-        Ok(Self(TokenHash::of(secret)))
+        let credential = parts.extensions.get::<Credential>().cloned();
+        credential
+            .map(Self)
+            .ok_or_else(|| Failure::new(status::UNAUTHENTICATED, "this needs an API key or access token"))
     }
 }
 
@@ -77,7 +78,7 @@ pub(crate) fn answer(
                 refuse(&shared, &failure, &sender).await;
             }
             // The client comes back with the last id, to another process or to this one's successor.
-            () = shared.draining.cancelled() => {}
+            () = shared.leaving.cancelled() => {}
         }
     });
     let guards = (AbortOnDropHandle::new(task), place, counted);

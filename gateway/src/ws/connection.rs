@@ -12,8 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::access::{Changes, Followed};
 use crate::app::App;
 use crate::audit;
-use crate::auth::Principal;
-use crate::auth::token::TokenHash;
+use crate::auth::{Credential, Principal};
 use crate::client::Client;
 use crate::config::ms;
 use crate::executing::ExecutionAnswer;
@@ -40,7 +39,7 @@ const SILENT_HEARTBEATS: u32 = 3;
 const MAX_FIRST_MESSAGE: usize = 8 * 1024;
 
 /// A caller with what its token is recognised by.
-type Known = (Arc<Principal>, TokenHash);
+type Known = (Arc<Principal>, Credential);
 
 /// Serves a connection until its end. `known` is the caller of the `Authorization` header, if there was one.
 pub(crate) async fn serve(
@@ -103,11 +102,11 @@ async fn first_message(
     };
     let message = tokio::select! {
         message = tokio::time::timeout(ms(app.config.websocket_auth_ms), wait) => message,
-        () = app.draining.cancelled() => return Err(End::GoingAway),
+        () = app.leaving.cancelled() => return Err(End::GoingAway),
     };
     let text = message.map_err(|_| End::Unauthenticated)??;
     let Ok(ClientMessage::Auth(token)) = messages::read(&text) else { return Err(End::Unauthenticated) };
-    let hash = TokenHash::of(&token);
+    let hash = Credential::bearer(&token);
     let principal = app.auth.recognise(&hash).await.map_err(|failure| {
         audit::note_denied(app, &client.with_message("auth"), None, &failure);
         End::Unauthenticated
@@ -128,7 +127,7 @@ async fn carry_out(app: &App, command: CommandMessage, caller: Caller) -> Result
 pub(super) struct Connection {
     pub(super) app: Arc<App>,
     pub(super) caller: Caller,
-    pub(super) token: TokenHash,
+    pub(super) token: Credential,
     /// When the token expires.
     pub(super) expires: Instant,
     /// Changes of anybody's rights.
@@ -146,14 +145,14 @@ impl Connection {
         let heartbeat = ms(self.app.config.heartbeat_ms.max(100));
         let mut beats = tokio::time::interval_at(Instant::now() + heartbeat, heartbeat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let draining = self.app.draining.clone();
+        let leaving = self.app.leaving.clone();
         let mut expiry = pin!(tokio::time::sleep_until(self.expires));
         loop {
             if expiry.deadline() != self.expires {
                 expiry.as_mut().reset(self.expires);
             }
             let step = tokio::select! {
-                () = draining.cancelled() => Err(End::GoingAway),
+                () = leaving.cancelled() => Err(End::GoingAway),
                 message = stream.next(), if self.commands.len() < MAX_COMMANDS => self.hear(message).await,
                 Some(told) = self.subscriptions.next() => self.tell(told).await,
                 Some(done) = self.commands.join_next(), if !self.commands.is_empty() => self.answer(done).await,

@@ -4,6 +4,7 @@
 
 mod audit;
 mod authorization;
+mod authorization_matrix;
 mod caching;
 mod commands;
 mod connections;

@@ -23,6 +23,7 @@ mod values;
 use agents::AgentsConfig;
 use command_service::CommandServiceConfig;
 use event_store::blobs::BlobOptions;
+use event_store::sealing::MasterKey;
 use gateway::GatewayConfig;
 use sandbox::SandboxConfig;
 use serde::Deserialize;
@@ -98,9 +99,10 @@ pub struct Config {
     /// Where gRPC is served; refused until the gRPC release.
     #[serde(deserialize_with = "values::grpc_release")]
     pub grpc_addr: Option<Secret>,
-    /// The key that seals credentials; refused until the vault release.
-    #[serde(deserialize_with = "values::vault_release")]
-    pub master_key: Option<Secret>,
+    /// The key that seals signing keys and second factors: 32 bytes, the same for all processes. Absent: with the
+    /// embedded store `<data_dir>/master.key`, which the first start makes; a gateway on Postgres needs it.
+    #[serde(deserialize_with = "values::master_key")]
+    pub master_key: Option<MasterKey>,
     /// Where traces are sent; refused until the telemetry release.
     #[serde(deserialize_with = "values::telemetry_release")]
     pub otlp_endpoint: Option<Secret>,
@@ -174,6 +176,11 @@ impl Config {
     pub fn admin_key_path(&self) -> PathBuf {
         admin_key_path(&self.data_dir)
     }
+}
+
+/// Where the master key of a data directory is, unless one is configured.
+pub fn master_key_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("master.key")
 }
 
 /// Where the admin's API key of a data directory is.

@@ -3,6 +3,8 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
+use event_store::sealing::MasterKey;
+
 use crate::secret::Secret;
 
 /// Shape of log lines on standard error.
@@ -45,6 +47,12 @@ pub(super) fn ranged<'de, D: Deserializer<'de>>(
     }
 }
 
+/// `master_key`. What is wrong with it is said without quoting it.
+pub(super) fn master_key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MasterKey>, D::Error> {
+    let Some(text) = Option::<Secret>::deserialize(deserializer)? else { return Ok(None) };
+    MasterKey::parse(text.expose()).map(Some).map_err(Error::custom)
+}
+
 /// Defines a reader of a key that this release knows and refuses.
 macro_rules! later_release {
     ($($(#[$doc:meta])* $name:ident = $message:literal;)+) => {
@@ -65,8 +73,6 @@ later_release! {
     vector_release = "Qdrant comes in a later release; leave it out";
     /// `grpc_addr`.
     grpc_release = "gRPC comes in a later release; leave it out and use HTTP";
-    /// `master_key`.
-    vault_release = "sealed credentials and their master key come in a later release; leave it out";
     /// `otlp_endpoint`.
     telemetry_release = "OpenTelemetry export comes in a later release; leave it out and read the logs";
 }

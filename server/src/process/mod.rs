@@ -18,6 +18,7 @@
 
 mod connections;
 mod first_admin;
+mod master_key;
 mod only_node;
 mod patience;
 mod roles;
@@ -30,6 +31,7 @@ use anyhow::Context;
 use command_service::CommandServiceConfig;
 use domain::time::Clock;
 use event_store::blobs::BlobOptions;
+use event_store::sealing::MasterKey;
 use event_store::sqlite::SqliteLog;
 use gateway::GatewayConfig;
 use projection_service::{ProjectionConfig, ProjectionHandle};
@@ -100,6 +102,8 @@ pub struct ProcessOptions {
     pub admin_email: String,
     /// Their password; a random one if absent.
     pub admin_password: Option<Secret>,
+    /// What seals signing keys and seeds; `None`: the one beside an embedded store, made by its first start.
+    pub master_key: Option<MasterKey>,
     /// How long the start waits for Postgres and NATS.
     pub startup_timeout: Duration,
     /// How long each part may take to stop.
@@ -133,6 +137,7 @@ impl ProcessOptions {
             partitions: config.partitions.map(|partitions| partitions.get()),
             admin_email: config.bootstrap_admin_email.clone(),
             admin_password: config.bootstrap_admin_password.clone(),
+            master_key: config.master_key.clone(),
             startup_timeout: Duration::from_millis(u64::from(config.startup_timeout_ms)),
             shutdown_timeout: Duration::from_millis(u64::from(config.shutdown_timeout_ms)),
             clock: Arc::new(SystemClock),
@@ -238,6 +243,7 @@ impl Process {
         let serves = options.roles.has(Role::Gateway);
         if serves {
             options.first_admin().check()?;
+            master_key::check(options.master_key.as_ref(), &options.storage)?;
         }
         let listener = TcpListener::bind(options.listen).await.with_context(|| {
             format!("cannot listen on {}; stop the other program, or choose another port", options.listen)
@@ -250,16 +256,23 @@ impl Process {
             options.storage.open(extent, options.partitions, &name, patience, Missing::Create).await?;
         let stores = stores.with_blobs(options.blobs.as_ref(), Missing::Create)?;
         let connections = connect(&options, &stores, &name, patience).await?;
-        let admin = match serves {
-            true => Some(
-                first_admin::ensure(&*stores.store.verifiers, &*options.clock, options.first_admin()).await?,
-            ),
-            false => None,
-        };
+        let (mut admin, mut sealing) = (None, None);
+        if serves {
+            let verifiers = &*stores.store.verifiers;
+            sealing =
+                Some(master_key::ensure(verifiers, options.master_key.as_ref(), &options.storage).await?);
+            admin = Some(first_admin::ensure(verifiers, &*options.clock, options.first_admin()).await?);
+        }
 
         let mut parts = Parts::default();
         let draining = CancellationToken::new();
-        let wiring = wiring::Wiring { options: &options, name, stores: &stores, connections: &connections };
+        let wiring = wiring::Wiring {
+            options: &options,
+            name,
+            stores: &stores,
+            connections: &connections,
+            master_key: sealing,
+        };
         let projections = wiring.start(&mut parts, listener, &draining)?;
         let url = format!("http://{address}");
         tracing::info!(url, roles = %options.roles, "everline answers");

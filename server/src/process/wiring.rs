@@ -5,6 +5,7 @@ use anyhow::Context;
 use command_service::{
     ClusterPorts, CommandService, CommandServiceHandle, CommandServicePorts, ReactorPorts, RelayPorts,
 };
+use event_store::sealing::MasterKey;
 use gateway::{Gateway, GatewayPorts, HealthServer};
 use projection_service::{ProjectionHandle, ProjectionService};
 use read_models::ReadModels;
@@ -25,6 +26,8 @@ pub(super) struct Wiring<'a> {
     pub(super) name: String,
     pub(super) stores: &'a Stores,
     pub(super) connections: &'a Connections,
+    /// Of a process with a gateway.
+    pub(super) master_key: Option<MasterKey>,
 }
 
 impl Wiring<'_> {
@@ -148,6 +151,7 @@ impl Wiring<'_> {
             blobs: store.blobs.clone(),
             verifiers: store.verifiers.clone(),
             rates: store.rates.clone(),
+            master_key: self.master_key.clone().context("a gateway needs the master key")?,
             clock: self.options.clock.clone(),
             scripts: Arc::new(Scripts::new(&self.options.sandbox)),
         };

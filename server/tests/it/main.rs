@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test, helpers included")]
 
 mod bad_input;
+mod bulk;
+mod clients;
 mod cluster;
 mod command_line;
 mod compose;
@@ -24,6 +26,7 @@ mod read_models;
 mod roles;
 mod scripts;
 mod supervision;
+mod tail;
 mod transfer;
 mod values;
 mod workflow_tests;
