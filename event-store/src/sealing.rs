@@ -113,8 +113,8 @@ impl MasterKey {
 
     /// HMAC-SHA256 of some bytes under a key for this purpose alone, derived from the master key.
     pub fn mac(&self, purpose: &str, bytes: &[u8]) -> [u8; 32] {
-        let derived = Zeroizing::new(hmac(&*self.0, purpose.as_bytes()));
-        hmac(&*derived, bytes)
+        let derived = Zeroizing::new(hmac(&self.0, purpose.as_bytes()));
+        hmac(&derived, bytes)
     }
 
     fn cipher(&self) -> Aes256Gcm {
