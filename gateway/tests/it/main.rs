@@ -3,6 +3,7 @@
 //! Projections are absent here: what reads read models is tested where everything is wired, in `server`.
 
 mod accounts;
+mod audit;
 mod authorization;
 mod authorization_matrix;
 mod browsers;
@@ -10,11 +11,14 @@ mod caching;
 mod commands;
 mod connections;
 mod conventions;
+mod cors;
 mod documented;
 mod filters;
 mod harness;
+mod headers;
 mod idempotency;
 mod identity;
+mod limits;
 mod owner;
 mod problems;
 mod reads;

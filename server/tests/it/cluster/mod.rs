@@ -15,6 +15,7 @@ mod broker;
 mod fencing;
 mod gateways;
 mod kills;
+mod limits;
 mod long_transactions;
 mod replicas;
 mod same_results;
