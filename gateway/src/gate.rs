@@ -176,17 +176,17 @@ async fn authenticate(
     if route == WEBSOCKET && Credential::of(headers).is_none() && wants_websocket(headers) {
         return anonymous(known);
     }
-    let (principal, credential) =
-        match app.auth.authenticate(request.method(), request.uri(), headers).await {
-            Ok(recognised) => recognised,
-            Err(failure) => {
-                if failure.status == StatusCode::UNAUTHORIZED {
-                    // Whoever tries tokens out is told to wait, whatever they try next.
-                    anonymous(known)?;
-                }
-                return Err(failure);
+    let (principal, credential) = match app.auth.authenticate(request.method(), request.uri(), headers).await
+    {
+        Ok(recognised) => recognised,
+        Err(failure) => {
+            if failure.status == StatusCode::UNAUTHORIZED {
+                // Whoever tries tokens out is told to wait, whatever they try next.
+                anonymous(known)?;
             }
-        };
+            return Err(failure);
+        }
+    };
     known.principal = Some(principal.clone());
     // What the route does not take is answered by the router.
     if rule.is_some() {

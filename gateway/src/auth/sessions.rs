@@ -261,7 +261,8 @@ impl Sessions {
     pub(crate) async fn list(&self, principal: &Principal) -> Result<Vec<SessionAnswer>, Failure> {
         let now = self.clock.now();
         let rows = self.verifiers.of_principal(VerifierKind::Session, &principal.user.to_string()).await?;
-        let rows: Vec<_> = rows.into_iter().filter(|row| row.expires_at.is_none_or(|expiry| now < expiry)).collect();
+        let rows: Vec<_> =
+            rows.into_iter().filter(|row| row.expires_at.is_none_or(|expiry| now < expiry)).collect();
         let families: Vec<Uuid> = rows.iter().filter_map(|row| row.family).collect();
         let uses = self.auth.last_uses(&families).await?;
         let answers = rows.into_iter().filter_map(|row| {
@@ -401,13 +402,7 @@ fn new_family(tenant: &TenantId, now: Timestamp) -> Uuid {
     new_id(now, Slot::of_tenant(tenant), crate::random::number())
 }
 
-fn session_row(
-    user: &User,
-    family: Uuid,
-    begun: Timestamp,
-    device: &Device,
-    until: Timestamp,
-) -> Verifier {
+fn session_row(user: &User, family: Uuid, begun: Timestamp, device: &Device, until: Timestamp) -> Verifier {
     Verifier {
         kind: VerifierKind::Session,
         lookup: family.to_string(),

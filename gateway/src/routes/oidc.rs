@@ -87,9 +87,13 @@ pub(crate) async fn callback(
         0 | 1 => Ok(query.text(name).map(str::to_owned)),
         _ => Err(Failure::parameter(name, format!("`{name}` is given twice"))),
     };
-    let answer = Callback { code: one("code")?, state: one("state")?, iss: one("iss")?, error: one("error")? };
+    let answer =
+        Callback { code: one("code")?, state: one("state")?, iss: one("iss")?, error: one("error")? };
     let arrival = app.providers.answer(&app, path.text("provider"), &headers, answer).await?;
-    let mut response = secret(StatusCode::OK, &app.sessions.begin_elsewhere(&app, &arrival.user, &device_of(&headers)).await?)?;
+    let mut response = secret(
+        StatusCode::OK,
+        &app.sessions.begin_elsewhere(&app, &arrival.user, &device_of(&headers)).await?,
+    )?;
     let sent = response.headers_mut();
     sent.append(header::SET_COOKIE, arrival.cookie);
     keep_nowhere(sent);
@@ -127,10 +131,21 @@ mod tests {
 
     #[test]
     fn a_login_ends_on_this_server() {
-        assert_eq!(own_path("/device?user_code=BCDF-GHJK").ok().as_deref(), Some("/device?user_code=BCDF-GHJK"));
+        assert_eq!(
+            own_path("/device?user_code=BCDF-GHJK").ok().as_deref(),
+            Some("/device?user_code=BCDF-GHJK")
+        );
         for elsewhere in [
-            "https://evil.example", "//evil.example", "/\\evil.example", "\\/evil.example", "evil", "", "/a\r\nSet-Cookie: x",
-            "/\t/evil.example", "javascript:alert(1)", "/é",
+            "https://evil.example",
+            "//evil.example",
+            "/\\evil.example",
+            "\\/evil.example",
+            "evil",
+            "",
+            "/a\r\nSet-Cookie: x",
+            "/\t/evil.example",
+            "javascript:alert(1)",
+            "/é",
         ] {
             assert!(own_path(elsewhere).is_err(), "{elsewhere:?}");
         }

@@ -43,10 +43,8 @@ pub(crate) async fn connect(
     // The gateway waits for connections that it has begun to serve.
     let tracked = app.sockets.token();
     let upgrade = upgrade.read_buffer_size(READ_BUFFER).write_buffer_size(WRITE_BUFFER);
-    Ok(upgrade.max_message_size(limit).max_frame_size(limit).on_upgrade(
-        move |socket| async move {
-            serve(app, socket, known, client, trace).await;
-            drop((place, tracked));
-        },
-    ))
+    Ok(upgrade.max_message_size(limit).max_frame_size(limit).on_upgrade(move |socket| async move {
+        serve(app, socket, known, client, trace).await;
+        drop((place, tracked));
+    }))
 }

@@ -42,7 +42,13 @@ const MAX_FIRST_MESSAGE: usize = 8 * 1024;
 type Known = (Arc<Principal>, Credential);
 
 /// Serves a connection until its end. `known` is the caller of the `Authorization` header, if there was one.
-pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>, client: Client, trace: TraceContext) {
+pub(crate) async fn serve(
+    app: Arc<App>,
+    socket: WebSocket,
+    known: Option<Known>,
+    client: Client,
+    trace: TraceContext,
+) {
     let _counted = app.metrics.sockets.count();
     let (mut sink, mut stream) = socket.split();
     let known = match known {
@@ -76,7 +82,11 @@ pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>
 }
 
 /// The token as the first message, in time.
-async fn first_message(app: &App, client: &Client, stream: &mut SplitStream<WebSocket>) -> Result<Known, End> {
+async fn first_message(
+    app: &App,
+    client: &Client,
+    stream: &mut SplitStream<WebSocket>,
+) -> Result<Known, End> {
     let wait = async {
         loop {
             match stream.next().await {

@@ -97,7 +97,8 @@ impl TailArgs {
 
     /// All that is asked of an event, as one filter.
     fn condition(&self) -> Option<String> {
-        let equals = |field: &str, value: &String| format!("event.{field} == {}", Value::from(value.as_str()));
+        let equals =
+            |field: &str, value: &String| format!("event.{field} == {}", Value::from(value.as_str()));
         let parts = [
             self.category.as_ref().map(|value| equals("category", value)),
             self.event_type.as_ref().map(|value| equals("type", value)),

@@ -147,7 +147,8 @@ async fn the_tail_of_an_execution_ends_with_it_and_an_interrupted_one_ends_well(
     assert_eq!(whole.status.code(), Some(0), "{}", text(&whole.stderr));
     assert_eq!(text(&whole.stdout).lines().count(), server.client.events(execution).await.len());
 
-    let mut command = everline(directory.path(), &["tail", "--from", "beginning", "--server", url, "--api-key", key]);
+    let mut command =
+        everline(directory.path(), &["tail", "--from", "beginning", "--server", url, "--api-key", key]);
     let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let mut seen = String::new();

@@ -82,7 +82,13 @@ impl Visitor {
     }
 
     /// The session of a user, as it is to be held.
-    async fn begin(&self, app: &App, user: &User, held: Held, status: StatusCode) -> Result<Response, Failure> {
+    async fn begin(
+        &self,
+        app: &App,
+        user: &User,
+        held: Held,
+        status: StatusCode,
+    ) -> Result<Response, Failure> {
         match held {
             Held::Tokens => secret(status, &app.sessions.begin(user, &self.device()).await?),
             Held::Cookie => {
@@ -90,7 +96,13 @@ impl Visitor {
                 let mut response = secret(status, &begun)?;
                 let transport = self.transport(app);
                 let lifetime = app.config.cookie_session_ms;
-                cookies::begin(response.headers_mut(), transport, &begun.secret, &begun.csrf_token, lifetime)?;
+                cookies::begin(
+                    response.headers_mut(),
+                    transport,
+                    &begun.secret,
+                    &begun.csrf_token,
+                    lifetime,
+                )?;
                 Ok(response)
             }
         }
@@ -138,9 +150,8 @@ fn proof(fields: &mut Fields) -> Option<Proof> {
 
 /// Refuses a password that a user with this e-mail may not have.
 fn check_password(password: &str, email: &str) -> Result<(), Failure> {
-    check_rules(password, email).map_err(|rule| {
-        Failure::invalid_body(vec![Problem::new("/password", rule.code(), rule.to_string())])
-    })
+    check_rules(password, email)
+        .map_err(|rule| Failure::invalid_body(vec![Problem::new("/password", rule.code(), rule.to_string())]))
 }
 
 /// An answer that shows secrets.

@@ -104,7 +104,8 @@ async fn take(
     token: &str,
     password: &str,
 ) -> Result<(Verifier, User), Failure> {
-    let refuse = || Failure::new(status::INVALID_ONE_TIME_TOKEN, "whom the token was made for is not there any more");
+    let refuse =
+        || Failure::new(status::INVALID_ONE_TIME_TOKEN, "whom the token was made for is not there any more");
     let found = app.sessions.look_at(kind, token).await?;
     let id = Uuid::try_parse(&found.principal).map_err(|_| refuse())?;
     let user = app.auth.directory_user(id, &found).await?.ok_or_else(refuse)?;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::answer::json;
 use crate::app::App;
-use crate::auth::sessions::Device;
 use crate::auth::device::{INTERVAL, LIFETIME_MS};
+use crate::auth::sessions::Device;
 use crate::failure::Failure;
 use crate::origin;
 use crate::request::{Caller, Fields, JsonBody};
@@ -126,7 +126,10 @@ pub(crate) async fn token(State(app): State<Arc<App>>, body: JsonBody) -> Result
     let (tenant, user) = app.devices.poll(&code).await?;
     let user = app.directory.user_now(user).await?.filter(|user| user.tenant == tenant);
     let user = user.ok_or_else(|| Failure::new(status::ACCESS_DENIED, "the user is gone"))?;
-    secret(StatusCode::OK, &app.sessions.begin_elsewhere(&app, &user, &Device::new("everline-cli", None)).await?)
+    secret(
+        StatusCode::OK,
+        &app.sessions.begin_elsewhere(&app, &user, &Device::new("everline-cli", None)).await?,
+    )
 }
 
 /// Lets a program in, or turns it away. Needs a session; an API key cannot do it.

@@ -89,7 +89,8 @@ async fn curl_logs_in_runs_a_workflow_follows_it_and_is_refused_where_it_may_not
     let read = curl(Some(token), &[&to(&format!("/executions/{execution}"))]).await;
     assert_eq!(read.body["status"], "completed");
 
-    let mut follower = command(Some(token), &["--no-buffer", &to(&format!("/executions/{execution}/stream"))]);
+    let mut follower =
+        command(Some(token), &["--no-buffer", &to(&format!("/executions/{execution}/stream"))]);
     let mut child = follower.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut seen = Vec::new();
@@ -119,5 +120,9 @@ async fn curl_logs_in_runs_a_workflow_follows_it_and_is_refused_where_it_may_not
     assert_eq!((problem.status, &problem.body["code"]), (403, &json!("forbidden")), "{}", problem.body);
     let logout = curl(Some(token), &["--request", "POST", &to("/auth/logout")]).await;
     assert_eq!(logout.status, 204);
-    assert_eq!(curl(Some(token), &[&to("/auth/me")]).await.status, 401, "a session that is over is refused at once");
+    assert_eq!(
+        curl(Some(token), &[&to("/auth/me")]).await.status,
+        401,
+        "a session that is over is refused at once"
+    );
 }

@@ -27,13 +27,19 @@ async fn begin(live: &Live) -> (String, String) {
     assert_eq!(begun.status, StatusCode::OK, "{}", begun.body);
     assert_eq!((&begun.body["expires_in"], &begun.body["interval"]), (&json!(600), &json!(5)));
     let text = |name: &str| begun.body[name].as_str().unwrap().to_owned();
-    assert_eq!(text("verification_uri_complete"), format!("{}/device?user_code={}", live.url, text("user_code")));
+    assert_eq!(
+        text("verification_uri_complete"),
+        format!("{}/device?user_code={}", live.url, text("user_code"))
+    );
     (text("device_code"), text("user_code"))
 }
 
 async fn poll(live: &Live, device_code: &str) -> (u16, Value) {
     let answer = anonymous(live, "/auth/device/token", json!({"device_code": device_code})).await;
-    (answer.status.as_u16(), if answer.status.is_success() { answer.body } else { answer.body["code"].clone() })
+    (
+        answer.status.as_u16(),
+        if answer.status.is_success() { answer.body } else { answer.body["code"].clone() },
+    )
 }
 
 #[tokio::test]
@@ -48,7 +54,10 @@ async fn a_device_is_let_in_once_by_a_session_and_by_nothing_less() {
     let decision = json!({"user_code": user_code.to_lowercase().replace('-', " "), "approve": true});
     // The administrator's own key could do anything, but not this: a session outlives it.
     assert_eq!(live.client.post("/auth/device/approve", &decision).await.body["code"], "not_a_session");
-    assert_eq!(anonymous(&live, "/auth/device/approve", decision.clone()).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        anonymous(&live, "/auth/device/approve", decision.clone()).await.status,
+        StatusCode::UNAUTHORIZED
+    );
     let decided = person.post("/auth/device/approve", &decision).await;
     assert_eq!(decided.body, json!({"client_name": "a television", "approved": true}));
     assert_eq!(person.post("/auth/device/approve", &decision).await.body["code"], "user_code_not_found");
@@ -79,7 +88,9 @@ async fn whoever_guesses_user_codes_is_stopped() {
 #[tokio::test]
 async fn the_page_runs_no_script_but_its_own() {
     let live = Live::start("").await;
-    for (path, kind) in [("/device", "text/html"), ("/device/page.js", "text/javascript"), ("/device/page.css", "text/css")] {
+    for (path, kind) in
+        [("/device", "text/html"), ("/device/page.js", "text/javascript"), ("/device/page.css", "text/css")]
+    {
         let answer = live.client.http.get(format!("{}{path}", live.url)).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         assert!(answer.headers()["content-type"].to_str().unwrap().starts_with(kind));
@@ -95,7 +106,11 @@ async fn the_page_runs_no_script_but_its_own() {
 async fn the_command_line_logs_in_by_device() {
     let live = Live::start("").await;
     let at_terminal = Person::at(&live);
-    let mut child = at_terminal.command(&["login", "--device", "--server", &live.url]).stdin(Stdio::null()).spawn().unwrap();
+    let mut child = at_terminal
+        .command(&["login", "--device", "--server", &live.url])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let code = within("the code", async {
         loop {

@@ -20,7 +20,8 @@ async fn a_subscriber_of_a_tenant_sees_that_tenant_only() {
     let session = live.client.post("/auth/login", &login).await;
     let boss = Client::new(&live.url, session.body["access_token"].as_str().unwrap());
 
-    let mut child = python("nats_client.py").args([&nats.url(), "acme"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        python("nats_client.py").args([&nats.url(), "acme"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(within("the subscription", lines.next_line()).await.unwrap().as_deref(), Some("subscribed"));
     let mut last = String::new();

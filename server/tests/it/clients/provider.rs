@@ -69,7 +69,10 @@ async fn people_log_in_through_the_certified_provider_and_attacks_on_the_way_fai
     let listed = everline.client.get("/auth/oidc").await;
     assert_eq!(listed.body["items"], json!([{"name": "corp"}]));
     let down = everline.client.get("/auth/oidc/corp").await;
-    assert_eq!((down.status, &down.body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("provider_unavailable")));
+    assert_eq!(
+        (down.status, &down.body["code"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!("provider_unavailable"))
+    );
 
     let redirect = format!("{}/api/v1/auth/oidc/corp/callback", everline.url);
     let _provider = Provider::certified(provider_port, &redirect).await;
@@ -96,9 +99,16 @@ async fn people_log_in_through_the_certified_provider_and_attacks_on_the_way_fai
         ("no_issuer", 400, "login_state_invalid"),
         ("wrong_code", 403, "login_refused"),
     ] {
-        assert_eq!((&grace[attack]["status"], &grace[attack]["code"]), (&json!(status), &json!(code)), "{attack}");
+        assert_eq!(
+            (&grace[attack]["status"], &grace[attack]["code"]),
+            (&json!(status), &json!(code)),
+            "{attack}"
+        );
     }
-    assert_eq!(grace["redirected"], json!({"status": 303, "location": "/device?user_code=BCDF-GHJK", "me": 200}));
+    assert_eq!(
+        grace["redirected"],
+        json!({"status": 303, "location": "/device?user_code=BCDF-GHJK", "me": 200})
+    );
     let mallory = &results[1]["first"];
     assert_eq!((&mallory["status"], &mallory["code"]), (&json!(403), &json!("account_not_linked")));
 
@@ -144,7 +154,8 @@ impl Browser {
     async fn answer(&self, asked: &Asked, lie: &str, sub: &str) -> (u16, Value) {
         let code = json!({"lie": lie, "nonce": asked.nonce, "sub": sub}).to_string();
         let code = URL_SAFE_NO_PAD.encode(code);
-        let query = [("code", code.as_str()), ("state", &asked.state), ("iss", &self.issuer), ("session_state", "x")];
+        let query =
+            [("code", code.as_str()), ("state", &asked.state), ("iss", &self.issuer), ("session_state", "x")];
         let request = self.http.get(format!("{}/callback", self.begin)).query(&query);
         let answer = request.header("cookie", &asked.cookie).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
@@ -162,16 +173,32 @@ async fn nothing_that_a_lying_provider_says_is_believed() {
     }
     let (liar, other) = (Provider::lying().await, Provider::lying().await);
     let open = "sign_up = \"open\"";
-    let configuration =
-        section("liar", &liar.url, open) + &section("other", &other.url, open) + &section("closed", &liar.url, "");
+    let configuration = section("liar", &liar.url, open)
+        + &section("other", &other.url, open)
+        + &section("closed", &liar.url, "");
     let everline = Live::start(&configuration).await;
     let browser = Browser::new(&everline, "liar", &liar.url);
 
     let (status, session) = browser.login("", "ada").await;
-    assert_eq!((status, &session["user"]["email"]), (200, &json!("ada@example.test")), "{session}\n{}", everline.log());
+    assert_eq!(
+        (status, &session["user"]["email"]),
+        (200, &json!("ada@example.test")),
+        "{session}\n{}",
+        everline.log()
+    );
     for lie in [
-        "issuer", "audience", "audiences", "expired", "nonce", "no nonce", "key", "unknown key", "own key", "none",
-        "shared secret", "no token",
+        "issuer",
+        "audience",
+        "audiences",
+        "expired",
+        "nonce",
+        "no nonce",
+        "key",
+        "unknown key",
+        "own key",
+        "none",
+        "shared secret",
+        "no token",
     ] {
         let (status, body) = browser.login(lie, "ada").await;
         assert_eq!((status, &body["code"]), (401, &json!("provider_token_invalid")), "{lie}: {body}");
@@ -210,5 +237,8 @@ async fn nothing_that_a_lying_provider_says_is_believed() {
     let stolen = Asked { cookie: asked.cookie.clone(), ..mixed.ask().await };
     assert_eq!(mixed.answer(&stolen, "", "ada").await.1["code"], "login_state_invalid");
     let unknown = everline.client.get("/auth/oidc/nobody").await;
-    assert_eq!((unknown.status, &unknown.body["code"]), (StatusCode::NOT_FOUND, &json!("provider_not_found")));
+    assert_eq!(
+        (unknown.status, &unknown.body["code"]),
+        (StatusCode::NOT_FOUND, &json!("provider_not_found"))
+    );
 }

@@ -89,7 +89,9 @@ async fn a_session_is_kept_renews_itself_and_ends() {
     assert!(yaml.starts_with("---\n") && yaml.contains(&format!("email: {ADMIN}\n")), "{yaml}");
     // A key goes before the session, and may stand before the command.
     let key = live.client.key.as_str();
-    assert!(person.says(&["--api-key", key, "--server", &live.url, "workflow", "list"]).await.starts_with("ID"));
+    assert!(
+        person.says(&["--api-key", key, "--server", &live.url, "workflow", "list"]).await.starts_with("ID")
+    );
     assert!(person.refused(&["--api-key", "evl_wrong", "whoami"]).await.contains("unauthenticated"));
 
     person.says(&["logout"]).await;
@@ -172,6 +174,7 @@ async fn completion_scripts_know_the_commands() {
         let done = everline(folder.path(), &["completion", shell]).output().await.unwrap();
         assert!(done.status.success() && text(&done.stdout).contains("whoami"), "{shell}");
     }
-    let done = everline(folder.path(), &["--server", "http://127.0.0.1:1", "completion", "bash"]).output().await;
+    let done =
+        everline(folder.path(), &["--server", "http://127.0.0.1:1", "completion", "bash"]).output().await;
     assert_eq!(done.unwrap().status.code(), Some(2), "what has no effect is refused");
 }

@@ -30,7 +30,8 @@ const QUIET: Duration = Duration::from_secs(2);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_and_no_event_is_missed_while_gateways_are_replaced_behind_a_balancer() {
     let (mut cluster, _) = start(two_gateways()).await;
-    let addresses = cluster.urls().iter().map(|url| url.trim_start_matches("http://").parse().unwrap()).collect();
+    let addresses =
+        cluster.urls().iter().map(|url| url.trim_start_matches("http://").parse().unwrap()).collect();
     let balancer = Balancer::start(addresses).await;
     let client = Client::new(&balancer.url, cluster.key());
     let workflow = client.create(&doubling()).await;
