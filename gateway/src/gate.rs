@@ -192,7 +192,10 @@ async fn authenticate(
     if rule.is_some() {
         let standing = limits::admit_principal(app, &principal).await?;
         known.standing = std::mem::take(&mut known.standing).or_tighter(standing);
-        if let Some(authority) = access::authorize(&principal, request.method(), route)? {
+        let found = access::authorize(&principal, request.method(), route);
+        #[cfg(debug_assertions)]
+        let found = app.weakness.apply(&principal, (request.method(), route), found);
+        if let Some(authority) = found? {
             request.extensions_mut().insert(authority);
         }
     }

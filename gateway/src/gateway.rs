@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::config::{GatewayConfig, ms};
 use crate::listener::BoundedListener;
 use crate::scripts::ScriptEvaluator;
-use crate::{directory, gate, openapi, routes, serving};
+use crate::{bulk, directory, gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
 #[derive(Clone)]
@@ -88,6 +88,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// For tests: what takes a guard of this gateway away.
+    #[cfg(debug_assertions)]
+    pub fn weakness(&self) -> crate::access::Weakness {
+        self.app.weakness.clone()
+    }
+
     /// Wires the routes. Nothing runs yet.
     pub fn new(config: GatewayConfig, ports: GatewayPorts) -> Self {
         let feed = ports.feed.clone();
@@ -148,16 +154,19 @@ impl Gateway {
                 never = app.limits.exchange_counts() => match never {},
             }
         };
+        let bulk = bulk::run(app.clone());
         // The hub follows for as long as anybody may wait for news; the audit records for as long as anybody acts.
-        let (ended, (), ()) = tokio::join!(
+        let (ended, (), (), ()) = tokio::join!(
             async {
                 let ended = ended.await;
+                app.draining.cancel();
                 app.sessions.write_last_uses().await;
                 hub_stop.cancel();
                 ended
             },
             follow,
-            audit
+            audit,
+            bulk
         );
         ended
     }

@@ -76,6 +76,11 @@ const MIN_POSITION: &str = "everline-min-position";
 const LAST_EVENT_ID: &str = "last-event-id";
 
 impl Query {
+    /// Of pairs that came otherwise than in an address.
+    pub(crate) fn of_pairs(pairs: Vec<(String, String)>) -> Self {
+        Self { pairs, uri: Uri::default(), headers: HeaderMap::new() }
+    }
+
     /// Refuses names outside `known`; one that ends in `.` stands for all that begin so.
     pub(crate) fn only(&self, known: &[&str]) -> Result<(), Failure> {
         for (name, _) in &self.pairs {
