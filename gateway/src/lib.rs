@@ -66,7 +66,6 @@ pub use access::{RULES, Rule};
 pub use access::{Guard, Weakness};
 pub use auth::signing::{MasterKeyError, check_master_key};
 pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare_admin};
-pub use auth::signing::{MasterKeyError, check_master_key};
 pub use client::ForwardedHeader;
 pub use config::{GatewayConfig, Registration};
 pub use cors::{CorsConfig, CorsError, HeaderNames, Origins};
@@ -75,5 +74,4 @@ pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, op
 pub use health_server::HealthServer;
 pub use limits::config::LimitsConfig;
 pub use networks::{NetworkError, Networks};
-pub use oidc::{Hidden, OidcConfig, SignUp};
 pub use scripts::{ScriptError, ScriptEvaluator};
