@@ -110,7 +110,18 @@ impl Harness {
         let Served { address, documented, weakness, running } = served;
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
         let key = admin.api_key.to_string();
-        Self { address, key, http, owner, models, ports, shutdown, running, weakness, _documented: documented }
+        Self {
+            address,
+            key,
+            http,
+            owner,
+            models,
+            ports,
+            shutdown,
+            running,
+            weakness,
+            _documented: documented,
+        }
     }
 
     /// A gateway whose read models follow the log.
@@ -192,11 +203,7 @@ struct Served {
     running: JoinHandle<()>,
 }
 
-async fn serve(
-    config: GatewayConfig,
-    ports: GatewayPorts,
-    shutdown: CancellationToken,
-) -> Served {
+async fn serve(config: GatewayConfig, ports: GatewayPorts, shutdown: CancellationToken) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let gateway = Gateway::new(config, ports);
