@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::ServerOptions;
 use crate::live::{handshake, receive, send_signals, start_execution, subscribe};
-use crate::process::{Server, UNLIMITED};
+use crate::process::Server;
 use crate::report::{Latencies, Report, Row};
 
 /// Clients that connect at once.
@@ -46,7 +46,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: &Options, dir: &Path) -> Result<Report> {
-    let server = Server::start_with(&options.server, &dir.join("server"), UNLIMITED).await?;
+    let server = Server::start(&options.server, &dir.join("server")).await?;
     let mut cases = [Case::default(), Case::default()];
     for _ in 0..options.rounds {
         for (dead, case) in [false, true].into_iter().zip(&mut cases) {
@@ -102,7 +102,8 @@ impl Case {
         let answered = send_signals(server, &execution, signals, options.rate, &load).await?;
         while let Some(received) = subscribers.join_next().await {
             let received = received??;
-            self.failures += received.disorder + answered.len().saturating_sub(received.deliveries.len()) as u64;
+            self.failures +=
+                received.disorder + answered.len().saturating_sub(received.deliveries.len()) as u64;
             for delivery in &received.deliveries {
                 if let Some(answer) = answered.get(delivery.number as usize) {
                     self.times.add(delivery.at.saturating_duration_since(*answer));
@@ -121,8 +122,9 @@ async fn subscribe_and_go_silent(server: &Server, execution: &str) -> Result<Web
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4 * 1024)?;
     let stream = socket.connect(server.address).await?;
-    let (mut socket, _) =
-        tokio_tungstenite::client_async(handshake(server)?, stream).await.context("no WebSocket was opened")?;
+    let (mut socket, _) = tokio_tungstenite::client_async(handshake(server)?, stream)
+        .await
+        .context("no WebSocket was opened")?;
     for number in 0..DEAD_SUBSCRIPTIONS {
         let subscribe = json!({"type": "subscribe", "id": format!("s{number}"), "channel": "execution",
             "execution_id": execution, "after_version": 0});

@@ -170,7 +170,8 @@ pub(crate) async fn send_signals(
     let mut answered = Vec::new();
     for number in 0..signals {
         pace.tick().await;
-        let answer = client.post(&path, json!({"number": number, "load": load}).to_string().as_bytes()).await?;
+        let answer =
+            client.post(&path, json!({"number": number, "load": load}).to_string().as_bytes()).await?;
         let at = Instant::now();
         answer.expect(202)?;
         answered.push(at);

@@ -17,9 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Clock ticks per second in /proc, on every Linux that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Settings that take off what holds back a load from one address, with one key.
-pub(crate) const UNLIMITED: &[(&str, &str)] = &[("EVERLINE_GATEWAY__LIMITS__ANONYMOUS_PER_IP", "0")];
-
 /// A running server; it is killed when it is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,

@@ -48,10 +48,9 @@ struct Case {
 
 pub(crate) async fn run(options: &Options, dir: &Path) -> Result<Report> {
     let plain = Plain::start().await?;
-    let unlimited = crate::process::UNLIMITED;
-    let without: Vec<_> = unlimited.iter().copied().chain([("EVERLINE_GATEWAY__CACHE_BYTES", "0")]).collect();
+    let without = [("EVERLINE_GATEWAY__CACHE_BYTES", "0")];
     let model = Server::start_with(&options.server, &dir.join("model"), &without).await?;
-    let memory = Server::start_with(&options.server, &dir.join("memory"), unlimited).await?;
+    let memory = Server::start(&options.server, &dir.join("memory")).await?;
     let mut cases = vec![Case::new("bare axum", plain.address, "", vec!["/".to_owned()])];
     for (name, server) in [("read model", &model), ("memory", &memory)] {
         let paths = executions(server, options.executions).await?;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::ServerOptions;
 use crate::live::{start_execution, subscribe};
-use crate::process::{Server, UNLIMITED};
+use crate::process::Server;
 use crate::report::{Report, Row};
 
 /// Clients that connect at once.
@@ -32,7 +32,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: &Options, dir: &Path) -> Result<Report> {
-    let server = Server::start_with(&options.server, &dir.join("server"), UNLIMITED).await?;
+    let server = Server::start(&options.server, &dir.join("server")).await?;
     let execution = start_execution(&server).await?;
     let before = server.resident_mib();
     let begun = Instant::now();
