@@ -79,8 +79,6 @@ pub struct GatewayConfig {
     pub registration_role: String,
     /// How many failed logins one e-mail may have in a minute from one address; from all together, ten times as many.
     pub login_failures_per_minute: u32,
-    /// How many logins and uses of one-time tokens one address may begin in a minute.
-    pub login_failures_per_minute_per_address: u32,
     /// How many passwords are checked at once; each check takes some 20 MiB and 20 ms.
     pub password_checks: u32,
     /// How many expressions are evaluated at once for `expressions/evaluate`.
@@ -154,7 +152,6 @@ impl Default for GatewayConfig {
             registration_tenant: "default".to_owned(),
             registration_role: "USER".to_owned(),
             login_failures_per_minute: 10,
-            login_failures_per_minute_per_address: 120,
             password_checks: 2,
             evaluations: 2,
             cache_bytes: 64 * 1024 * 1024,

@@ -61,7 +61,9 @@ pub struct HeaderNames(Vec<HeaderName>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CorsError {
     /// No origin.
-    #[error("`{0}` is not an origin; write scheme, host and port alone, such as https://console.example.org, or *")]
+    #[error(
+        "`{0}` is not an origin; write scheme, host and port alone, such as https://console.example.org, or *"
+    )]
     Origin(String),
     /// All, and some.
     #[error("`*` stands for all origins; leave the others out, or it")]
@@ -103,7 +105,9 @@ fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     host.is_some_and(|host| {
         !host.is_empty()
-            && host.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase() && !b"/?#@\\".contains(&b))
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase() && !b"/?#@\\".contains(&b))
     })
 }
 
@@ -183,8 +187,14 @@ mod tests {
         assert_eq!(origins(&["*"]), Ok(Origins::All));
         assert!(matches!(origins(&["https://a.example", "http://localhost:3000"]), Ok(Origins::Some(_))));
         assert_eq!(origins(&["*", "https://a.example"]), Err(CorsError::AllAndSome));
-        for wrong in ["null", "a.example", "https://", "https://a.example/", "https://*.example/x", "https://A.example"]
-        {
+        for wrong in [
+            "null",
+            "a.example",
+            "https://",
+            "https://a.example/",
+            "https://*.example/x",
+            "https://A.example",
+        ] {
             assert!(origins(&[wrong]).is_err(), "{wrong}");
         }
     }

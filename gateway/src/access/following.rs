@@ -7,8 +7,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::Principal;
 use crate::auth::Credential;
+use crate::auth::Principal;
 use crate::config::ms;
 use crate::failure::Failure;
 use crate::status;

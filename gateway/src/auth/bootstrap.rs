@@ -9,8 +9,8 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::password::{self, PasswordError};
-use domain::identity::normal_email;
 use super::token::{self, TokenHash};
+use domain::identity::normal_email;
 
 /// An administrator about to be stored. Its secrets exist only here; save or show them, then call [`NewAdmin::store`].
 pub struct NewAdmin {

@@ -110,7 +110,9 @@ pub(super) fn guard(
         // Any site may open a WebSocket to here, and read what it gets.
         return match origin(headers, uri) {
             Some(Origin::Ours) => Ok(()),
-            Some(Origin::Another) | None => forged("a WebSocket with a cookie needs the `Origin` of this host"),
+            Some(Origin::Another) | None => {
+                forged("a WebSocket with a cookie needs the `Origin` of this host")
+            }
         };
     }
     if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
@@ -165,7 +167,8 @@ mod tests {
     fn the_sessions_cookie_is_found_among_others() {
         let found = headers(&[("cookie", "a=b; everline_session=evs_1; c=d")]);
         assert_eq!(session(&found), Some("evs_1"));
-        let both = headers(&[("cookie", "everline_session=evs_1"), ("cookie", "__Host-everline_session=evs_2")]);
+        let both =
+            headers(&[("cookie", "everline_session=evs_1"), ("cookie", "__Host-everline_session=evs_2")]);
         assert_eq!(session(&both), Some("evs_2"), "the one that other hosts cannot set");
         for none in ["", "xeverline_session=evs_1", "everline_session=", "everline_session"] {
             assert_eq!(session(&headers(&[("cookie", none)])), None, "{none}");

@@ -172,7 +172,9 @@ impl Authenticator {
     async fn find(&self, credential: &Credential, now: Timestamp) -> Result<Option<Verifier>, Failure> {
         let kind = match credential.shown {
             Shown::Cookie => VerifierKind::Cookie,
-            Shown::Bearer if credential.secret().contains('.') => return self.of_session(credential, now).await,
+            Shown::Bearer if credential.secret().contains('.') => {
+                return self.of_session(credential, now).await;
+            }
             Shown::Bearer => VerifierKind::ApiKey,
         };
         let found = self.verifiers.find(kind, credential.hash.hex()).await?;
@@ -274,7 +276,11 @@ impl Authenticator {
     }
 
     /// Whom a token was made for, whatever their status; `None` if they are of another tenant than it says.
-    pub(crate) async fn directory_user(&self, id: Uuid, token: &Verifier) -> Result<Option<User>, StoreError> {
+    pub(crate) async fn directory_user(
+        &self,
+        id: Uuid,
+        token: &Verifier,
+    ) -> Result<Option<User>, StoreError> {
         Ok(self.user(id, token).await?.filter(|user| user.id == id))
     }
 
@@ -341,7 +347,10 @@ impl Authenticator {
 }
 
 /// Writes a secret into the one answer that shows it.
-pub(crate) fn reveal<S: serde::Serializer>(secret: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn reveal<S: serde::Serializer>(
+    secret: &Zeroizing<String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret)
 }
 

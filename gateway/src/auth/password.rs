@@ -67,7 +67,9 @@ pub(crate) fn is_accepted_hash(hash: &str) -> bool {
         parsed.algorithm.as_str() == "argon2id"
             && parsed.hash.is_some()
             && argon2::Params::try_from(&parsed).is_ok_and(|params| {
-                params.m_cost() <= 4 * argon2::Params::DEFAULT_M_COST && params.t_cost() <= 10 && params.p_cost() <= 4
+                params.m_cost() <= 4 * argon2::Params::DEFAULT_M_COST
+                    && params.t_cost() <= 10
+                    && params.p_cost() <= 4
             })
     })
 }

@@ -107,7 +107,8 @@ impl SecondFactor {
         }
         self.verifiers.delete_of_principal(VerifierKind::RecoveryCode, &lookup).await?;
         let codes: Vec<_> = (0..RECOVERY_CODES).map(|_| recovery_code()).collect();
-        let totp = Verifier { hash: draft.hash, used_at: Some(step), ..row(VerifierKind::Totp, lookup, user, now) };
+        let totp =
+            Verifier { hash: draft.hash, used_at: Some(step), ..row(VerifierKind::Totp, lookup, user, now) };
         let mut rows = vec![totp];
         rows.extend(codes.iter().map(|code| {
             let lookup = recovery_lookup(user.id, code);
@@ -205,10 +206,14 @@ fn recovery_code() -> Zeroizing<String> {
 /// else's.
 fn recovery_lookup(user: Uuid, code: &str) -> String {
     let letters = code.chars().filter(|letter| letter.is_ascii_alphanumeric()).take(64);
-    let letters: Zeroizing<String> = Zeroizing::new(letters.map(|letter| letter.to_ascii_uppercase()).collect());
+    let letters: Zeroizing<String> =
+        Zeroizing::new(letters.map(|letter| letter.to_ascii_uppercase()).collect());
     TokenHash::of(&format!("recovery:{user}:{}", *letters)).hex().to_owned()
 }
 
 fn refuse() -> Failure {
-    Failure::new(status::INVALID_SECOND_FACTOR, "the code is wrong, or was used before; wait for the next one")
+    Failure::new(
+        status::INVALID_SECOND_FACTOR,
+        "the code is wrong, or was used before; wait for the next one",
+    )
 }

@@ -28,7 +28,7 @@ use crate::status;
 use super::password::PasswordChecker;
 use super::second_factor::SecondFactor;
 use super::signing::{AccessTokens, Subject};
-use super::throttle::{Attempts, Throttle};
+use super::throttle::Throttle;
 use super::token::{self, TokenHash};
 use super::{Authenticator, Principal, cookies, reveal};
 
@@ -149,19 +149,16 @@ impl Sessions {
         auth: Arc<Authenticator>,
         tokens: Arc<AccessTokens>,
         master_key: MasterKey,
-        attempts: Arc<dyn Attempts>,
         config: &GatewayConfig,
     ) -> Self {
         let (verifiers, clock) = (auth.verifiers.clone(), auth.clock.clone());
-        let (per_account, per_address) =
-            (config.login_failures_per_minute, config.login_failures_per_minute_per_address);
         Self {
             second_factor: SecondFactor::new(verifiers.clone(), clock.clone(), master_key.clone()),
             auth,
             verifiers,
             clock,
             passwords: PasswordChecker::new(config.password_checks),
-            throttle: Throttle::new(attempts, per_account, per_address),
+            throttle: Throttle::new(config.login_failures_per_minute),
             tokens,
             master_key,
             refresh_ms: config.refresh_token_ms,
@@ -179,13 +176,9 @@ impl Sessions {
         Ok(pair.answer)
     }
 
-    /// A new session of a user who was recognised in another way: by a provider, or on another device.
-    pub(crate) async fn begin_elsewhere(
-        &self,
-        app: &App,
-        user: &User,
-        device: &Device,
-    ) -> Result<TokenAnswer, Failure> {
+    /// Whether a user who was recognised in another way than by password, by a provider or on another device, may have
+    /// a session.
+    pub(crate) async fn admit(&self, app: &App, user: &User) -> Result<(), Failure> {
         let refuse = |detail: &str| Err(Failure::new(status::ACCESS_DENIED, detail));
         if user.state.status != UserStatus::Active {
             return refuse("the user is not active; ask your administrator");
@@ -193,7 +186,7 @@ impl Sessions {
         if app.directory.tenant(&user.tenant).await?.is_none_or(|tenant| tenant.suspended) {
             return refuse("the tenant is suspended; ask whoever runs this installation");
         }
-        self.begin(user, device).await
+        Ok(())
     }
 
     /// A new session of a browser, whose secret goes into a cookie.
@@ -261,7 +254,8 @@ impl Sessions {
     pub(crate) async fn list(&self, principal: &Principal) -> Result<Vec<SessionAnswer>, Failure> {
         let now = self.clock.now();
         let rows = self.verifiers.of_principal(VerifierKind::Session, &principal.user.to_string()).await?;
-        let rows: Vec<_> = rows.into_iter().filter(|row| row.expires_at.is_none_or(|expiry| now < expiry)).collect();
+        let rows: Vec<_> =
+            rows.into_iter().filter(|row| row.expires_at.is_none_or(|expiry| now < expiry)).collect();
         let families: Vec<Uuid> = rows.iter().filter_map(|row| row.family).collect();
         let uses = self.auth.last_uses(&families).await?;
         let answers = rows.into_iter().filter_map(|row| {
@@ -401,13 +395,7 @@ fn new_family(tenant: &TenantId, now: Timestamp) -> Uuid {
     new_id(now, Slot::of_tenant(tenant), crate::random::number())
 }
 
-fn session_row(
-    user: &User,
-    family: Uuid,
-    begun: Timestamp,
-    device: &Device,
-    until: Timestamp,
-) -> Verifier {
+fn session_row(user: &User, family: Uuid, begun: Timestamp, device: &Device, until: Timestamp) -> Verifier {
     Verifier {
         kind: VerifierKind::Session,
         lookup: family.to_string(),

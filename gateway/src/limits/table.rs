@@ -263,7 +263,10 @@ mod tests {
             exchange(table, &mut debt, 0);
         }
         assert_eq!(debt, 20 * rate().cost_us());
-        assert!(tables[0].take(&user(), rate(), 10_500_000).is_err(), "ten seconds pay back what was too much");
+        assert!(
+            tables[0].take(&user(), rate(), 10_500_000).is_err(),
+            "ten seconds pay back what was too much"
+        );
         assert!(tables[0].take(&user(), rate(), 11_000_000).is_ok());
     }
 

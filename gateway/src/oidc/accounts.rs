@@ -56,7 +56,9 @@ pub(super) async fn find(app: &App, provider: &Provider, identity: &Identity) ->
             }
             user
         }
-        None if provider.config.sign_up == SignUp::Open => create(app, provider, &tenant, email, identity).await?,
+        None if provider.config.sign_up == SignUp::Open => {
+            create(app, provider, &tenant, email, identity).await?
+        }
         None => return Err(refuse("nobody has invited this e-mail; ask your administrator")),
     };
     link(app, provider, &user, identity).await?;
@@ -144,7 +146,8 @@ async fn send(app: &App, tenant: &TenantId, user: Uuid, command: UserCommand) ->
 
 fn tenant_of(provider: &Provider) -> Result<TenantId, Failure> {
     let tenant = provider.config.tenant.as_deref().unwrap_or("default");
-    TenantId::try_from(tenant.to_owned()).map_err(|_| Failure::new(status::PROVIDER_UNAVAILABLE, "the provider's tenant is not one"))
+    TenantId::try_from(tenant.to_owned())
+        .map_err(|_| Failure::new(status::PROVIDER_UNAVAILABLE, "the provider's tenant is not one"))
 }
 
 fn is_allowed(email: &str, domains: &[String]) -> bool {

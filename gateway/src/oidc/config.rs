@@ -138,7 +138,9 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
         List(Vec<String>),
     }
     Ok(match Words::deserialize(deserializer)? {
-        Words::Text(text) => text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect(),
+        Words::Text(text) => {
+            text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+        }
         Words::List(words) => words,
     })
 }
@@ -148,8 +150,11 @@ mod tests {
     use super::*;
 
     fn provider(issuer: &str) -> BTreeMap<String, OidcConfig> {
-        let config =
-            OidcConfig { issuer: issuer.to_owned(), client_id: "everline".to_owned(), ..OidcConfig::default() };
+        let config = OidcConfig {
+            issuer: issuer.to_owned(),
+            client_id: "everline".to_owned(),
+            ..OidcConfig::default()
+        };
         BTreeMap::from([("corp".to_owned(), config)])
     }
 

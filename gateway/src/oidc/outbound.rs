@@ -34,7 +34,10 @@ impl Outbound {
     pub(super) fn new() -> Result<Self, OutboundError> {
         let builder = || {
             // A redirect would carry codes and secrets to where nobody has said.
-            reqwest::Client::builder().redirect(Policy::none()).timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT)
+            reqwest::Client::builder()
+                .redirect(Policy::none())
+                .timeout(TIMEOUT)
+                .connect_timeout(CONNECT_TIMEOUT)
         };
         // A machine without certificates of its own gets Mozilla's.
         let client = builder().build().or_else(|_| {

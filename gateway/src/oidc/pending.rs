@@ -63,8 +63,8 @@ impl Pending {
         })?;
         let opened = key.open(sealed, &place(provider));
         let opened = opened.map_err(|_| invalid("the login was begun elsewhere; begin it again"))?;
-        let pending: Self =
-            serde_json::from_slice(&opened).map_err(|_| invalid("the login was begun elsewhere; begin it again"))?;
+        let pending: Self = serde_json::from_slice(&opened)
+            .map_err(|_| invalid("the login was begun elsewhere; begin it again"))?;
         if !TokenHash::of(&pending.state).matches(TokenHash::of(state).hex()) {
             return Err(invalid("the answer is not for this login; begin it again"));
         }
@@ -91,10 +91,8 @@ fn name(state: &str) -> String {
 
 fn cookie(state: &str, value: &str, seconds: u64, secure: bool) -> Result<HeaderValue, Failure> {
     let secure = if secure { "; Secure" } else { "" };
-    let text = format!(
-        "{}={value}; Path={PATH}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}",
-        name(state)
-    );
+    let text =
+        format!("{}={value}; Path={PATH}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}", name(state));
     HeaderValue::try_from(text).map_err(|_| Failure::new(status::INTERNAL, "a cookie could not be written"))
 }
 
@@ -123,7 +121,10 @@ mod tests {
         assert!(text.contains("HttpOnly; SameSite=Lax; Secure"), "{text}");
         let pair = text.split(';').next().expect("a pair").to_owned();
         headers.append(header::COOKIE, HeaderValue::try_from(format!("a=b; {pair}")).expect("a header"));
-        assert_eq!(Pending::of(&key, "corp", "s1", &headers, 99).map(|found| found.nonce).ok().as_deref(), Some("n"));
+        assert_eq!(
+            Pending::of(&key, "corp", "s1", &headers, 99).map(|found| found.nonce).ok().as_deref(),
+            Some("n")
+        );
         let code = |result: Result<Pending, Failure>| result.err().map(|failure| failure.code.into_owned());
         let other = MasterKey::generate().expect("a key");
         for refused in [
@@ -137,6 +138,9 @@ mod tests {
         // The cookie of one question under the name of another.
         let renamed = pair.replace(&name("s1"), &name("s2"));
         headers.append(header::COOKIE, HeaderValue::try_from(renamed).expect("a header"));
-        assert_eq!(code(Pending::of(&key, "corp", "s2", &headers, 1)).as_deref(), Some("login_state_invalid"));
+        assert_eq!(
+            code(Pending::of(&key, "corp", "s2", &headers, 1)).as_deref(),
+            Some("login_state_invalid")
+        );
     }
 }

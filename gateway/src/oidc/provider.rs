@@ -1,8 +1,8 @@
 //! One provider: its discovery document and keys, and what its answers say.
 
 use openidconnect::core::{
-    CoreAuthDisplay, CoreAuthenticationFlow, CoreClaimName, CoreClaimType, CoreClient,
-    CoreClientAuthMethod, CoreGrantType, CoreIdToken, CoreIdTokenClaims, CoreJsonWebKey, CoreJsonWebKeySet,
+    CoreAuthDisplay, CoreAuthenticationFlow, CoreClaimName, CoreClaimType, CoreClient, CoreClientAuthMethod,
+    CoreGrantType, CoreIdToken, CoreIdTokenClaims, CoreJsonWebKey, CoreJsonWebKeySet,
     CoreJweContentEncryptionAlgorithm, CoreJweKeyManagementAlgorithm, CoreJwsSigningAlgorithm,
     CoreResponseMode, CoreResponseType, CoreSubjectIdentifierType, CoreUserInfoClaims,
 };
@@ -68,8 +68,14 @@ type Metadata = ProviderMetadata<
     CoreSubjectIdentifierType,
 >;
 
-type Client =
-    CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointMaybeSet, EndpointMaybeSet>;
+type Client = CoreClient<
+    EndpointSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointMaybeSet,
+    EndpointMaybeSet,
+>;
 
 /// A provider.
 pub(super) struct Provider {
@@ -158,7 +164,8 @@ impl Provider {
     ) -> Result<Identity, Failure> {
         let metadata = self.metadata().await?;
         let client = self.client(&metadata, redirect_url.clone())?;
-        let request = client.exchange_code(AuthorizationCode::new(code)).map_err(|error| self.unusable(&error))?;
+        let request =
+            client.exchange_code(AuthorizationCode::new(code)).map_err(|error| self.unusable(&error))?;
         let request = request.set_pkce_verifier(PkceCodeVerifier::new(pending.verifier.clone()));
         let tokens = request.request_async(&self.outbound).await.map_err(|error| match error {
             RequestTokenError::ServerResponse(refusal) => {
@@ -168,13 +175,15 @@ impl Provider {
             }
             error => self.unusable(&error),
         })?;
-        let token = tokens.id_token().ok_or_else(|| {
-            Failure::new(status::PROVIDER_TOKEN_INVALID, "the provider sent no ID token")
-        })?;
+        let token = tokens
+            .id_token()
+            .ok_or_else(|| Failure::new(status::PROVIDER_TOKEN_INVALID, "the provider sent no ID token"))?;
         let nonce = Nonce::new(pending.nonce.clone());
         let claims = match self.verify(&client, token, &nonce) {
             // The provider may have new keys.
-            Err(ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey)) => {
+            Err(ClaimsVerificationError::SignatureVerification(
+                SignatureVerificationError::NoMatchingKey,
+            )) => {
                 let metadata = self.with_keys_again().await?;
                 let client = self.client(&metadata, redirect_url)?;
                 self.verify(&client, token, &nonce)
@@ -216,7 +225,10 @@ impl Provider {
     fn client(&self, metadata: &Metadata, redirect_url: String) -> Result<Client, Failure> {
         let secret = self.config.secret().map_err(|detail| {
             tracing::error!(oidc.provider = self.name, detail, "a provider's secret cannot be read");
-            Failure::new(status::PROVIDER_UNAVAILABLE, "the provider is not set up well; tell your administrator")
+            Failure::new(
+                status::PROVIDER_UNAVAILABLE,
+                "the provider is not set up well; tell your administrator",
+            )
         })?;
         let secret = secret.map(|secret| ClientSecret::new(secret.expose().to_owned()));
         let redirect = RedirectUrl::new(redirect_url).map_err(|error| self.unusable(&error))?;
@@ -281,7 +293,10 @@ impl Provider {
     fn untrue(&self, error: &ClaimsVerificationError) -> Failure {
         let error = error as &dyn std::error::Error;
         tracing::warn!(oidc.provider = self.name, error, "a provider's ID token was refused");
-        Failure::new(status::PROVIDER_TOKEN_INVALID, "what the provider says of you cannot be trusted; begin again")
+        Failure::new(
+            status::PROVIDER_TOKEN_INVALID,
+            "what the provider says of you cannot be trusted; begin again",
+        )
     }
 }
 

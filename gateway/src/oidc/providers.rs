@@ -52,8 +52,9 @@ impl Providers {
         let until_ms = app.clock.now().plus_ms(LIFETIME_MS).unix_ms();
         let callback = callback_url(app, provider, headers)?;
         let (location, pending) = provider.question(callback, redirect, until_ms).await?;
-        let location = HeaderValue::try_from(location)
-            .map_err(|_| Failure::new(status::PROVIDER_UNAVAILABLE, "the provider's address is not usable"))?;
+        let location = HeaderValue::try_from(location).map_err(|_| {
+            Failure::new(status::PROVIDER_UNAVAILABLE, "the provider's address is not usable")
+        })?;
         let secure = origin::is_secure(&app.config);
         Ok(Question { location, cookie: pending.cookie(&app.master_key, name, secure)? })
     }
@@ -98,7 +99,9 @@ impl Providers {
 fn callback_url(app: &App, provider: &Provider, headers: &HeaderMap) -> Result<String, Failure> {
     match &provider.config.redirect_url {
         Some(url) => Ok(url.clone()),
-        None => Ok(format!("{}/api/v1/auth/oidc/{}/callback", origin::of(&app.config, headers)?, provider.name)),
+        None => {
+            Ok(format!("{}/api/v1/auth/oidc/{}/callback", origin::of(&app.config, headers)?, provider.name))
+        }
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) async fn get(
             if !caller.authority()?.is_unbounded() {
                 caller.may_execution(&app, id).await?;
             }
-            return Ok(shown(&query, &kept));
+            return Ok(shown(&kept));
         }
         Found::Nothing(ticket) => Some(ticket),
         Found::Unknown => None,
@@ -109,7 +109,7 @@ pub(crate) async fn get(
     let version = view.version;
     let (view, complete) = completed(&app, &caller, view).await?;
     let kept = Kept { tenant: caller.principal.tenant.clone(), version, body: body(&view)? };
-    let response = shown(&query, &kept);
+    let response = shown(&kept);
     if let Some(ticket) = ticket.filter(|_| complete) {
         app.executions.put(partition, id, kept, &ticket);
     }
@@ -131,17 +131,11 @@ fn look(app: &App, caller: &Caller, id: Uuid, needed: &[(Partition, u64)]) -> Fo
     found
 }
 
-/// The answer with its tag, or without a body if the caller has it.
-fn shown(query: &Query, kept: &Kept) -> Response {
-    let tag = format!("\"{}\"", kept.version);
-    let mut response = if query.has_none_match(&tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let mut response = kept.body.clone().into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
-    };
-    if let Ok(tag) = HeaderValue::try_from(tag) {
+/// The answer with its tag.
+fn shown(kept: &Kept) -> Response {
+    let mut response = kept.body.clone().into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", kept.version)) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response

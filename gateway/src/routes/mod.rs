@@ -1,6 +1,7 @@
 //! The routes, one file per area, mirroring the URL tree.
 
 mod api_keys;
+mod audit;
 mod auth;
 mod bulk;
 mod dead_letter_list;
@@ -17,8 +18,8 @@ mod history;
 mod jwks;
 mod node_types;
 mod nodes;
-mod permissions;
 mod oidc;
+mod permissions;
 mod redrive;
 mod roles;
 mod sse;
@@ -55,7 +56,6 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(device::begin))
         .routes(routes!(device::token))
         .routes(routes!(device::approve))
-        .routes(routes!(users::create))
         .routes(routes!(users::get, users::update, users::delete))
         .routes(routes!(users::disable))
         .routes(routes!(users::enable))
@@ -78,6 +78,8 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::accept_invitation))
         .routes(routes!(auth::enrol_totp, auth::remove_totp))
         .routes(routes!(auth::confirm_totp))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
         .routes(routes!(workflows::create, workflows::list))
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::get, workflows::update, workflows::delete))

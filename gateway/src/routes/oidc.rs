@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use crate::answer::{List, json};
 use crate::app::App;
-use crate::auth::sessions::Device;
 use crate::failure::Failure;
 use crate::oidc::Callback;
 use crate::request::{PathParams, Query};
-use crate::schemas;
+use crate::{schemas, status};
 
-use super::auth::secret;
+use super::auth::{Held, Visitor};
 
 /// The longest path to go to after a login.
 const MAX_REDIRECT_BYTES: usize = 1_024;
@@ -81,24 +80,41 @@ pub(crate) async fn callback(
     path: PathParams,
     query: Query,
     headers: HeaderMap,
+    visitor: Visitor,
 ) -> Result<Response, Failure> {
     // Providers add what they like; what is ours must be there once.
     let one = |name: &str| match query.prefixed(name).filter(|(rest, _)| rest.is_empty()).count() {
         0 | 1 => Ok(query.text(name).map(str::to_owned)),
         _ => Err(Failure::parameter(name, format!("`{name}` is given twice"))),
     };
-    let answer = Callback { code: one("code")?, state: one("state")?, iss: one("iss")?, error: one("error")? };
+    let answer =
+        Callback { code: one("code")?, state: one("state")?, iss: one("iss")?, error: one("error")? };
     let arrival = app.providers.answer(&app, path.text("provider"), &headers, answer).await?;
-    let mut response = secret(StatusCode::OK, &app.sessions.begin_elsewhere(&app, &arrival.user, &device_of(&headers)).await?)?;
+    app.sessions.admit(&app, &arrival.user).await?;
+    visitor.note(&app, &arrival.user, "LoginByProvider").await;
+    let held = if arrival.redirect.is_some() { Held::Cookie } else { Held::Tokens };
+    let begun = visitor.begin(&app, &arrival.user, held, StatusCode::OK).await?;
+    let mut response = match &arrival.redirect {
+        Some(path) => led_on(&begun, path)?,
+        None => begun,
+    };
     let sent = response.headers_mut();
     sent.append(header::SET_COOKIE, arrival.cookie);
     keep_nowhere(sent);
     Ok(response)
 }
 
-/// The program that a person has come with.
-fn device_of(headers: &HeaderMap) -> Device {
-    Device::new("everline", headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()))
+/// To a path of this server, with the cookies of a session.
+fn led_on(begun: &Response, path: &str) -> Result<Response, Failure> {
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    let headers = response.headers_mut();
+    for cookie in begun.headers().get_all(header::SET_COOKIE) {
+        headers.append(header::SET_COOKIE, cookie.clone());
+    }
+    let path = HeaderValue::try_from(path)
+        .map_err(|_| Failure::new(status::INTERNAL, "the path to go to could not be written"))?;
+    headers.insert(header::LOCATION, path);
+    Ok(response)
 }
 
 /// Neither the codes in the address nor what is answered may reach anybody else.
@@ -127,10 +143,21 @@ mod tests {
 
     #[test]
     fn a_login_ends_on_this_server() {
-        assert_eq!(own_path("/device?user_code=BCDF-GHJK").ok().as_deref(), Some("/device?user_code=BCDF-GHJK"));
+        assert_eq!(
+            own_path("/device?user_code=BCDF-GHJK").ok().as_deref(),
+            Some("/device?user_code=BCDF-GHJK")
+        );
         for elsewhere in [
-            "https://evil.example", "//evil.example", "/\\evil.example", "\\/evil.example", "evil", "", "/a\r\nSet-Cookie: x",
-            "/\t/evil.example", "javascript:alert(1)", "/é",
+            "https://evil.example",
+            "//evil.example",
+            "/\\evil.example",
+            "\\/evil.example",
+            "evil",
+            "",
+            "/a\r\nSet-Cookie: x",
+            "/\t/evil.example",
+            "javascript:alert(1)",
+            "/é",
         ] {
             assert!(own_path(elsewhere).is_err(), "{elsewhere:?}");
         }

@@ -42,7 +42,13 @@ const MAX_FIRST_MESSAGE: usize = 8 * 1024;
 type Known = (Arc<Principal>, Credential);
 
 /// Serves a connection until its end. `known` is the caller of the `Authorization` header, if there was one.
-pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>, client: Client, trace: TraceContext) {
+pub(crate) async fn serve(
+    app: Arc<App>,
+    socket: WebSocket,
+    known: Option<Known>,
+    client: Client,
+    trace: TraceContext,
+) {
     let _counted = app.metrics.sockets.count();
     let (mut sink, mut stream) = socket.split();
     let known = match known {
@@ -76,7 +82,11 @@ pub(crate) async fn serve(app: Arc<App>, socket: WebSocket, known: Option<Known>
 }
 
 /// The token as the first message, in time.
-async fn first_message(app: &App, client: &Client, stream: &mut SplitStream<WebSocket>) -> Result<Known, End> {
+async fn first_message(
+    app: &App,
+    client: &Client,
+    stream: &mut SplitStream<WebSocket>,
+) -> Result<Known, End> {
     let wait = async {
         loop {
             match stream.next().await {
@@ -92,7 +102,7 @@ async fn first_message(app: &App, client: &Client, stream: &mut SplitStream<WebS
     };
     let message = tokio::select! {
         message = tokio::time::timeout(ms(app.config.websocket_auth_ms), wait) => message,
-        () = app.draining.cancelled() => return Err(End::GoingAway),
+        () = app.leaving.cancelled() => return Err(End::GoingAway),
     };
     let text = message.map_err(|_| End::Unauthenticated)??;
     let Ok(ClientMessage::Auth(token)) = messages::read(&text) else { return Err(End::Unauthenticated) };
@@ -135,14 +145,14 @@ impl Connection {
         let heartbeat = ms(self.app.config.heartbeat_ms.max(100));
         let mut beats = tokio::time::interval_at(Instant::now() + heartbeat, heartbeat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let draining = self.app.draining.clone();
+        let leaving = self.app.leaving.clone();
         let mut expiry = pin!(tokio::time::sleep_until(self.expires));
         loop {
             if expiry.deadline() != self.expires {
                 expiry.as_mut().reset(self.expires);
             }
             let step = tokio::select! {
-                () = draining.cancelled() => Err(End::GoingAway),
+                () = leaving.cancelled() => Err(End::GoingAway),
                 message = stream.next(), if self.commands.len() < MAX_COMMANDS => self.hear(message).await,
                 Some(told) = self.subscriptions.next() => self.tell(told).await,
                 Some(done) = self.commands.join_next(), if !self.commands.is_empty() => self.answer(done).await,

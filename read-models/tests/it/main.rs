@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails to set up has failed")]
 
+mod migrations;
 mod nodes;
 mod pooler;
 mod postgres;
 mod queries;
+mod sharing;
 mod transactions;
 
 use std::time::Duration;

@@ -18,7 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The longest time that a server may give a person.
 const MAX_PATIENCE: Duration = Duration::from_secs(3600);
 /// The code of a login that lacks its second factor.
-const TOTP_REQUIRED: &str = "totp_required";
+const SECOND_FACTOR_REQUIRED: &str = "second_factor_required";
 
 /// `everline login`
 #[derive(Debug, Args)]
@@ -104,8 +104,11 @@ async fn by_password(client: &Client, email: Option<String>) -> Result<Value, Fa
     let password = secret("Password").await?;
     let mut body = json!({"email": email, "password": password.expose()});
     match client.post("/auth/login", &body).await {
-        Err(ClientError::Refused(problem)) if problem.code == TOTP_REQUIRED => {
-            body["totp"] = secret("Code of the second factor, or a recovery code").await?.expose().into();
+        Err(ClientError::Refused(problem)) if problem.code == SECOND_FACTOR_REQUIRED => {
+            let code = secret("Code of the second factor, or a recovery code").await?;
+            // What an authenticator shows is six digits; recovery codes are longer.
+            let digits = code.expose().len() <= 8 && code.expose().bytes().all(|byte| byte.is_ascii_digit());
+            body[if digits { "code" } else { "recovery_code" }] = code.expose().into();
             Ok(client.post("/auth/login", &body).await?.body)
         }
         answer => Ok(answer?.body),

@@ -65,8 +65,7 @@ fn beside(path: &Path) -> anyhow::Result<MasterKey> {
     // Written whole under another name first: a crash must not leave half a key.
     let draft = path.with_extension(format!("key.{}", uuid::Uuid::new_v4().simple()));
     let write = || -> std::io::Result<()> {
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         file.write_all(key.reveal().as_bytes())?;
         file.write_all(b"\n")?;
         file.sync_all()?;
@@ -87,7 +86,9 @@ fn read(path: &Path) -> anyhow::Result<Option<MasterKey>> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(refuse(format!("cannot be read: {error}")).into()),
-        Ok(found) if found.len() > MAX_FILE_BYTES => return Err(refuse("it is too large for a key".to_owned()).into()),
+        Ok(found) if found.len() > MAX_FILE_BYTES => {
+            return Err(refuse("it is too large for a key".to_owned()).into());
+        }
         Ok(_) => {}
     }
     let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new);

@@ -259,7 +259,8 @@ impl Process {
         let (mut admin, mut sealing) = (None, None);
         if serves {
             let verifiers = &*stores.store.verifiers;
-            sealing = Some(master_key::ensure(verifiers, options.master_key.as_ref(), &options.storage).await?);
+            sealing =
+                Some(master_key::ensure(verifiers, options.master_key.as_ref(), &options.storage).await?);
             admin = Some(first_admin::ensure(verifiers, &*options.clock, options.first_admin()).await?);
         }
 

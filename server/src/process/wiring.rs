@@ -1,11 +1,11 @@
 //! Each role with its ports, in the order of the start.
 
-use event_store::sealing::MasterKey;
 use agents::{AgentsConfig, CircuitCounts, WorkerRuntime};
 use anyhow::Context;
 use command_service::{
     ClusterPorts, CommandService, CommandServiceHandle, CommandServicePorts, ReactorPorts, RelayPorts,
 };
+use event_store::sealing::MasterKey;
 use gateway::{Gateway, GatewayPorts, HealthServer};
 use projection_service::{ProjectionHandle, ProjectionService};
 use read_models::ReadModels;

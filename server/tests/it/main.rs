@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here is a failed test, helpers included")]
 
 mod bad_input;
+mod clients;
 mod bulk;
 mod cluster;
 mod command_line;

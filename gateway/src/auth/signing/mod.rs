@@ -154,7 +154,8 @@ impl AccessTokens {
 
 fn header_of(token: &str) -> Result<StrictHeader, Refused> {
     let mut parts = token.split('.');
-    let (Some(header), Some(_), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(header), Some(_), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return Err(Refused::Shape);
     };
     if token.len() > MAX_SECRET_BYTES {

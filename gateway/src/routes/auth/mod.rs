@@ -9,6 +9,7 @@ mod totp;
 use axum::Extension;
 use axum::extract::FromRequestParts;
 use axum::response::Response;
+use domain::audit::event::AuditResult;
 use domain::command::Command;
 use domain::identity::user::command::UserCommand;
 use domain::rejection::Problem;
@@ -21,10 +22,11 @@ use std::sync::Arc;
 
 use crate::answer::json;
 use crate::app::App;
+use crate::audit::{self, Act};
 use crate::auth::cookies::{self, Transport};
 use crate::auth::password::check_rules;
 use crate::auth::second_factor::Proof;
-use crate::auth::sessions::Device;
+use crate::auth::sessions::{Device, TokenAnswer};
 use crate::client::Client;
 use crate::directory::User;
 use crate::failure::Failure;
@@ -48,7 +50,7 @@ pub(crate) struct Visitor {
 
 /// How a session is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held {
+pub(super) enum Held {
     /// By tokens, in the answer.
     Tokens,
     /// By a browser, in a cookie.
@@ -72,17 +74,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
 impl Visitor {
     /// The program that they use.
     fn device(&self) -> Device {
-        let agent = self.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-        Device::new("everline", agent)
+        Device::new("everline", self.client.user_agent.as_deref())
     }
 
     /// Whether their cookies are for HTTPS only.
     fn transport(&self, app: &App) -> Transport {
-        if app.config.cookie_secure { Transport::Secure } else { Transport::Plain }
+        if app.config.cookie_secure || self.client.https { Transport::Secure } else { Transport::Plain }
     }
 
     /// The session of a user, as it is to be held.
-    async fn begin(&self, app: &App, user: &User, held: Held, status: StatusCode) -> Result<Response, Failure> {
+    pub(super) async fn begin(
+        &self,
+        app: &App,
+        user: &User,
+        held: Held,
+        status: StatusCode,
+    ) -> Result<Response, Failure> {
         match held {
             Held::Tokens => secret(status, &app.sessions.begin(user, &self.device()).await?),
             Held::Cookie => {
@@ -90,10 +97,29 @@ impl Visitor {
                 let mut response = secret(status, &begun)?;
                 let transport = self.transport(app);
                 let lifetime = app.config.cookie_session_ms;
-                cookies::begin(response.headers_mut(), transport, &begun.secret, &begun.csrf_token, lifetime)?;
+                cookies::begin(
+                    response.headers_mut(),
+                    transport,
+                    &begun.secret,
+                    &begun.csrf_token,
+                    lifetime,
+                )?;
                 Ok(response)
             }
         }
+    }
+
+    /// Notes in the audit that a user has come in, and how.
+    pub(super) async fn note(&self, app: &App, user: &User, action: &'static str) {
+        let act = Act {
+            action,
+            permission: None,
+            resource: Some(user.state.email.clone()),
+            result: AuditResult::Accepted,
+            code: None,
+        };
+        let principal = app.auth.principal_of(user);
+        audit::note_and_wait(app, &user.tenant, audit::entry(app, &self.client, Some(&principal), act)).await;
     }
 
     /// As the user that somebody has turned out to be.
@@ -138,9 +164,13 @@ fn proof(fields: &mut Fields) -> Option<Proof> {
 
 /// Refuses a password that a user with this e-mail may not have.
 fn check_password(password: &str, email: &str) -> Result<(), Failure> {
-    check_rules(password, email).map_err(|rule| {
-        Failure::invalid_body(vec![Problem::new("/password", rule.code(), rule.to_string())])
-    })
+    check_rules(password, email)
+        .map_err(|rule| Failure::invalid_body(vec![Problem::new("/password", rule.code(), rule.to_string())]))
+}
+
+/// A session of tokens.
+pub(super) fn session(answer: &TokenAnswer) -> Result<Response, Failure> {
+    secret(StatusCode::OK, answer)
 }
 
 /// An answer that shows secrets.

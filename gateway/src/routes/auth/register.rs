@@ -43,7 +43,7 @@ pub(crate) async fn register(
     }
     fields.finish()?;
     check_password(&password, &email)?;
-    app.sessions.count_address(visitor.client.ip).await?;
+    app.sessions.count_visit(&app, &visitor.client)?;
     let user = newcomer(&app, email, name).await?;
     // The event comes first: it claims the e-mail. A verifier never stands for nobody.
     let write = Write::of_message(visitor.caller(&app, &user), None, "", &serde_json::Value::Null);
@@ -63,7 +63,10 @@ pub(crate) async fn register(
 /// A user as the configuration wants new ones.
 async fn newcomer(app: &App, email: String, name: Option<String>) -> Result<User, Failure> {
     let misconfigured = |what: &str| {
-        tracing::error!(what, "registration is open and its tenant or role cannot be used; see gateway.registration_*");
+        tracing::error!(
+            what,
+            "registration is open and its tenant or role cannot be used; see gateway.registration_*"
+        );
         Failure::new(status::REGISTRATION_CLOSED, "registration is not possible at the moment")
     };
     let tenant = TenantId::try_from(app.config.registration_tenant.clone());
@@ -74,7 +77,8 @@ async fn newcomer(app: &App, email: String, name: Option<String>) -> Result<User
         None => return Err(misconfigured("there is no such tenant")),
     }
     let roles = app.directory.roles(&tenant).await?;
-    let role = roles.find(&app.config.registration_role).ok_or_else(|| misconfigured("there is no such role"))?;
+    let role =
+        roles.find(&app.config.registration_role).ok_or_else(|| misconfigured("there is no such role"))?;
     let now = app.clock.now();
     let state =
         UserState { email, name, role: role.name, status: UserStatus::Active, ..UserState::default() };

@@ -2,20 +2,21 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use domain::audit::event::AuditResult;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use std::sync::Arc;
 
 use crate::answer::json;
 use crate::app::App;
-use crate::auth::sessions::Device;
+use crate::audit::{self, Act};
 use crate::auth::device::{INTERVAL, LIFETIME_MS};
 use crate::failure::Failure;
 use crate::origin;
 use crate::request::{Caller, Fields, JsonBody};
 use crate::{schemas, status};
 
-use super::auth::secret;
+use super::auth::{Held, Visitor};
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
@@ -119,14 +120,20 @@ pub(crate) async fn begin(
 /// `slow_down` when it asks too often.
 #[utoipa::path(post, path = "/auth/device/token", tag = "auth", request_body = DeviceTokenRequest,
     responses((status = 200, description = "A session.", body = schemas::Session)))]
-pub(crate) async fn token(State(app): State<Arc<App>>, body: JsonBody) -> Result<Response, Failure> {
+pub(crate) async fn token(
+    State(app): State<Arc<App>>,
+    visitor: Visitor,
+    body: JsonBody,
+) -> Result<Response, Failure> {
     let mut fields = Fields::open(body.required()?)?;
     let code = fields.required_text("device_code");
     fields.finish()?;
     let (tenant, user) = app.devices.poll(&code).await?;
     let user = app.directory.user_now(user).await?.filter(|user| user.tenant == tenant);
     let user = user.ok_or_else(|| Failure::new(status::ACCESS_DENIED, "the user is gone"))?;
-    secret(StatusCode::OK, &app.sessions.begin_elsewhere(&app, &user, &Device::new("everline-cli", None)).await?)
+    app.sessions.admit(&app, &user).await?;
+    visitor.note(&app, &user, "LoginByDevice").await;
+    visitor.begin(&app, &user, Held::Tokens, StatusCode::OK).await
 }
 
 /// Lets a program in, or turns it away. Needs a session; an API key cannot do it.
@@ -146,6 +153,16 @@ pub(crate) async fn approve(
     fields.finish()?;
     let approved = approve == Some(true);
     let client_name = app.devices.decide(&caller.principal, &code, approved).await?;
+    let act = Act {
+        action: if approved { "ApproveDevice" } else { "TurnDeviceAway" },
+        permission: None,
+        resource: Some(client_name.clone()),
+        result: AuditResult::Accepted,
+        code: None,
+    };
+    let principal = &*caller.principal;
+    let entry = audit::entry(&app, &caller.client, Some(principal), act);
+    audit::note_and_wait(&app, &principal.tenant, entry).await;
     json(StatusCode::OK, &DeviceDecided { client_name, approved })
 }
 

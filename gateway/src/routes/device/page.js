@@ -39,7 +39,7 @@ login.addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = new FormData(login);
   const body = { email: form.get("email"), password: form.get("password") };
-  if (form.get("totp")) body.totp = form.get("totp");
+  if (form.get("code")) body.code = form.get("code");
   const answer = await call("POST", "/auth/login", body);
   if (answer.ok) {
     token = answer.json.access_token;
@@ -47,7 +47,7 @@ login.addEventListener("submit", async (event) => {
     say("");
     return show();
   }
-  byId("totp").hidden = answer.json.code !== "totp_required" && byId("totp").hidden;
+  byId("factor").hidden = answer.json.code !== "second_factor_required" && byId("factor").hidden;
   say(answer.json.detail || "That did not work.");
 });
 

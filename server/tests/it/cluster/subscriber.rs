@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use testkit::{Cluster, ClusterOptions, HttpTarget};
@@ -48,7 +48,7 @@ fn subscribe(cluster: &Cluster, file: &Path) -> Child {
     let said = cluster.folder().join("subscriber.log");
     let said = std::fs::File::options().create(true).append(true).open(said).expect("a log");
     let mut command = Command::new("python3");
-    command.env("PYTHONPATH", python_path()).arg(script).arg(file);
+    command.env("PYTHONPATH", crate::clients::python_path()).arg(script).arg(file);
     command.args(["--nats", &cluster.nats.url(), "--subject", "everline.evt.>", "--ack-wait", "1"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).kill_on_drop(true);
     command.spawn().expect("python3")
@@ -61,14 +61,6 @@ async fn until_lines(file: &Path, enough: usize) {
         assert!(begun.elapsed() < CATCH_UP, "the subscriber gets no further than {}", lines(file).len());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// Where nats-py is, as `cargo xtask test` has fetched it.
-fn python_path() -> PathBuf {
-    if let Some(path) = std::env::var_os("TEST_SERVICES_PYTHON_PATH") {
-        return path.into();
-    }
-    PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cache/everline-test/python-2.16.0")
 }
 
 /// The whole lines of the subscriber's file.
