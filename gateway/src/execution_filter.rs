@@ -8,17 +8,8 @@ use crate::failure::Failure;
 use crate::request::Query;
 
 /// The parameters that choose. One that ends in `.` stands for all that begin so.
-pub(crate) const PARAMETERS: [&str; 9] = [
-    "workflow_id",
-    "parent",
-    "origin",
-    "owner",
-    "status",
-    "started_after",
-    "started_before",
-    "q",
-    "attr.",
-];
+pub(crate) const PARAMETERS: [&str; 9] =
+    ["workflow_id", "parent", "origin", "owner", "status", "started_after", "started_before", "q", "attr."];
 
 /// How an attribute can be compared, as it stands behind its name: `attr.total[gte]=100`.
 const COMPARISONS: [(&str, Compare); 6] = [
@@ -66,7 +57,8 @@ fn statuses(text: &str) -> Result<Vec<ExecutionStatus>, Failure> {
 }
 
 fn attribute(name: &str, value: &str) -> AttributeFilter {
-    let compared = COMPARISONS.iter().find_map(|(suffix, compare)| Some((name.strip_suffix(suffix)?, *compare)));
+    let compared =
+        COMPARISONS.iter().find_map(|(suffix, compare)| Some((name.strip_suffix(suffix)?, *compare)));
     let (key, compare) = compared.unwrap_or((name, Compare::Equal));
     AttributeFilter { key: key.to_owned(), compare, value: value.to_owned() }
 }
@@ -76,7 +68,9 @@ mod tests {
     use super::*;
 
     fn filter(pairs: &[(&str, &str)]) -> Result<ExecutionFilter, Failure> {
-        read(&Query::of_pairs(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()))
+        read(&Query::of_pairs(
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ))
     }
 
     #[test]

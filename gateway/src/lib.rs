@@ -61,17 +61,17 @@ mod variables;
 mod workflow_answer;
 mod ws;
 
-pub use access::{RULES, Rule};
 #[cfg(debug_assertions)]
 pub use access::{Guard, Weakness};
-pub use auth::signing::{MasterKeyError, check_master_key};
+pub use access::{RULES, Rule};
 pub use auth::bootstrap::{AdminError, NewAdmin, check_admin, is_api_key, prepare_admin};
+pub use auth::signing::{MasterKeyError, check_master_key};
 pub use client::ForwardedHeader;
 pub use config::{GatewayConfig, Registration};
 pub use cors::{CorsConfig, CorsError, HeaderNames, Origins};
-pub use oidc::{Hidden, OidcConfig, SignUp};
 pub use gateway::{Dependency, Gateway, GatewayError, GatewayPorts, Readiness, openapi_document};
 pub use health_server::HealthServer;
 pub use limits::config::LimitsConfig;
 pub use networks::{NetworkError, Networks};
+pub use oidc::{Hidden, OidcConfig, SignUp};
 pub use scripts::{ScriptError, ScriptEvaluator};

@@ -30,7 +30,11 @@ impl BulkRequest {
     pub(crate) fn read(fields: &mut Fields) -> Self {
         let reason = fields.required_text("reason");
         if reason.trim().is_empty() || reason.chars().count() > MAX_REASON_CHARS {
-            fields.report("/reason", "out_of_range", format!("say why in 1 to {MAX_REASON_CHARS} characters"));
+            fields.report(
+                "/reason",
+                "out_of_range",
+                format!("say why in 1 to {MAX_REASON_CHARS} characters"),
+            );
         }
         Self {
             filter: filter(fields),
@@ -44,7 +48,8 @@ impl BulkRequest {
 
 /// The filter that a job keeps, as the read model takes it.
 pub(super) fn stored_filter(filter: &Value) -> Option<ExecutionFilter> {
-    let pairs = filter.as_object()?.iter().map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    let pairs =
+        filter.as_object()?.iter().map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
     execution_filter::read(&Query::of_pairs(pairs.collect::<Option<_>>()?)).ok()
 }
 
@@ -143,7 +148,9 @@ mod tests {
 
     #[test]
     fn a_request_that_is_not_understood_says_where() {
-        let found = read(json!({"action": "dance", "filter": {"statsu": "x", "q": 1}, "reason": " ", "per_second": 0}));
+        let found = read(
+            json!({"action": "dance", "filter": {"statsu": "x", "q": 1}, "reason": " ", "per_second": 0}),
+        );
         let pointers: Vec<_> = found.expect_err("defects").into_iter().map(|(pointer, _)| pointer).collect();
         assert_eq!(pointers, ["/reason", "/filter", "/filter", "/per_second", "/action"]);
         let found = read(json!({"action": "cancel", "reason": "x"})).expect_err("no filter");

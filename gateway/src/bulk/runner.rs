@@ -95,7 +95,11 @@ enum GivenUp {
 
 impl From<Failure> for GivenUp {
     fn from(failure: Failure) -> Self {
-        if failure.status.is_server_error() { Self::Failed(failure.detail) } else { Self::Refused(failure.detail) }
+        if failure.status.is_server_error() {
+            Self::Failed(failure.detail)
+        } else {
+            Self::Refused(failure.detail)
+        }
     }
 }
 
@@ -144,8 +148,11 @@ impl Run<'_> {
     async fn act_on(&self, items: &[ExecutionView]) -> Result<Vec<BulkFailure>, GivenUp> {
         let began = Instant::now();
         let pause = Duration::from_secs(1) / self.job.per_second.max(1);
-        let acts: Vec<BoxFuture<'_, _>> =
-            items.iter().zip(0..).map(|(one, number)| self.act(one, began + pause * number).boxed()).collect();
+        let acts: Vec<BoxFuture<'_, _>> = items
+            .iter()
+            .zip(0..)
+            .map(|(one, number)| self.act(one, began + pause * number).boxed())
+            .collect();
         let mut acts = stream::iter(acts).buffered(AT_ONCE);
         let mut failed = Vec::new();
         while let Some(done) = acts.next().await {

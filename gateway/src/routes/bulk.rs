@@ -65,8 +65,7 @@ pub(crate) async fn start(
     let found = count(&app, &caller, &request, &acting).await?;
     if request.dry_run {
         let sample = sample(&app, &caller, &seeing, found.first).await?;
-        let answer =
-            json!({ "dry_run": true, "found": found.count, "found_at_least": found.at_least, "sample": sample });
+        let answer = json!({ "dry_run": true, "found": found.count, "found_at_least": found.at_least, "sample": sample });
         return answer_json(StatusCode::OK, &answer);
     }
     let writing = write.create_anywhere(app.clock.now());
@@ -99,7 +98,12 @@ struct Found {
     first: Vec<ExecutionView>,
 }
 
-async fn count(app: &App, caller: &Caller, request: &BulkRequest, acting: &Authority) -> Result<Found, Failure> {
+async fn count(
+    app: &App,
+    caller: &Caller,
+    request: &BulkRequest,
+    acting: &Authority,
+) -> Result<Found, Failure> {
     let pairs = request.filter.as_object().into_iter().flatten();
     let pairs = pairs.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
     let filter = execution_filter::read(&Query::of_pairs(pairs.collect()))?;
@@ -197,7 +201,8 @@ pub(crate) async fn get(
     query.only(&[])?;
     wait_until_fresh(&app, &caller.principal, &query, Some(app.partition_of(id))).await?;
     let job = app.models.bulk_job(&caller.principal.tenant, id).await.map_err(read_error)?;
-    let job = job.ok_or_else(|| Failure::new(status::BULK_NOT_FOUND, format!("there is no bulk job {id}")))?;
+    let job =
+        job.ok_or_else(|| Failure::new(status::BULK_NOT_FOUND, format!("there is no bulk job {id}")))?;
     may(&caller, &job)?;
     answer_json(StatusCode::OK, &show(&job))
 }

@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use crate::access::Followed;
 use crate::access::judging::only_visible;
-use crate::execution_filter;
 use crate::answer::{List, body, json};
 use crate::app::App;
 use crate::cache::{Found, Kept};
 use crate::cursor::Cursor;
+use crate::execution_filter;
 use crate::failure::Failure;
 use crate::histories;
 use crate::large_values::Unpacker;
