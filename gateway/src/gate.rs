@@ -172,6 +172,12 @@ async fn authenticate(
     if rule == Some(Rule::Public) || request.method() == Method::OPTIONS {
         return anonymous(known);
     }
+    // So is which there are not: that needs no credentials either. The router adds `Allow`.
+    if rule.is_none() && access::methods_of(route).next().is_some() {
+        anonymous(known)?;
+        let detail = format!("this does not take {}; see the `Allow` header", request.method());
+        return Err(Failure::new(status::METHOD_NOT_ALLOWED, detail));
+    }
     let headers = request.headers();
     if route == WEBSOCKET && Credential::of(headers).is_none() && wants_websocket(headers) {
         return anonymous(known);
