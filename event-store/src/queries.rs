@@ -338,10 +338,7 @@ pub(crate) async fn verifiers_of(
 }
 
 /// When something was last used.
-pub(crate) async fn uses(
-    queries: &impl Queries,
-    ids: &[Uuid],
-) -> Result<Vec<(Uuid, Timestamp)>, StoreError> {
+pub(crate) async fn uses(queries: &impl Queries, ids: &[Uuid]) -> Result<Vec<(Uuid, Timestamp)>, StoreError> {
     let operation = "read last uses";
     let mut uses = Vec::new();
     for id in ids {

@@ -164,8 +164,13 @@ mod tests {
         let hexadecimal = "Fb".repeat(32);
         let standard = key.reveal();
         let url_safe = standard.replace('+', "-").replace('/', "_");
-        for text in [&hexadecimal, &*standard, standard.trim_end_matches('='), &url_safe, &format!(" {}\n", *standard)]
-        {
+        for text in [
+            &hexadecimal,
+            &*standard,
+            standard.trim_end_matches('='),
+            &url_safe,
+            &format!(" {}\n", *standard),
+        ] {
             assert_eq!(*MasterKey::parse(text).unwrap().0, *key.0, "{text}");
         }
         for text in ["", "short", &"f".repeat(63), &"g".repeat(64), &"A".repeat(44)] {

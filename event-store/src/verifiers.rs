@@ -87,9 +87,7 @@ impl FromStr for VerifierKind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut kinds = Self::ALL.iter().copied();
-        kinds
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| VerifierKindError(text.to_owned()))
+        kinds.find(|kind| kind.as_str() == text).ok_or_else(|| VerifierKindError(text.to_owned()))
     }
 }
 

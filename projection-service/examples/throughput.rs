@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p projection-service --example throughput [-- --postgres URL]`
 //!
-//! Executions of three nodes: started, three times node.completed, completed. First through the feed at a fixed
+//! Executions of three nodes: started, three times node.completed, completed; a user's, each by one command, so that each
+//! has a row in the audit. First through the feed at a fixed
 //! rate, once with all five events in one commit and once in three commits; then from the log, as fast as it
 //! goes. CPU is the whole process's, the publisher's included, but not that of a Postgres. There every part gets a
 //! database of its own beside the URL's, dropped at the end.
@@ -19,7 +20,7 @@ use bus::in_process::InProcessFeed;
 use bus::{CommitFeed, CommittedBatch};
 use domain::event::{Codec, Event, ExecutionEvent, RecordedEvent};
 use domain::execution::event::{EndNotice, ExecutionCompleted, ExecutionStarted, NodeCompleted, Trigger};
-use domain::ids::{Actor, Partition, Position, Slot, TenantId, new_id};
+use domain::ids::{Actor, Partition, Position, Slot, TenantId, event_id, new_id};
 use domain::node_type::NodeType;
 use domain::time::Timestamp;
 use event_store::sqlite::{SqliteLog, SqliteOptions};
@@ -233,7 +234,7 @@ fn execution(number: u64) -> Vec<RecordedEvent> {
         attributes: Map::new(),
         deadline: None,
         parent: None,
-        owner: None,
+        owner: Some(new_id(at, Slot::from_bits(0), number % 100)),
     };
     let mut events = vec![recorded(stream, 1, at, ExecutionEvent::from(started))];
     for node in 0..3 {
@@ -264,7 +265,7 @@ fn recorded(stream: Uuid, version: u64, at: Timestamp, event: impl Into<Event>) 
         tenant: TenantId::default_tenant(),
         event_type: event.event_type().into(),
         schema_version: event.schema_version(),
-        id: Uuid::from_u128(stream.as_u128() ^ u128::from(version)),
+        id: event_id(at, stream, stream, version),
         recorded_at: at,
         correlation_id: stream,
         causation_id: stream,

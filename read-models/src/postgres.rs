@@ -98,6 +98,13 @@ impl PgPools {
     pub(crate) async fn open(options: &PostgresOptions) -> Result<Self, ReadModelError> {
         let pools = Self::connect(options).await?;
         pools.migrate().await?;
+        if pools.passes_walls().await? {
+            tracing::warn!(
+                "the read models are opened by a superuser, or a role with bypassrls, which Postgres lets see the rows of \
+                 every tenant; use a plain role that owns the schema everline_read, so that the server keeps tenants \
+                 apart too"
+            );
+        }
         Ok(pools)
     }
 

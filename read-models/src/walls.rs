@@ -12,7 +12,7 @@ use std::path::Path;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::backend::Dialect;
+use crate::backend::{Db, Dialect};
 use crate::rebuild::TABLES;
 use crate::sql::Statement;
 use crate::store::{PostgresOptions, ReadModels};
@@ -88,6 +88,8 @@ fn none() -> BTreeSet<&'static str> {
 
 async fn everything_is_kept_apart_by_the_server_alone(pooled: bool) {
     let (models, admin) = two_tenants(pooled).await;
+    let Db::Postgres(pools) = &models.inner.db else { unreachable!("a server") };
+    assert!(!pools.passes_walls().await.unwrap());
     assert_eq!(leaks(&models).await, none(), "with both walls");
     assert_eq!(without_filters(leaks(&models)).await, none(), "with the server's wall alone");
 

@@ -69,10 +69,7 @@ fn names(batch: &Batch) -> Vec<(&str, &'static str, &str)> {
         .appends
         .iter()
         .flat_map(|append| {
-            append
-                .claims
-                .iter()
-                .map(|claim| (judge::owner_of(append, claim), claim.kind, claim.key.as_str()))
+            append.claims.iter().map(|claim| (judge::owner_of(append, claim), claim.kind, claim.key.as_str()))
         })
         .collect();
     names.into_iter().collect()

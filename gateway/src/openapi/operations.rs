@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 use super::Place;
 
 /// The table's parts, by area. A row's key is `METHOD /path`.
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 6] = [
+    include_str!("operations/identity.json"),
     include_str!("operations/auth.json"),
     include_str!("operations/login.json"),
     include_str!("operations/workflows.json"),

@@ -10,17 +10,20 @@ use domain::ids::Slot;
 use domain::time::Timestamp;
 use event_store::verifiers::{Verifier, VerifierKind};
 use http::{HeaderValue, StatusCode, header};
+use read_models::{ApiKeyFilter, ApiKeyRow};
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::access::may_scope;
-use crate::answer::json;
+use crate::answer::{List, json};
 use crate::app::App;
 use crate::auth::Principal;
 use crate::auth::token::{self, TokenHash};
+use crate::cursor::Cursor;
 use crate::failure::Failure;
+use crate::reading::{read_error, wait_until_fresh};
 use crate::request::{Caller, Fields, JsonBody, PathParams, Query, WriteHeaders};
 use crate::sending::{send, set_position};
 use crate::{schemas, status};
@@ -38,6 +41,13 @@ struct KeyAnswer {
     scopes: Vec<String>,
     expires_at: Option<Timestamp>,
     revoked: bool,
+    /// In lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<Timestamp>,
     /// Shown once.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -53,6 +63,26 @@ impl KeyAnswer {
             scopes: key.scopes,
             expires_at: key.expires_at,
             revoked: key.revoked,
+            revoked_at: None,
+            created_at: None,
+            last_used_at: None,
+            key: None,
+        }
+    }
+
+    /// From the read model.
+    fn of_row(row: ApiKeyRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            owner: Some(row.owner),
+            fingerprint: row.fingerprint,
+            scopes: row.scopes,
+            expires_at: row.expires_at,
+            revoked: row.revoked_at.is_some(),
+            revoked_at: row.revoked_at,
+            created_at: Some(row.created_at),
+            last_used_at: None,
             key: None,
         }
     }
@@ -169,6 +199,40 @@ pub(crate) async fn create(
         headers.insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+/// The keys that the caller may see, the newest first, without their secrets.
+#[utoipa::path(get, path = "/api-keys", tag = "api-keys",
+    params(("owner" = Option<Uuid>, Query, description = "Of this user."),
+        ("revoked" = Option<bool>, Query, description = "Whether to list those that are revoked too; `false` if it is not given."),
+        ("limit" = Option<u16>, Query, description = "1 to 200."), ("cursor" = Option<String>, Query)),
+    responses((status = 200, description = "A page.", body = schemas::ApiKeyList)))]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Query,
+) -> Result<Response, Failure> {
+    query.only(&["owner", "revoked", "limit", "cursor"])?;
+    let limit = query.limit()?;
+    let cursor = query.text("cursor").map(Cursor::id).transpose()?;
+    let revoked = match query.text("revoked") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Failure::parameter("revoked", "`revoked` must be true or false")),
+    };
+    let filter = ApiKeyFilter { owner: query.id("owner")?, revoked };
+    let home = Slot::of_tenant(&caller.principal.tenant).partition(app.log.partitions());
+    wait_until_fresh(&app, &caller.principal, &query, Some(home)).await?;
+    let page = app.models.api_keys(&caller.viewer()?, &filter, cursor, limit).await.map_err(read_error)?;
+    let seen = |row: &ApiKeyRow| caller.may(&resource(Some(row.id), Some(row.owner), &row.name)).is_ok();
+    let mut items: Vec<KeyAnswer> = page.items.into_iter().filter(seen).map(KeyAnswer::of_row).collect();
+    let ids: Vec<Uuid> = items.iter().map(|key| key.id).collect();
+    for (id, used) in app.verifiers.uses(&ids).await? {
+        if let Some(key) = items.iter_mut().find(|key| key.id == id) {
+            key.last_used_at = Some(used);
+        }
+    }
+    List { items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
 }
 
 /// A key, without its secret.

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use domain::execution::event::ErrorKind;
 use http::StatusCode;
-use read_models::{DeadLetterFilter, Viewer};
+use read_models::DeadLetterFilter;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub(crate) async fn list(
         before: query.time("before")?,
     };
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
-    let page = app.models.dead_letters(&Viewer::any(&caller.principal.tenant), &filter, cursor, limit).await;
+    let page = app.models.dead_letters(&caller.viewer()?, &filter, cursor, limit).await;
     let page = page.map_err(read_error)?;
     let items = only_visible(&app, &caller, page.items, |letter| letter.execution_id).await?;
     List { items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)

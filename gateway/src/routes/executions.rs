@@ -6,7 +6,7 @@ use domain::execution::ExecutionStatus;
 use domain::execution::view::ExecutionView;
 use domain::ids::Partition;
 use http::{HeaderValue, StatusCode, header};
-use read_models::{AttributeFilter, ExecutionFilter, Viewer};
+use read_models::{AttributeFilter, ExecutionFilter};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,11 +78,7 @@ pub(crate) async fn list(
         attributes: query.prefixed("attr.").map(|(key, value)| AttributeFilter::equal(key, value)).collect(),
     };
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
-    let page = app
-        .models
-        .executions(&Viewer::any(&caller.principal.tenant), &filter, cursor, limit)
-        .await
-        .map_err(read_error)?;
+    let page = app.models.executions(&caller.viewer()?, &filter, cursor, limit).await.map_err(read_error)?;
     let visible = only_visible(&app, &caller, page.items, |view| view.id).await?;
     let items: Result<Vec<Value>, _> = visible.into_iter().map(summary).collect();
     let items = items.map_err(|_| Failure::new(status::INTERNAL, "an execution could not be written"))?;

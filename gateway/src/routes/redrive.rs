@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::access::judging::only_visible;
+use crate::access::judging::only_allowed;
 use crate::acting::{self, Act};
 use crate::answer::json;
 use crate::app::App;
@@ -93,9 +93,9 @@ pub(crate) async fn several(
     fields.finish()?;
     let principal = write.caller.principal.clone();
     wait_for_own_writes(&app, &principal, None).await?;
-    let (letters, more) = find(&app, &principal.tenant, &filter, limit).await?;
+    let (letters, more) = find(&app, &write.caller.viewer()?, &filter, limit).await?;
     // The deciders would refuse the others, one by one, and tell of them.
-    let letters = only_visible(&app, &write.caller, letters, |letter| letter.execution_id).await?;
+    let letters = only_allowed(&app, &write.caller, letters, |letter| letter.execution_id).await?;
     let answer = redrive_all(&app, &write, letters, more, reason.as_deref()).await;
     let mut response = json(StatusCode::ACCEPTED, &answer.body)?;
     if let Ok(token) = http::HeaderValue::try_from(answer.seen.token()) {
@@ -180,7 +180,7 @@ fn redrive(letter: &DeadLetter, reason: Option<String>, node_inputs: Map<String,
 /// The dead letters that a filter finds, and whether there are more than so many.
 async fn find(
     app: &App,
-    tenant: &domain::ids::TenantId,
+    viewer: &Viewer,
     filter: &DeadLetterFilter,
     limit: usize,
 ) -> Result<(Vec<DeadLetter>, bool), Failure> {
@@ -189,11 +189,7 @@ async fn find(
     let began = Instant::now();
     loop {
         let wanted = (limit - letters.len()).min(PAGE);
-        let page = app
-            .models
-            .dead_letters(&Viewer::any(tenant), filter, cursor, wanted)
-            .await
-            .map_err(read_error)?;
+        let page = app.models.dead_letters(viewer, filter, cursor, wanted).await.map_err(read_error)?;
         letters.extend(page.items);
         cursor = page.next;
         if cursor.is_none() || letters.len() >= limit || began.elapsed() > MAX_TIME {

@@ -12,17 +12,21 @@ use domain::identity::user::EMAIL_CLAIM;
 use domain::identity::users_slot;
 use domain::ids::TenantId;
 use domain::rejection::{Rejection, RejectionKind};
+use domain::time::Timestamp;
 use event_store::verifiers::VerifierKind;
 use http::{HeaderValue, StatusCode, header};
+use read_models::TenantRow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 use uuid::Uuid;
 
-use crate::answer::json;
+use crate::answer::{List, json};
 use crate::app::App;
+use crate::cursor::Cursor;
 use crate::directory::{Trust, User};
 use crate::failure::Failure;
+use crate::reading::{read_error, wait_until_fresh};
 use crate::request::{Caller, Fields, IfMatch, JsonBody, PathParams, Query, Write, WriteHeaders, etag};
 use crate::sending::{send, set_position};
 use crate::{precondition, schemas};
@@ -39,6 +43,9 @@ pub(super) struct TenantAnswer {
     suspended: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     admin: Option<UserAnswer>,
+    /// In lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<Timestamp>,
     #[serde(skip)]
     etag: u64,
 }
@@ -52,7 +59,22 @@ impl TenantAnswer {
             settings: state.settings,
             suspended: state.suspended,
             admin: None,
+            created_at: None,
             etag: state.version,
+        }
+    }
+
+    /// From the read model.
+    fn of_row(row: TenantRow) -> Self {
+        Self {
+            id: row.tenant.as_str().to_owned(),
+            name: row.tenant.as_str().to_owned(),
+            display_name: row.name,
+            settings: row.settings,
+            suspended: row.suspended,
+            admin: None,
+            created_at: Some(row.created_at),
+            etag: row.version,
         }
     }
 
@@ -163,6 +185,25 @@ fn settings(fields: &mut Fields) -> Option<TenantSettings> {
 async fn of_tenant(app: &App, tenant: &TenantId, id: Uuid) -> Result<User, Failure> {
     let user = app.directory.user_now(id).await?.filter(|user| user.tenant == *tenant);
     user.ok_or_else(|| Failure::from(domain::identity::user::not_found(id)))
+}
+
+/// The tenants of the installation, by slug.
+#[utoipa::path(get, path = "/tenants", tag = "tenants",
+    params(("limit" = Option<u16>, Query, description = "1 to 200."), ("cursor" = Option<String>, Query)),
+    responses((status = 200, description = "A page.", body = schemas::TenantList)))]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Query,
+) -> Result<Response, Failure> {
+    query.only(&["limit", "cursor"])?;
+    let limit = query.limit()?;
+    let cursor = query.text("cursor").map(Cursor::name).transpose()?;
+    wait_until_fresh(&app, &caller.principal, &query, None).await?;
+    let page = app.models.tenants(cursor.as_deref(), limit).await.map_err(read_error)?;
+    let seen = |row: &TenantRow| caller.may(&resource(&row.tenant)).is_ok();
+    let items = page.items.into_iter().filter(seen).map(TenantAnswer::of_row).collect();
+    List { items, next_cursor: page.next.map(|slug| Cursor::Name(slug).encode()) }.answer(&query.uri)
 }
 
 /// A tenant.

@@ -5,13 +5,15 @@ mod last_admin;
 
 use axum::extract::State;
 use axum::response::Response;
+use domain::access::builtin;
 use domain::command::Command;
 use domain::identity::user::command::UserCommand;
-use domain::identity::user::{UserState, not_found};
+use domain::identity::user::{UserState, UserStatus, not_found};
 use domain::identity::{normal_email, users_slot};
 use domain::rejection::Problem;
 use domain::time::Timestamp;
 use http::{HeaderValue, StatusCode, header};
+use read_models::{UserFilter, UserRow};
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
@@ -19,10 +21,12 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::access::may_grant;
-use crate::answer::json;
+use crate::answer::{List, json};
 use crate::app::App;
+use crate::cursor::Cursor;
 use crate::directory::{OneTime, Secret, User, check_password, imported_hash, one_time, put_password};
 use crate::failure::Failure;
+use crate::reading::{read_error, wait_until_fresh};
 use crate::request::{Caller, Fields, JsonBody, PathParams, Query, Write, WriteHeaders, etag};
 use crate::schemas;
 use crate::sending::{send, set_position};
@@ -42,6 +46,11 @@ pub(crate) struct UserAnswer {
     operator: bool,
     email_verified: bool,
     totp: bool,
+    /// In lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<Timestamp>,
     #[serde(skip)]
     etag: u64,
 }
@@ -60,7 +69,27 @@ impl UserAnswer {
             operator,
             email_verified,
             totp,
+            created_at: None,
+            updated_at: None,
             etag: version,
+        }
+    }
+
+    /// From the read model.
+    fn of_row(row: UserRow) -> Self {
+        Self {
+            id: row.id,
+            tenant: row.tenant.as_str().to_owned(),
+            email: row.email,
+            name: row.name,
+            role: row.role,
+            status: row.status.as_str(),
+            operator: row.operator,
+            email_verified: row.email_verified,
+            totp: row.totp,
+            created_at: Some(row.created_at),
+            updated_at: Some(row.updated_at),
+            etag: row.version,
         }
     }
 
@@ -193,6 +222,49 @@ pub(crate) async fn create(
     Ok(response)
 }
 
+/// The tenant's users who are not deleted, the newest first.
+#[utoipa::path(get, path = "/users", tag = "users",
+    params(("role" = Option<String>, Query), ("status" = Option<String>, Query, description = "`invited`, `active`, `disabled` or `deleted`."),
+        ("q" = Option<String>, Query, description = "Part of the e-mail or name."),
+        ("limit" = Option<u16>, Query, description = "1 to 200."), ("cursor" = Option<String>, Query)),
+    responses((status = 200, description = "A page.", body = schemas::TenantUserList)))]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Query,
+) -> Result<Response, Failure> {
+    query.only(&["role", "status", "q", "limit", "cursor"])?;
+    let limit = query.limit()?;
+    let cursor = query.text("cursor").map(Cursor::id).transpose()?;
+    let status = query.text("status").map(|text| {
+        let parsed = serde_json::from_value(Value::from(text)).ok();
+        parsed.filter(|status| *status != UserStatus::None).ok_or_else(|| {
+            Failure::parameter("status", "`status` must be invited, active, disabled or deleted")
+        })
+    });
+    let filter = UserFilter {
+        // Built-in roles are found in any case.
+        role: query.text("role").map(|name| builtin(name).map_or_else(|| name.to_owned(), |role| role.name)),
+        status: status.transpose()?,
+        q: query.text("q").map(str::to_owned),
+    };
+    wait_until_fresh(&app, &caller.principal, &query, Some(users_slot().partition(app.log.partitions())))
+        .await?;
+    let page = app.models.users(&caller.viewer()?, &filter, cursor, limit).await.map_err(read_error)?;
+    let seen = |row: &UserRow| {
+        let resource = domain::access::Resource {
+            kind: "user",
+            id: Some(row.id),
+            owner: Some(row.id),
+            name: &row.email,
+            ..Default::default()
+        };
+        caller.may(&resource).is_ok()
+    };
+    let items = page.items.into_iter().filter(seen).map(UserAnswer::of_row).collect();
+    List { items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
+}
+
 /// A user.
 #[utoipa::path(get, path = "/users/{id}", tag = "users", params(("id" = Uuid, Path)),
     responses((status = 200, description = "The user.", body = schemas::TenantUser)))]
@@ -222,10 +294,8 @@ fn resource(user: &User) -> domain::access::Resource<'_> {
 /// A user of the caller's tenant who is not deleted.
 async fn found(app: &App, caller: &Caller, id: Uuid) -> Result<User, Failure> {
     let user = app.directory.user_now(id).await?;
-    let user = user.filter(|user| {
-        user.tenant == caller.principal.tenant
-            && user.state.status != domain::identity::user::UserStatus::Deleted
-    });
+    let user = user
+        .filter(|user| user.tenant == caller.principal.tenant && user.state.status != UserStatus::Deleted);
     user.ok_or_else(|| Failure::from(not_found(id)))
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use uuid::Uuid;
 
-use crate::access::judging::only_visible_workflows;
+use crate::access::judging::{only_allowed_workflows, only_visible_workflows};
 use crate::answer::{List, json as answer_json};
 use crate::app::App;
 use crate::cursor::Cursor;
@@ -265,13 +265,15 @@ pub(crate) async fn list(
     let tenant = &caller.principal.tenant;
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
     let (rows, next) = match query.text("name") {
-        Some(name) => (by_name(&app, tenant, name).await?, None),
+        Some(name) => {
+            let rows = by_name(&app, tenant, name).await?;
+            (only_allowed_workflows(&app, &caller, rows).await?, None)
+        }
         None => {
-            let page = app.models.workflows(&Viewer::any(tenant), cursor, limit).await.map_err(read_error)?;
-            (page.items, page.next)
+            let page = app.models.workflows(&caller.viewer()?, cursor, limit).await.map_err(read_error)?;
+            (only_visible_workflows(&app, &caller, page.items).await?, page.next)
         }
     };
-    let rows = only_visible_workflows(&app, &caller, rows).await?;
     let items = rows.into_iter().map(|row| WorkflowAnswer::of_row(row, None)).collect();
     List { items, next_cursor: next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
 }

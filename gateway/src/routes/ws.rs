@@ -13,6 +13,11 @@ use crate::status;
 use crate::trace_context::TraceContext;
 use crate::ws::serve;
 
+/// What a connection that says nothing holds for reading: clients send small messages, and larger ones make it grow.
+const READ_BUFFER: usize = 4 * 1024;
+/// Bytes that are written at once.
+const WRITE_BUFFER: usize = 16 * 1024;
+
 /// A WebSocket for events and commands. Authenticated by the header, or by a first message
 /// `{"type":"auth","token":"…"}` within 5 seconds.
 #[utoipa::path(get, path = "/ws", tag = "events",
@@ -37,7 +42,8 @@ pub(crate) async fn connect(
     let limit = app.config.max_body_bytes as usize;
     // The gateway waits for connections that it has begun to serve.
     let tracked = app.sockets.token();
-    Ok(upgrade.max_message_size(limit).max_frame_size(limit).write_buffer_size(16 * 1024).on_upgrade(
+    let upgrade = upgrade.read_buffer_size(READ_BUFFER).write_buffer_size(WRITE_BUFFER);
+    Ok(upgrade.max_message_size(limit).max_frame_size(limit).on_upgrade(
         move |socket| async move {
             serve(app, socket, known, client, trace).await;
             drop((place, tracked));

@@ -1,6 +1,5 @@
 //! Users, roles, keys, tenants, sharing.
 
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -18,6 +17,10 @@ pub(crate) struct TenantUser {
     operator: Option<bool>,
     email_verified: bool,
     totp: bool,
+    /// In lists.
+    created_at: Option<String>,
+    /// In lists.
+    updated_at: Option<String>,
 }
 
 /// A user, with the token of an invited one.
@@ -126,6 +129,12 @@ pub(crate) struct ApiKey {
     scopes: Vec<String>,
     expires_at: Option<String>,
     revoked: bool,
+    /// In lists.
+    revoked_at: Option<String>,
+    /// In lists.
+    created_at: Option<String>,
+    /// In lists.
+    last_used_at: Option<String>,
     /// The key itself: shown only when it is made.
     key: Option<String>,
 }
@@ -158,7 +167,10 @@ pub(crate) struct Tenant {
     display_name: String,
     settings: TenantSettings,
     suspended: bool,
-    admin: Option<Value>,
+    /// When it is made.
+    admin: Option<TenantUser>,
+    /// In lists.
+    created_at: Option<String>,
 }
 
 #[derive(ToSchema)]
@@ -169,4 +181,22 @@ pub(crate) struct Share {
     users: Option<Vec<Uuid>>,
     /// `read` if it is not given, or `execute`.
     access: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct TenantUserList {
+    items: Vec<TenantUser>,
+    next_cursor: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct ApiKeyList {
+    items: Vec<ApiKey>,
+    next_cursor: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct TenantList {
+    items: Vec<Tenant>,
+    next_cursor: Option<String>,
 }

@@ -6,6 +6,7 @@ mod ahead;
 mod bodies;
 mod following;
 mod histories;
+mod identity;
 mod outage;
 mod rebuilding;
 mod support;

@@ -16,6 +16,7 @@ use projection_service::{ProjectionConfig, ProjectionError, rebuild};
 use read_models::{ExecutionFilter, ExecutionRow, MAIN_PROJECTION, ReadModels};
 
 use crate::histories::eventful;
+use crate::identity;
 use crate::support::{
     Backend, PARTITIONS, World, deaf_to_time, everything, execution, fresh_id, on_every_backend, tenant,
     workflow,
@@ -36,6 +37,7 @@ async fn live_rows_equal_rebuilt_rows_row_by_row(backend: Backend) {
     let mut streams: Vec<_> = (0..24).map(|number| execution(fresh_id(number % 4), 7)).collect();
     streams.extend((0..4).map(|number| workflow(fresh_id(number))));
     streams.extend((0..4).map(|number| eventful(fresh_id(number)).events));
+    streams.extend(identity::streams());
     streams[5][4].data = Bytes::from_static(b"[]");
     // Streams advance at different speeds, some end in the middle.
     for round in 0..24 {

@@ -24,6 +24,9 @@ pub struct PostgresFacts {
     pub schema_version: Option<i64>,
     /// The version that this build makes.
     pub newest_schema_version: i64,
+    /// Whether the role is a superuser's or has `bypassrls`: the server then keeps no tenant's rows from another's
+    /// queries, and the conditions of the statements are all there is.
+    pub passes_walls: bool,
 }
 
 /// Looks without changing anything. An error means that the database cannot be reached or read.
@@ -33,8 +36,9 @@ pub async fn inspect_postgres(options: &PostgresOptions) -> Result<PostgresFacts
     let row = pools.fetch_all(version).await.map_err(ReadModelError::database("ask for the version"))?.pop();
     let server_version = row.map_or(Ok(String::new()), |row| Columns::of(&row, "pg_settings").take())?;
     let schema_version = pools.schema_version().await?;
+    let passes_walls = pools.passes_walls().await?;
     pools.close().await;
-    Ok(PostgresFacts { server_version, schema_version, newest_schema_version: newest() })
+    Ok(PostgresFacts { server_version, schema_version, newest_schema_version: newest(), passes_walls })
 }
 
 fn newest() -> i64 {
@@ -83,6 +87,14 @@ impl PgPools {
             return Ok(());
         }
         Err(ReadModelError::NotThere { found, newest: newest() })
+    }
+
+    /// Whether row-level security does not bind the role.
+    pub(crate) async fn passes_walls(&self) -> Result<bool, ReadModelError> {
+        let sql = "select rolsuper or rolbypassrls from pg_roles where rolname = current_user";
+        let row = self.fetch_all(Statement::new(sql)).await;
+        let row = row.map_err(ReadModelError::database("ask what its role may do"))?.pop();
+        row.map_or(Ok(false), |row| Columns::of(&row, "pg_roles").take())
     }
 
     async fn schema_version(&self) -> Result<Option<i64>, ReadModelError> {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails to set up has failed")]
 
+mod migrations;
 mod nodes;
 mod pooler;
 mod postgres;

@@ -42,12 +42,19 @@ struct Filter {
     /// Only events of a type, such as `execution.failed`
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
+    /// Only events of which this CEL expression over `event` is true
+    #[arg(long, value_name = "CEL")]
+    filter: Option<String>,
 }
 
 impl Filter {
     fn query(self) -> Vec<(&'static str, String)> {
-        let pairs =
-            [("after_position", self.after_position), ("category", self.category), ("type", self.event_type)];
+        let pairs = [
+            ("after_position", self.after_position),
+            ("category", self.category),
+            ("type", self.event_type),
+            ("filter", self.filter),
+        ];
         pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 }
@@ -58,7 +65,7 @@ pub(super) async fn run(args: EventsArgs, output: Output) -> Result<(), Failure>
     match args.command {
         EventsCommand::List { filter, limit } => {
             let events = client.list("/events", &filter.query(), limit).await?;
-            events.iter().try_for_each(|event| output.event(event))
+            events.iter().try_for_each(|event| output.event_of_stream(event))
         }
         EventsCommand::Tail(mut filter) => {
             // The server begins at the start of the log if nobody says otherwise.
@@ -67,7 +74,7 @@ pub(super) async fn run(args: EventsArgs, output: Output) -> Result<(), Failure>
             while let Some(message) = stream.next().await? {
                 // Other messages, such as "caught up", have no type of event in them.
                 match serde_json::from_str::<Value>(&message.data) {
-                    Ok(event) if event.get("position").is_some() => output.event(&event)?,
+                    Ok(event) if event.get("position").is_some() => output.event_of_stream(&event)?,
                     _ => {}
                 }
             }

@@ -3,7 +3,7 @@
 //! ```text
 //!   serve      dev, serve: this process is the server          (Process)
 //!   run        apply, start, follow, print; --local in-process  (Embedded or Client)
-//!   workflow execution events variable: requests to a server   (Client)
+//!   workflow execution events tail variable: requests to a server   (Client)
 //!   user role key tenant audit: the same, for those who administer
 //!   login      login, logout, whoami: a session that the others use
 //!   store      migrate, projection, log, cluster: on the databases themselves
@@ -37,6 +37,7 @@ mod secret_input;
 mod serve;
 mod settings;
 mod store;
+mod tail;
 mod tenant;
 mod test;
 mod transfer;
@@ -94,6 +95,11 @@ enum Command {
     Execution(execution::ExecutionArgs),
     /// The tenant's events: list, tail.
     Events(events::EventsArgs),
+    /// Follow the tenant's events, past and live, without a gap and through lost connections.
+    ///
+    /// With `--output json` each line is an event with one more field, `resume`: `--from` with it goes on after that event.
+    /// Ctrl-C ends it with exit code 0 and says on standard error from where to go on.
+    Tail(tail::TailArgs),
     /// Log in to a server; the session is kept for the next commands and renews itself.
     ///
     /// The password is asked for without echo, or read from standard input. Commands then use, in this order:
@@ -153,6 +159,7 @@ impl Command {
             | Self::Workflow(_)
             | Self::Execution(_)
             | Self::Events(_)
+            | Self::Tail(_)
             | Self::Variable(_)
             | Self::Login(_)
             | Self::Logout(_)
@@ -205,6 +212,7 @@ impl Cli {
             Command::Workflow(args) => workflow::run(args, output).await,
             Command::Execution(args) => execution::run(args, output).await,
             Command::Events(args) => events::run(args, output).await,
+            Command::Tail(args) => tail::run(args, output).await,
             Command::Login(args) => login::login(args, output).await,
             Command::Logout(args) => login::logout(args, output).await,
             Command::Whoami(args) => login::whoami(args, output).await,

@@ -20,7 +20,7 @@ pub use bearer::Bearer;
 pub use credentials::{Credentials, StoredSession};
 pub use error::{ClientError, Problem, ProblemItem};
 pub use lines::Lines;
-pub use stream::{EventStream, StreamMessage};
+pub use stream::{CAUGHT_UP, EventStream, StreamMessage};
 
 use crate::secret::Secret;
 

@@ -15,13 +15,19 @@ use super::{Client, ClientError, error, headers};
 const MAX_MESSAGE_BYTES: usize = 80 * 1024 * 1024;
 /// How often in a row a connection may be lost without a message in between.
 const MAX_LOSSES: u32 = 5;
+/// How often, for a stream that is to be followed through restarts and upgrades: some minutes.
+const PATIENT_LOSSES: u32 = 60;
+/// The longest pause before another try.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The comment with which a server says that the history is told.
+pub const CAUGHT_UP: &str = "caught up";
 /// Servers send a comment at least every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);
 
 /// One message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StreamMessage {
-    /// The kind of message; empty for plain events.
+    /// The kind of message; empty for plain events, [`CAUGHT_UP`] when the history is told.
     pub event: String,
     /// The id to resume after.
     pub id: Option<String>,
@@ -38,6 +44,7 @@ pub struct EventStream {
     bytes: Option<BoxStream<'static, reqwest::Result<Vec<u8>>>>,
     parser: Parser,
     losses: u32,
+    most_losses: u32,
 }
 
 impl EventStream {
@@ -50,7 +57,19 @@ impl EventStream {
             bytes: None,
             parser: Parser::default(),
             losses: 0,
+            most_losses: MAX_LOSSES,
         }
+    }
+
+    /// Bears with a server that is away for minutes, once the stream was open.
+    pub fn patient(mut self) -> Self {
+        self.most_losses = PATIENT_LOSSES;
+        self
+    }
+
+    /// The id after which the stream would be taken up again.
+    pub fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
     }
 
     /// The next message; `None` when the server has closed a stream that it says is over.
@@ -62,6 +81,10 @@ impl EventStream {
             if let Some(message) = self.parser.next_message() {
                 self.losses = 0;
                 self.last_id = message.id.clone().or(self.last_id.take());
+                if message.data.is_empty() && message.event.is_empty() {
+                    // An id alone only says from where to come back.
+                    continue;
+                }
                 return Ok(Some(message));
             }
             let Some(bytes) = &mut self.bytes else {
@@ -90,11 +113,11 @@ impl EventStream {
         self.bytes = None;
         self.parser = Parser::default();
         self.losses += 1;
-        if self.losses > MAX_LOSSES {
+        if self.losses > self.most_losses {
             return Err(ClientError::StreamLost(reason));
         }
         tracing::debug!(reason, losses = self.losses, "the stream was lost and is taken up again");
-        tokio::time::sleep(Duration::from_millis(50 << self.losses)).await;
+        tokio::time::sleep(MAX_PAUSE.min(Duration::from_millis(50 << self.losses.min(10)))).await;
         Ok(())
     }
 
@@ -149,7 +172,7 @@ impl Parser {
         while let Some(line) = self.next_line() {
             if !line.is_empty() {
                 self.field(&line);
-            } else if std::mem::take(&mut self.has_data) {
+            } else if std::mem::take(&mut self.has_data) || self.message != StreamMessage::default() {
                 return Some(std::mem::take(&mut self.message));
             }
         }
@@ -184,6 +207,7 @@ impl Parser {
                 self.has_data = true;
                 self.message.data.push_str(value);
             }
+            "" if value == CAUGHT_UP => self.message.event = CAUGHT_UP.to_owned(),
             // Comments keep the connection alive; `retry` is the server's wish, ours are the limits above.
             _ => {}
         }
@@ -196,7 +220,7 @@ mod tests {
 
     #[test]
     fn messages_are_whole_wherever_the_chunks_are_cut() {
-        let text = ": hello\n\nid: 1\nevent: event\ndata: {\"a\":\ndata: 1}\r\n\r\nid: 2\n\ndata:x\n\n";
+        let text = ": hello\n\n: caught up\nid: 0\n\nid: 00\n\nid: 1\nevent: event\ndata: {\"a\":\ndata: 1}\r\n\r\nid: 2\n\ndata:x\n\n";
         for size in 1..text.len() {
             let mut parser = Parser::default();
             let mut messages = Vec::new();
@@ -206,6 +230,8 @@ mod tests {
                     messages.push(message);
                 }
             }
+            let heads: Vec<_> = messages.drain(..2).map(|message| (message.event, message.id)).collect();
+            assert_eq!(heads, [(CAUGHT_UP.to_owned(), Some("0".to_owned())), (String::new(), Some("00".to_owned()))]);
             assert_eq!(messages.len(), 2, "chunks of {size}");
             assert_eq!(messages[0].data, "{\"a\":\n1}");
             assert_eq!(messages[0].id.as_deref(), Some("1"));

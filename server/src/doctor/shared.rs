@@ -140,6 +140,11 @@ async fn look_at_models(config: &Config, url: &PostgresUrl, findings: &mut Findi
         Ok(Ok(facts)) => {
             let place = format!("Postgres {} at {}", facts.server_version, url.shown());
             let newest = facts.newest_schema_version;
+            if facts.passes_walls {
+                let detail = "the role is a superuser or has bypassrls: the server does not keep tenants apart; \
+                    use a plain role";
+                findings.warning("read_models role", detail);
+            }
             match facts.schema_version {
                 None => findings.ok(check, format!("{place}; not there yet, the first start creates them")),
                 Some(version) => {

@@ -76,6 +76,17 @@ impl Output {
         }
     }
 
+    /// An event among those of other streams: people see which is its.
+    pub fn event_of_stream(self, event: &Value) -> Result<(), Failure> {
+        match self.format {
+            Format::Json | Format::Yaml => self.value(event),
+            Format::Table => {
+                let stream = event.get("stream").and_then(Value::as_str).unwrap_or_default();
+                line(&format!("{}  {}", printable(stream), event_line(event)))
+            }
+        }
+    }
+
     /// A value for programs.
     fn value(self, value: &Value) -> Result<(), Failure> {
         match self.format {

@@ -25,6 +25,7 @@ mod read_models;
 mod roles;
 mod scripts;
 mod supervision;
+mod tail;
 mod transfer;
 mod values;
 mod workflow_tests;

@@ -100,9 +100,15 @@ pub(crate) async fn a_name_of_the_installation_is_one_name_whatever_the_tenant(s
     assert_eq!(only(owner.refused(vec![other.clone()]).await), (0, refusal));
     // The same text as a name of a tenant is another name.
     owner.append(vec![claim(append(third, 0, 1), Take, "ada@example.com")]).await.unwrap();
-    assert_eq!(owner.log.installation_claim_holder("workflow_name", "ada@example.com").await.unwrap(), Some(first));
+    assert_eq!(
+        owner.log.installation_claim_holder("workflow_name", "ada@example.com").await.unwrap(),
+        Some(first)
+    );
     assert_eq!(holder(&*owner.log, &TenantId::default_tenant(), "ada@example.com").await, Some(third));
     owner.append(vec![of_all(append(first, 1, 1), Release), other]).await.unwrap();
-    assert_eq!(owner.log.installation_claim_holder("workflow_name", "ada@example.com").await.unwrap(), Some(second));
+    assert_eq!(
+        owner.log.installation_claim_holder("workflow_name", "ada@example.com").await.unwrap(),
+        Some(second)
+    );
     assert_eq!(holder(&*owner.log, &TenantId::default_tenant(), "ada@example.com").await, Some(third));
 }
