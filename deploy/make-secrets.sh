@@ -5,6 +5,10 @@ set -eu
 
 directory=${1:-$(dirname "$0")/secrets}
 if [ -e "$directory/database_url" ]; then
+    # Made by an earlier release, which had no such key.
+    if [ ! -e "$directory/master_key" ]; then
+        od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n' > "$directory/master_key"
+    fi
     echo "$directory has secrets already; delete it and the volumes for new ones" >&2
     exit 0
 fi
@@ -25,6 +29,8 @@ nats=$(password)
 printf '%s' "$postgres" > "$directory/postgres_password"
 printf 'nats://everline:%s@nats:4222' "$nats" > "$directory/nats_url"
 printf 'authorization {\n  user: everline\n  password: "%s"\n}\n' "$nats" > "$directory/nats_users.conf"
+# What seals signing keys and second factors: kept with the backups of the database, which does not open without it.
+printf '%s' "$(password)" > "$directory/master_key"
 # Last: it says that all of them are there.
 printf 'postgres://everline:%s@postgres:5432/everline' "$postgres" > "$directory/database_url"
 echo "wrote $directory"

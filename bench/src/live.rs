@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use domain::time::Timestamp;
@@ -42,7 +44,7 @@ pub(crate) struct Options {
     seconds: u32,
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What the server sends, as far as it matters here.
 #[derive(Deserialize)]
@@ -62,18 +64,18 @@ struct Event {
 }
 
 /// One event at one subscriber.
-struct Delivery {
-    number: u64,
-    at: Instant,
+pub(crate) struct Delivery {
+    pub(crate) number: u64,
+    pub(crate) at: Instant,
     since_decided: Duration,
 }
 
 /// What one subscriber got.
 #[derive(Default)]
-struct Received {
-    deliveries: Vec<Delivery>,
+pub(crate) struct Received {
+    pub(crate) deliveries: Vec<Delivery>,
     /// Events that came twice, out of order or after a gap.
-    disorder: u64,
+    pub(crate) disorder: u64,
 }
 
 pub(crate) async fn run(options: &Options, dir: &Path) -> Result<Report> {
@@ -85,11 +87,11 @@ pub(crate) async fn run(options: &Options, dir: &Path) -> Result<Report> {
     let signals = u64::from(options.rate) * u64::from(options.seconds);
     let mut subscribers = JoinSet::new();
     for _ in 0..options.subscribers {
-        let socket = subscribe(&server, &execution).await?;
+        let socket = subscribe(&server, &execution, 0).await?;
         subscribers.spawn(receive(socket, signals));
     }
     let (server_cpu, own_cpu, start) = (server.cpu_seconds(), own_cpu_seconds(), Instant::now());
-    let answered = send_signals(&server, &execution, signals, options.rate).await?;
+    let answered = send_signals(&server, &execution, signals, options.rate, "").await?;
     let mut received = Vec::with_capacity(options.subscribers);
     while let Some(one) = subscribers.join_next().await {
         received.push(one??);
@@ -136,9 +138,9 @@ fn report(options: &Options, answered: &[Instant], received: &[Received], cpu: (
 }
 
 /// An execution that waits for longer than the run.
-async fn start_execution(server: &Server) -> Result<String> {
+pub(crate) async fn start_execution(server: &Server) -> Result<String> {
     let definition = json!({
-        "name": "bench-live",
+        "name": format!("bench-live-{}", uuid::Uuid::now_v7()),
         "nodes": [
             {"id": "start", "type": "start"},
             {"id": "wait", "type": "delay", "config": {"duration_ms": 86_400_000}},
@@ -154,15 +156,21 @@ async fn start_execution(server: &Server) -> Result<String> {
     started["execution_id"].as_str().map(str::to_owned).context("the answer names no execution")
 }
 
-/// Sends signals at an even pace. Gives when each was answered.
-async fn send_signals(server: &Server, execution: &str, signals: u64, rate: u32) -> Result<Vec<Instant>> {
+/// Sends signals at an even pace, each with a text to carry. Gives when each was answered.
+pub(crate) async fn send_signals(
+    server: &Server,
+    execution: &str,
+    signals: u64,
+    rate: u32,
+    load: &str,
+) -> Result<Vec<Instant>> {
     let mut client = server.client().await?;
     let path = format!("/api/v1/executions/{execution}/signals/tick");
     let mut pace = tokio::time::interval(Duration::from_secs(1) / rate);
     let mut answered = Vec::new();
     for number in 0..signals {
         pace.tick().await;
-        let answer = client.post(&path, json!({"number": number}).to_string().as_bytes()).await?;
+        let answer = client.post(&path, json!({"number": number, "load": load}).to_string().as_bytes()).await?;
         let at = Instant::now();
         answer.expect(202)?;
         answered.push(at);
@@ -170,14 +178,23 @@ async fn send_signals(server: &Server, execution: &str, signals: u64, rate: u32)
     Ok(answered)
 }
 
-/// Connects, subscribes, and reads on until everything so far has come.
-async fn subscribe(server: &Server, execution: &str) -> Result<Socket> {
+/// A request for a WebSocket.
+pub(crate) fn handshake(server: &Server) -> Result<Request> {
     let mut request = format!("ws://{}/api/v1/ws", server.address).into_client_request()?;
     request.headers_mut().insert("authorization", format!("Bearer {}", server.key).parse()?);
-    let (mut socket, _) =
-        tokio_tungstenite::connect_async(request).await.context("no WebSocket was opened")?;
+    Ok(request)
+}
+
+/// Connects, subscribes after a version, and reads on until everything so far has come.
+pub(crate) async fn subscribe(server: &Server, execution: &str, after: u64) -> Result<Socket> {
+    let request = handshake(server)?;
+    // A client of its own reads into small buffers; a thousand of them share this process.
+    let config = WebSocketConfig::default().read_buffer_size(8 * 1024);
+    let (mut socket, _) = tokio_tungstenite::connect_async_with_config(request, Some(config), true)
+        .await
+        .context("no WebSocket was opened")?;
     let subscribe = json!({"type": "subscribe", "id": "s1", "channel": "execution",
-        "execution_id": execution, "after_version": 0});
+        "execution_id": execution, "after_version": after});
     socket.send(Message::text(subscribe.to_string())).await?;
     loop {
         let incoming = next(&mut socket).await?;
@@ -190,7 +207,7 @@ async fn subscribe(server: &Server, execution: &str) -> Result<Socket> {
 }
 
 /// Takes in signals until the last.
-async fn receive(mut socket: Socket, signals: u64) -> Result<Received> {
+pub(crate) async fn receive(mut socket: Socket, signals: u64) -> Result<Received> {
     let mut received = Received::default();
     let mut last_version = None;
     while (received.deliveries.len() as u64) < signals {

@@ -4,8 +4,11 @@
 //!   append       the log against a bare insert of the same rows, in this process
 //!   executions   a load generator ──HTTP──► `everline dev`, a process of its own ──► a local target
 //!   for_each     one loop of very many iterations ──HTTP──► `everline dev` ◄──HTTP── small executions beside it
+//!   fan-out      signals ──HTTP──► `everline dev` ──WebSocket──► very many subscribers, one of which reads nothing
 //!   live         signals ──HTTP──► `everline dev` ──WebSocket──► many subscribers
+//!   reads        a load generator ──HTTP──► `everline dev`: executions by id, against a bare axum handler
 //!   relay        executions ──HTTP──► `everline serve all` ──relay──► EVERLINE_EVENTS ──► a subscriber on NATS
+//!   sockets      idle WebSocket clients ──► `everline dev`: its memory
 //! ```
 //!
 //! Invariants: a run measures the program that users run, durably (`synchronous=full`), with the load generator
@@ -14,13 +17,17 @@
 mod append;
 mod bare;
 mod executions;
+mod fan_out;
 mod for_each;
 mod http;
 mod live;
+mod plain;
 mod process;
+mod reads;
 mod relay;
 mod report;
 mod services;
+mod sockets;
 mod target;
 
 use anyhow::{Context, Result};
@@ -53,10 +60,20 @@ enum Scenario {
     /// A loop of very many iterations, and what other executions notice of it.
     #[command(name = "for_each")]
     ForEach(for_each::Options),
+    /// One event to very many subscribers of one execution, with and without one that reads nothing.
+    #[command(name = "fan-out")]
+    FanOut(fan_out::Options),
     /// Time from a commit to WebSocket clients.
     Live(live::Options),
+    /// Executions by id through HTTP, from the read model and from memory, against a bare axum handler.
+    Reads(reads::Options),
     /// Time from an event to a subscriber on NATS.
     Relay(relay::Options),
+    /// The server's memory with idle WebSocket clients.
+    Sockets(sockets::Options),
+    /// The bare handler that `reads` compares with, as a process of its own.
+    #[command(hide = true)]
+    Plain,
 }
 
 /// Which server is measured.
@@ -88,13 +105,21 @@ async fn main() -> ExitCode {
 
 /// Runs a scenario and shows its report. Gives the number of failed operations.
 async fn run(arguments: Arguments) -> Result<u64> {
+    if matches!(arguments.scenario, Scenario::Plain) {
+        plain::serve().await?;
+        return Ok(0);
+    }
     let dir = scratch(arguments.dir.as_deref())?;
     let report: Report = match arguments.scenario {
         Scenario::Append(options) => append::run(&options, dir.path()).await?,
         Scenario::Executions(options) => executions::run(&options, dir.path()).await?,
         Scenario::ForEach(options) => for_each::run(&options, dir.path()).await?,
+        Scenario::FanOut(options) => fan_out::run(&options, dir.path()).await?,
         Scenario::Live(options) => live::run(&options, dir.path()).await?,
+        Scenario::Reads(options) => reads::run(&options, dir.path()).await?,
         Scenario::Relay(options) => relay::run(&options, dir.path()).await?,
+        Scenario::Sockets(options) => sockets::run(&options, dir.path()).await?,
+        Scenario::Plain => unreachable!("it is served above"),
     };
     println!("{report}");
     if let Some(path) = arguments.json {

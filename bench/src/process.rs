@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Clock ticks per second in /proc, on every Linux that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Settings that take off what holds back a load from one address, with one key.
+pub(crate) const UNLIMITED: &[(&str, &str)] = &[("EVERLINE_GATEWAY__LIMITS__ANONYMOUS_PER_IP", "0")];
+
 /// A running server; it is killed when it is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -32,6 +35,15 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the given program, or the release build.
     pub(crate) async fn start(options: &ServerOptions, data_dir: &Path) -> Result<Self> {
+        Self::start_with(options, data_dir, &[]).await
+    }
+
+    /// The same, with settings of its own in the environment.
+    pub(crate) async fn start_with(
+        options: &ServerOptions,
+        data_dir: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let program = match &options.server {
             Some(program) => program.clone(),
             None => build().await?,
@@ -48,6 +60,7 @@ impl Server {
             .args(["--port", &port.to_string(), "--data-dir"])
             .arg(data_dir)
             .envs(environment)
+            .envs(settings.iter().copied())
             .env("EVERLINE_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -90,6 +103,11 @@ impl Server {
     /// The most resident memory so far.
     pub(crate) fn peak_mib(&self) -> f64 {
         self.memory_mib("VmHWM:").unwrap_or_default()
+    }
+
+    /// Resident memory now.
+    pub(crate) fn resident_mib(&self) -> f64 {
+        self.memory_mib("VmRSS:").unwrap_or_default()
     }
 
     fn memory_mib(&self, field: &str) -> Option<f64> {

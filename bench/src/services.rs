@@ -50,6 +50,7 @@ impl Services {
         vec![
             ("EVERLINE_DATABASE_URL", self.database.clone()),
             ("EVERLINE_NATS_URL", self.nats.url()),
+            ("EVERLINE_MASTER_KEY", "be".repeat(32)),
             // The target is on this machine.
             ("EVERLINE_EGRESS__ALLOW_PRIVATE", "true".to_owned()),
         ]

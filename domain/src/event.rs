@@ -84,7 +84,6 @@ macro_rules! catalogue {
 
         /// Any event of the catalogue.
         #[derive(Debug, Clone, PartialEq)]
-        #[expect(clippy::large_enum_variant, reason = "most events are of executions, and boxing them would cost each one an allocation")]
         pub enum Event {
             $(#[doc = concat!("Of the `", stringify!($category), "` aggregate.")] $short($enum_name)),+
         }

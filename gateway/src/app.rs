@@ -11,7 +11,7 @@ use event_store::verifiers::Verifiers;
 use read_models::ReadModels;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -22,7 +22,6 @@ use crate::auth::Authenticator;
 use crate::auth::device::DeviceLogins;
 use crate::auth::sessions::Sessions;
 use crate::auth::signing::AccessTokens;
-use crate::auth::throttle::LocalAttempts;
 use crate::cache::{self, ExecutionCache};
 use crate::config::{GatewayConfig, ms};
 use crate::definitions::Definitions;
@@ -51,6 +50,8 @@ pub(crate) struct App {
     pub(crate) directory: Arc<Directory>,
     pub(crate) things: Arc<Things>,
     pub(crate) rights: Arc<Rights>,
+    #[cfg(debug_assertions)]
+    pub(crate) weakness: crate::access::Weakness,
     pub(crate) verifiers: Arc<dyn Verifiers>,
     /// Changes that a tenant's last administrator could be lost by take turns.
     pub(crate) admin_changes: tokio::sync::Mutex<()>,
@@ -65,12 +66,17 @@ pub(crate) struct App {
     pub(crate) definitions: Definitions,
     pub(crate) executions: ExecutionCache,
     pub(crate) variables: VariablesReader,
-    /// Cancelled when the process is asked to stop: `/readyz` fails and streams end.
+    /// Cancelled when the process is asked to stop: `/readyz` fails, and answers end their connections.
     pub(crate) draining: CancellationToken,
+    /// Cancelled when load balancers have had time to see that: streams and WebSockets end, so that their clients come
+    /// back somewhere else.
+    pub(crate) leaving: CancellationToken,
     /// WebSocket connections, so that the gateway waits for their end.
     pub(crate) sockets: TaskTracker,
     /// The OpenAPI document, written once.
     pub(crate) openapi: Bytes,
+    /// A bulk job was asked for.
+    pub(crate) bulk_asked: Notify,
     streams: Arc<Semaphore>,
     evaluations: Arc<Semaphore>,
     /// One permit per byte of a body.
@@ -96,9 +102,8 @@ impl App {
             &config,
             partitions,
         ));
-        let attempts = Arc::new(LocalAttempts::new());
-        let sessions = Sessions::new(auth.clone(), tokens, ports.master_key.clone(), attempts, &config);
         let master_key = ports.master_key;
+        let sessions = Sessions::new(auth.clone(), tokens, master_key.clone(), &config);
         let things = Arc::new(Things::new(ports.log.clone(), trusted));
         let rights = Arc::new(Rights::new(auth.clone(), directory.clone(), things.clone()));
         let hub = Arc::new(Hub::new(ms(config.idle_reread_ms.max(10))));
@@ -108,6 +113,8 @@ impl App {
             directory,
             things,
             rights,
+            #[cfg(debug_assertions)]
+            weakness: crate::access::Weakness::default(),
             verifiers: ports.verifiers.clone(),
             providers: Providers::new(&config),
             master_key,
@@ -122,8 +129,10 @@ impl App {
             executions: ExecutionCache::new(config.cache_bytes as usize, partitions),
             variables: VariablesReader::new(),
             draining: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             sockets: TaskTracker::new(),
             openapi,
+            bulk_asked: Notify::new(),
             streams: Arc::new(Semaphore::new(config.max_streams as usize)),
             evaluations: Arc::new(Semaphore::new(config.evaluations.max(1) as usize)),
             // A single body always fits.

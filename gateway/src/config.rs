@@ -79,8 +79,6 @@ pub struct GatewayConfig {
     pub registration_role: String,
     /// How many failed logins one e-mail may have in a minute from one address; from all together, ten times as many.
     pub login_failures_per_minute: u32,
-    /// How many logins and uses of one-time tokens one address may begin in a minute.
-    pub login_failures_per_minute_per_address: u32,
     /// How many passwords are checked at once; each check takes some 20 MiB and 20 ms.
     pub password_checks: u32,
     /// How many expressions are evaluated at once for `expressions/evaluate`.
@@ -89,6 +87,8 @@ pub struct GatewayConfig {
     pub cache_bytes: u32,
     /// How many bytes of large values one answer fetches; what does not fit stays a reference.
     pub answer_blob_bytes: u32,
+    /// How long a runner keeps a bulk job without a sign of life, in milliseconds: after that another one takes it over.
+    pub bulk_lease_ms: u32,
     /// How long the process still answers after it was asked to stop, so that load balancers see `/readyz`
     /// fail, in milliseconds.
     pub drain_notice_ms: u32,
@@ -152,11 +152,11 @@ impl Default for GatewayConfig {
             registration_tenant: "default".to_owned(),
             registration_role: "USER".to_owned(),
             login_failures_per_minute: 10,
-            login_failures_per_minute_per_address: 120,
             password_checks: 2,
             evaluations: 2,
             cache_bytes: 64 * 1024 * 1024,
             answer_blob_bytes: 8 * 1024 * 1024,
+            bulk_lease_ms: 15_000,
             drain_notice_ms: 250,
             drain_timeout_ms: 10_000,
             request_timeout_ms: 120_000,

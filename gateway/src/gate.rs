@@ -9,7 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::FutureExt;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,7 +48,7 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     let trace = TraceContext::of(request.headers());
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
-    let method = request.method().clone();
+    let (method, version) = (request.method().clone(), request.version());
     let path = request.uri().path().to_owned();
     let tags = known_tags(&request);
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -86,6 +86,10 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
     };
     let audience = if known.principal.is_some() { Audience::Caller } else { Audience::Anybody };
     finish(response.headers_mut(), &client, audience, &trace);
+    if app.draining.is_cancelled() && version <= Version::HTTP_11 && is_whole(&response) {
+        // A connection that is kept would be cut at some moment, perhaps just when the next request is on its way.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let took = started.elapsed();
     let status = response.status();
     app.metrics.answered(&method, route, status.as_u16(), took);
@@ -96,6 +100,11 @@ pub(crate) async fn gate(State(app): State<Arc<App>>, mut request: Request, next
         "request answered"
     );
     response
+}
+
+/// Whether an answer leaves its connection to HTTP.
+fn is_whole(response: &Response) -> bool {
+    response.status() != StatusCode::SWITCHING_PROTOCOLS
 }
 
 /// What every answer has.
@@ -183,7 +192,10 @@ async fn authenticate(
     if rule.is_some() {
         let standing = limits::admit_principal(app, &principal).await?;
         known.standing = std::mem::take(&mut known.standing).or_tighter(standing);
-        if let Some(authority) = access::authorize(&principal, request.method(), route)? {
+        let found = access::authorize(&principal, request.method(), route);
+        #[cfg(debug_assertions)]
+        let found = app.weakness.apply(&principal, (request.method(), route), found);
+        if let Some(authority) = found? {
             request.extensions_mut().insert(authority);
         }
     }

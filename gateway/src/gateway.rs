@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::config::{GatewayConfig, ms};
 use crate::listener::BoundedListener;
 use crate::scripts::ScriptEvaluator;
-use crate::{directory, gate, openapi, routes, serving};
+use crate::{bulk, directory, gate, openapi, routes, serving};
 
 /// What the gateway needs from the rest of the process.
 #[derive(Clone)]
@@ -88,6 +88,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// For tests: what takes a guard of this gateway away.
+    #[cfg(debug_assertions)]
+    pub fn weakness(&self) -> crate::access::Weakness {
+        self.app.weakness.clone()
+    }
+
     /// Wires the routes. Nothing runs yet.
     pub fn new(config: GatewayConfig, ports: GatewayPorts) -> Self {
         let feed = ports.feed.clone();
@@ -103,8 +109,8 @@ impl Gateway {
         move || metrics.render()
     }
 
-    /// Serves until the shutdown, then drains: `/readyz` fails, streams and WebSockets are closed, requests under way get
-    /// their time.
+    /// Serves until the shutdown, then drains: `/readyz` fails and answers end their connections; after the notice streams
+    /// and WebSockets are closed, and requests under way get their time.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), GatewayError> {
         let Self { app, feed, router } = self;
         // The subscription exists before the first request, so that nothing a request causes is missed.
@@ -121,8 +127,10 @@ impl Gateway {
             shutdown.cancelled().await;
             tracing::info!("the gateway is draining");
             app.draining.cancel();
-            app.sockets.close();
             tokio::time::sleep(ms(app.config.drain_notice_ms)).await;
+            // Whoever is sent away now, and comes back through a load balancer, does not come back to this process.
+            app.leaving.cancel();
+            app.sockets.close();
             stop_accepting.cancel();
             tokio::time::sleep(ms(app.config.drain_timeout_ms)).await;
             tracing::warn!("requests were still under way when the time to drain was over");
@@ -146,16 +154,19 @@ impl Gateway {
                 never = app.limits.exchange_counts() => match never {},
             }
         };
+        let bulk = bulk::run(app.clone());
         // The hub follows for as long as anybody may wait for news; the audit records for as long as anybody acts.
-        let (ended, (), ()) = tokio::join!(
+        let (ended, (), (), ()) = tokio::join!(
             async {
                 let ended = ended.await;
+                app.draining.cancel();
                 app.sessions.write_last_uses().await;
                 hub_stop.cancel();
                 ended
             },
             follow,
-            audit
+            audit,
+            bulk
         );
         ended
     }

@@ -4,6 +4,7 @@
 //! field. A test holds the important ones against what is really written.
 #![expect(dead_code, reason = "only their derived schemas are used")]
 
+mod bulk;
 mod identity;
 mod reads;
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub(crate) use bulk::*;
 pub(crate) use identity::*;
 pub(crate) use reads::*;
 

@@ -1,7 +1,7 @@
 //! Sending commands: the same id again while nobody owns the partition, until a deadline.
 
 use bus::{CommandError, CommandReply};
-use domain::command::Command;
+use domain::command::{Command, CommandEnvelope};
 use domain::ids::Position;
 use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
@@ -23,6 +23,21 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Sends a command and notes the position that it is answered with.
 pub(crate) async fn send(app: &App, writing: &Writing, command: Command) -> Result<CommandReply, Failure> {
     let envelope = writing.envelope(command);
+    match deliver(app, &envelope).await {
+        Ok(reply) => {
+            note(&writing.caller().principal, reply.position);
+            audit::note_command(app, writing.caller(), &envelope, Ok(reply.position)).await;
+            Ok(reply)
+        }
+        Err(failure) => {
+            audit::note_command(app, writing.caller(), &envelope, Err(&failure)).await;
+            Err(failure.noted())
+        }
+    }
+}
+
+/// Sends a command, whoever's it is.
+pub(crate) async fn deliver(app: &App, envelope: &CommandEnvelope) -> Result<CommandReply, Failure> {
     let name = envelope.command.name();
     let started = Instant::now();
     let again_until = started + ms(app.config.command_retry_ms);
@@ -32,18 +47,14 @@ pub(crate) async fn send(app: &App, writing: &Writing, command: Command) -> Resu
         let sent = tokio::time::timeout_at(give_up, app.commands.send(envelope.clone())).await;
         let error = match sent {
             Ok(Ok(reply)) => {
-                app.rights.sent(&envelope);
-                note(&writing.caller().principal, reply.position);
-                audit::note_command(app, writing.caller(), &envelope, Ok(reply.position)).await;
+                app.rights.sent(envelope);
                 return Ok(reply);
             }
             Ok(Err(error)) => error,
             Err(_) => {
                 tracing::warn!(command.name = name, "a command was not answered in time");
                 let detail = "whether the command took effect is not known; send it again with the same Idempotency-Key";
-                let failure = Failure::new(status::COMMAND_UNDECIDED, detail);
-                audit::note_command(app, writing.caller(), &envelope, Err(&failure)).await;
-                return Err(failure.noted());
+                return Err(Failure::new(status::COMMAND_UNDECIDED, detail));
             }
         };
         let retryable = matches!(error, CommandError::NotOwner | CommandError::Unknown(_));
@@ -51,9 +62,7 @@ pub(crate) async fn send(app: &App, writing: &Writing, command: Command) -> Resu
             if let CommandError::Unknown(reason) = &error {
                 tracing::warn!(command.name = name, %reason, "a command's outcome is not known");
             }
-            let failure = Failure::from(error);
-            audit::note_command(app, writing.caller(), &envelope, Err(&failure)).await;
-            return Err(failure.noted());
+            return Err(Failure::from(error));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

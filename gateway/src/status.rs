@@ -58,6 +58,7 @@ codes! {
     WORKFLOW_NOT_FOUND = "workflow_not_found", NOT_FOUND, "There is no such workflow";
     WORKFLOW_VERSION_NOT_FOUND = "workflow_version_not_found", NOT_FOUND, "There is no such version";
     EXECUTION_NOT_FOUND = "execution_not_found", NOT_FOUND, "There is no such execution";
+    BULK_NOT_FOUND = "bulk_not_found", NOT_FOUND, "There is no such bulk job";
     DEAD_LETTER_NOT_FOUND = "dead_letter_not_found", NOT_FOUND, "There is no such dead letter";
     VARIABLE_NOT_FOUND = "variable_not_found", NOT_FOUND, "There is no such variable";
     EXECUTION_VERSION_NOT_FOUND = "execution_version_not_found", NOT_FOUND, "The execution has no such version";

@@ -77,7 +77,7 @@ impl ExecutionFilter {
     }
 
     /// The conditions that an index serves.
-    fn push_walk(&self, query: &mut Statement, viewer: &Viewer, below: Uuid) {
+    pub(crate) fn push_walk(&self, query: &mut Statement, viewer: &Viewer, below: Uuid) {
         query.push(" from executions where tenant = ").push_bind(viewer.tenant.as_str());
         query.push(" and id < ").push_bind(below);
         if viewer.reach == Reach::Own {
@@ -179,8 +179,16 @@ impl ReadModels {
         filter.check()?;
         let limit = limit.clamp(1, MAX_LIMIT);
         let below = cursor.unwrap_or(Uuid::max());
+        let shared = viewer.reach == Reach::Shared;
+        if shared
+            && !filter.scans()
+            && let Some(workflows) = self.walked_workflows(viewer).await?
+        {
+            let views = self.executions_by_walks(viewer, filter, &workflows, below, limit + 1).await?;
+            return Ok(Page::cut(views, limit, |view| view.id));
+        }
         let walk = |query: &mut Statement| filter.push_walk(query, viewer, below);
-        let scans = filter.scans() || viewer.reach == Reach::Shared;
+        let scans = filter.scans() || shared;
         let floor = if scans { self.floor(&viewer.tenant, "executions", &walk, scan).await? } else { None };
 
         let mut query = Statement::of(&viewer.tenant, "select id, view");

@@ -31,6 +31,7 @@ mod postgres;
 pub mod rebuild;
 pub mod rows;
 pub mod search;
+mod shared_lists;
 pub mod sharing;
 mod sql;
 mod sqlite;

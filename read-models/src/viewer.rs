@@ -43,11 +43,8 @@ impl Viewer {
             }
             Reach::Shared => {
                 query.push(&format!(" and ({table}.owner = ")).push_bind(self.user);
-                query.push(&format!(
-                    " or {table}.workflow_id in (select w.id from workflows w where w.tenant = "
-                ));
-                query.push_bind(self.tenant.as_str()).push(" and w.visibility = 'public' union all ");
-                self.push_shares(query);
+                query.push(&format!(" or {table}.workflow_id in ("));
+                self.push_visible_workflows(query);
                 query.push("))");
             }
         }
@@ -67,6 +64,13 @@ impl Viewer {
                 query.push("))");
             }
         }
+    }
+
+    /// The workflows that everybody sees, and those that are shared with them, perhaps twice.
+    pub(crate) fn push_visible_workflows(&self, query: &mut Statement) {
+        query.push("select w.id from workflows w where w.tenant = ");
+        query.push_bind(self.tenant.as_str()).push(" and w.visibility = 'public' union all ");
+        self.push_shares(query);
     }
 
     /// The workflows that are shared with them.

@@ -23,6 +23,8 @@ use crate::process::EverlineProcess;
 
 /// Whom the first start creates.
 const ADMIN_EMAIL: &str = "admin@example.test";
+/// A secret of nobody, the same for all processes.
+const MASTER_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// A secret of nobody: the cluster goes with the test.
 const ADMIN_PASSWORD: &str = "a password for tests only";
 /// How long the gateway has to accept the admin.
@@ -316,6 +318,7 @@ impl Cluster {
         let mut environment = vec![
             ("EVERLINE_DATABASE_URL", self.database_url()),
             ("EVERLINE_NATS_URL", self.nats.url()),
+            ("EVERLINE_MASTER_KEY", MASTER_KEY.to_owned()),
             ("EVERLINE_EGRESS__ALLOW_PRIVATE", "true".to_owned()),
             ("EVERLINE_NATS__EVENTS_MAX_BYTES", EVENTS_MAX_BYTES.to_string()),
             ("EVERLINE_BOOTSTRAP_ADMIN_EMAIL", ADMIN_EMAIL.to_owned()),

@@ -6,11 +6,13 @@
 pub mod audit;
 pub mod cluster;
 pub mod process;
+pub mod projecting;
 pub mod published;
 pub mod target;
 
 pub use audit::{Audit, audit};
 pub use cluster::{Cluster, ClusterOptions, Role};
 pub use process::EverlineProcess;
+pub use projecting::project;
 pub use published::Published;
 pub use target::HttpTarget;

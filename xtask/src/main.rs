@@ -4,6 +4,7 @@
 //!   test       formatting, layers, lints, every test ─► "N passed, N failed"
 //!   layers     who may depend on whom, against `cargo metadata`
 //!   errors     error codes in the sources without a page under docs/errors, and pages without a code
+//!   fuzz       schemathesis over the whole HTTP surface of a server of its own; `--minutes N` for longer
 //!   openapi    records the OpenAPI document of the gateway under docs
 //!   kill-test  the crash test of the server; `--full` for all its rounds
 //! ```
@@ -11,6 +12,7 @@
 //! Absent: anything that a release needs; this crate is for people and machines that work on Everline.
 
 mod error_pages;
+mod fuzz;
 mod layers;
 mod openapi;
 mod quiet;
@@ -27,6 +29,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   test                what CI runs: formatting, layers, lints, every test
   layers              check who depends on whom
   errors              compare error codes with the pages under docs/errors
+  fuzz [--minutes N]  fuzz the HTTP surface of a server of its own, briefly or for so long
   openapi             write docs/openapi.json as the gateway serves it
   kill-test [--full]  the crash test of the server, a few rounds or all of them";
 
@@ -41,6 +44,14 @@ fn main() -> ExitCode {
         ["errors"] => {
             error_pages::check_workspace().and_then(|found| report(&found, "every error code has its page"))
         }
+        ["fuzz"] => fuzz::run(None),
+        ["fuzz", "--minutes", minutes] => match minutes.parse() {
+            Ok(minutes) => fuzz::run(Some(minutes)),
+            Err(_) => {
+                eprintln!("{USAGE}");
+                return ExitCode::from(64);
+            }
+        },
         ["openapi"] => openapi::record(),
         ["kill-test"] => kill_test(&[]),
         ["kill-test", "--full"] => kill_test(&KILL_TEST_FULL),

@@ -9,6 +9,7 @@
 //! | nats-py, httpx, websockets: clients in another language | Python packages, in the user's cache | `<cache>/everline-test/python-<versions>` |
 //! | Node.js | Debian | `node` |
 //! | oidc-provider, an OpenID Connect provider | an npm package, in the user's cache | `<cache>/everline-test/oidc-provider-<version>` |
+//! | schemathesis, a fuzzer of HTTP APIs | Python packages, in the user's cache | `<cache>/everline-test/schemathesis-<hash>` |
 //!
 //! Tests start private instances of them on free ports (crate `test-services`); nothing installed here is left running.
 
@@ -160,6 +161,27 @@ fn oidc_provider(cache: &Path) -> Result<PathBuf> {
             "{package} could not be fetched; by hand: npm install --ignore-scripts --prefix {} {package}",
             folder.display()
         );
+    }
+    Ok(folder)
+}
+
+/// The folder of schemathesis and all that it needs, for `PYTHONPATH`: the versions that a file pins.
+pub(crate) fn schemathesis(pins: &Path) -> Result<PathBuf> {
+    let text = std::fs::read_to_string(pins).with_context(|| format!("{} cannot be read", pins.display()))?;
+    // Other pins are another folder.
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let folder = cache()?.join(format!("schemathesis-{hash:016x}"));
+    let imports = |folder: &Path| {
+        runs(Command::new("python3").args(["-c", "import schemathesis.cli"]).env("PYTHONPATH", folder))
+    };
+    if !imports(&folder) {
+        let packages: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        pip(&packages, &folder)?;
+    }
+    if !imports(&folder) {
+        bail!("python3 cannot import schemathesis from {}", folder.display());
     }
     Ok(folder)
 }

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::{layers, services, succeeds, tools, workspace};
+use crate::{fuzz, layers, services, succeeds, tools, workspace};
 
 /// How many tests passed and failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +47,15 @@ pub(crate) fn run() -> Result<bool> {
     let mut counts = count_tests(&mut tests)?;
 
     drop(scratch);
+    step("a brief fuzz of the HTTP surface");
+    match fuzz::run(None) {
+        Ok(true) => {}
+        Ok(false) => failures.push("fuzz: see above, or run cargo xtask fuzz"),
+        Err(error) => {
+            println!("{error:#}");
+            failures.push("fuzz: it could not be run");
+        }
+    }
     for failure in &failures {
         println!("failed check: {failure}");
     }

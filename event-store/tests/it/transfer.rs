@@ -22,8 +22,8 @@ use crate::pooled::PooledStore;
 use crate::postgres::PostgresStore;
 use crate::sqlite::SqliteStore;
 use crate::support::{
-    Owner, PARTITIONS, Store, append, at, claim, event, everything, fresh, only, partition, stream, tenant,
-    wakeup,
+    Owner, PARTITIONS, Store, append, at, claim, claim_of_all, event, everything, fresh, only, partition,
+    stream, tenant, wakeup,
 };
 
 /// A log as these tests need it.
@@ -140,13 +140,14 @@ where
 {
     let mut old = fill(from).await;
     let known = claim(append(stream(2), 0, 1), ClaimOp::Take, "known");
+    let known = claim_of_all(known, ClaimOp::Take, "ada@example.com");
     old.append(vec![known.clone()]).await.unwrap();
     let file = exported(&*old.log).await;
     let log = to.open().await;
     let counts = import(&log, &file).await.unwrap();
     assert_eq!(
         (counts.partitions, counts.claims, counts.wakeups, counts.blobs, counts.verifiers),
-        (4, 21, 20, 3, 1)
+        (4, 22, 20, 3, 1)
     );
     assert_same(&*old.log, &log).await;
     drop(log);
@@ -163,6 +164,10 @@ where
     let Refusal::Duplicate(answer) = refusal else { panic!("expected the first answer, got {refusal:?}") };
     assert_eq!((answer.answer, answer.digest), (known.answer.clone(), known.digest));
     let other = claim(append(stream(2), 0, 1), ClaimOp::Take, "known");
+    let (_, refusal) = only(new.refused(vec![other]).await);
+    assert!(matches!(refusal, Refusal::ClaimTaken { holder, .. } if holder == known.streams[0].stream));
+    let mut other = claim_of_all(append(stream(2), 0, 1), ClaimOp::Take, "ada@example.com");
+    other.tenant = tenant("other");
     let (_, refusal) = only(new.refused(vec![other]).await);
     assert!(matches!(refusal, Refusal::ClaimTaken { holder, .. } if holder == known.streams[0].stream));
     let due =

@@ -19,6 +19,8 @@ pub(crate) mod judging;
 mod rights;
 mod rules;
 mod things;
+#[cfg(debug_assertions)]
+mod weakness;
 
 use domain::access::{Authority, Permission};
 use http::Method;
@@ -33,6 +35,8 @@ pub(crate) use rights::{Changes, Rights, RightsChange};
 pub use rules::{RULES, Rule};
 pub(crate) use rules::{methods_of, rule_of};
 pub(crate) use things::Things;
+#[cfg(debug_assertions)]
+pub use weakness::{Guard, Weakness};
 
 /// The caller's right to a permission.
 ///

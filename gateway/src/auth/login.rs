@@ -8,10 +8,11 @@
 use domain::identity::normal_email;
 use domain::ids::TenantId;
 use event_store::verifiers::{Verifier, VerifierKind};
-use std::net::IpAddr;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::app::App;
+use crate::client::Client;
 use crate::directory::User;
 use crate::failure::Failure;
 use crate::status;
@@ -30,18 +31,17 @@ pub(crate) struct Login {
     pub(crate) password: Zeroizing<String>,
     /// The second factor, if one was sent.
     pub(crate) proof: Option<Proof>,
-    pub(crate) address: Option<IpAddr>,
 }
 
 impl Sessions {
     /// The user who knows the password, and has the second factor where one is needed.
-    pub(crate) async fn log_in(&self, login: Login) -> Result<User, Failure> {
+    pub(crate) async fn log_in(&self, app: &App, client: &Client, login: Login) -> Result<User, Failure> {
         let refuse = || Failure::new(status::INVALID_CREDENTIALS, "the e-mail or the password is wrong");
         let email = normal_email(&login.email);
         if email.len() > MAX_EMAIL_BYTES || login.password.len() > MAX_PASSWORD_BYTES {
             return Err(refuse());
         }
-        self.throttle.begin(Some(&email), login.address).await?;
+        let attempt = self.throttle.begin(app, &email, client)?;
         let verifier = self.verifiers.find(VerifierKind::Password, &email).await?;
         let hash = verifier.as_ref().map(|verifier| verifier.hash.clone());
         let fits = self.passwords.check(login.password.clone(), hash).await?;
@@ -57,27 +57,27 @@ impl Sessions {
             })?;
             self.second_factor.check(user.id, &proof).await?;
         }
-        self.throttle.succeeded(&email, login.address).await;
+        self.throttle.succeeded(app, attempt);
         Ok(user)
     }
 
     /// Whether a user's password is this one. Counts as a login's attempt.
     pub(crate) async fn knows_password(
         &self,
+        (app, client): (&App, &Client),
         user: &User,
         password: Zeroizing<String>,
-        address: Option<IpAddr>,
     ) -> Result<bool, Failure> {
         if password.len() > MAX_PASSWORD_BYTES {
             return Ok(false);
         }
         let email = normal_email(&user.state.email);
-        self.throttle.begin(Some(&email), address).await?;
+        let attempt = self.throttle.begin(app, &email, client)?;
         let verifier = self.verifiers.find(VerifierKind::Password, &email).await?;
         let verifier = verifier.filter(|verifier| verifier.principal == user.id.to_string());
         let fits = self.passwords.check(password, verifier.map(|verifier| verifier.hash)).await?;
         if fits {
-            self.throttle.succeeded(&email, address).await;
+            self.throttle.succeeded(app, attempt);
         }
         Ok(fits)
     }
@@ -85,20 +85,20 @@ impl Sessions {
     /// Whether a user's second factor holds. Counts as a login's attempt.
     pub(crate) async fn has_factor(
         &self,
+        (app, client): (&App, &Client),
         user: &User,
         proof: &Proof,
-        address: Option<IpAddr>,
     ) -> Result<(), Failure> {
         let email = normal_email(&user.state.email);
-        self.throttle.begin(Some(&email), address).await?;
+        let attempt = self.throttle.begin(app, &email, client)?;
         self.second_factor.check(user.id, proof).await?;
-        self.throttle.succeeded(&email, address).await;
+        self.throttle.succeeded(app, attempt);
         Ok(())
     }
 
-    /// Counts an attempt of an address at something that anybody may try.
-    pub(crate) async fn count_address(&self, address: Option<IpAddr>) -> Result<(), Failure> {
-        self.throttle.begin(None, address).await
+    /// Counts an attempt at something that anybody may try: an account of their own, a one-time token.
+    pub(crate) fn count_visit(&self, app: &App, client: &Client) -> Result<(), Failure> {
+        self.throttle.begin_visit(app, client)
     }
 
     /// Stores a user's password, in place of the one before. The rules are the caller's to check.

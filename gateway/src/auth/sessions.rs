@@ -28,7 +28,7 @@ use crate::status;
 use super::password::PasswordChecker;
 use super::second_factor::SecondFactor;
 use super::signing::{AccessTokens, Subject};
-use super::throttle::{Attempts, Throttle};
+use super::throttle::Throttle;
 use super::token::{self, TokenHash};
 use super::{Authenticator, Principal, cookies, reveal};
 
@@ -149,19 +149,16 @@ impl Sessions {
         auth: Arc<Authenticator>,
         tokens: Arc<AccessTokens>,
         master_key: MasterKey,
-        attempts: Arc<dyn Attempts>,
         config: &GatewayConfig,
     ) -> Self {
         let (verifiers, clock) = (auth.verifiers.clone(), auth.clock.clone());
-        let (per_account, per_address) =
-            (config.login_failures_per_minute, config.login_failures_per_minute_per_address);
         Self {
             second_factor: SecondFactor::new(verifiers.clone(), clock.clone(), master_key.clone()),
             auth,
             verifiers,
             clock,
             passwords: PasswordChecker::new(config.password_checks),
-            throttle: Throttle::new(attempts, per_account, per_address),
+            throttle: Throttle::new(config.login_failures_per_minute),
             tokens,
             master_key,
             refresh_ms: config.refresh_token_ms,

@@ -7,7 +7,8 @@ use domain::command::{Command, CommandEnvelope};
 use domain::execution::view::ExecutionView;
 use domain::ids::{Actor, Slot, new_id};
 use domain::time::Timestamp;
-use futures::{StreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use read_models::BulkJobRow;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -143,19 +144,8 @@ impl Run<'_> {
     async fn act_on(&self, items: &[ExecutionView]) -> Result<Vec<BulkFailure>, GivenUp> {
         let began = Instant::now();
         let pause = Duration::from_secs(1) / self.job.per_second.max(1);
-        let acts = items.iter().zip(0_u32..).map(|(execution, number)| async move {
-            tokio::select! {
-                () = tokio::time::sleep_until(began + pause * number) => {}
-                () = self.app.draining.cancelled() => return Err(GivenUp::Stopping),
-            }
-            match deliver(self.app, &acts::command(&self.job, execution)).await {
-                Ok(_) => Ok(None),
-                Err(failure) if failure.status.is_server_error() => Err(GivenUp::Failed(failure.detail)),
-                Err(failure) => {
-                    Ok(Some(BulkFailure { execution_id: execution.id, code: failure.code.into_owned() }))
-                }
-            }
-        });
+        let acts: Vec<BoxFuture<'_, _>> =
+            items.iter().zip(0..).map(|(one, number)| self.act(one, began + pause * number).boxed()).collect();
         let mut acts = stream::iter(acts).buffered(AT_ONCE);
         let mut failed = Vec::new();
         while let Some(done) = acts.next().await {
@@ -177,6 +167,21 @@ impl Run<'_> {
             () = self.app.draining.cancelled() => {}
         }
         Ok(failed)
+    }
+
+    /// One act, when its time has come. How it was refused, if it was.
+    async fn act(&self, execution: &ExecutionView, at: Instant) -> Result<Option<BulkFailure>, GivenUp> {
+        tokio::select! {
+            () = tokio::time::sleep_until(at) => {}
+            () = self.app.draining.cancelled() => return Err(GivenUp::Stopping),
+        }
+        match deliver(self.app, &acts::command(&self.job, execution)).await {
+            Ok(_) => Ok(None),
+            Err(failure) if failure.status.is_server_error() => Err(GivenUp::Failed(failure.detail)),
+            Err(failure) => {
+                Ok(Some(BulkFailure { execution_id: execution.id, code: failure.code.into_owned() }))
+            }
+        }
     }
 
     fn until(&self) -> Timestamp {

@@ -18,7 +18,7 @@ pub(super) fn of(place: &Place<'_>, row: &Row, operation: &Map<String, Value>) -
     let mut found = Codes::new();
     add(&mut found, &[status::INTERNAL]);
     if !row.health {
-        add(&mut found, &[status::OVERLOADED]);
+        add(&mut found, &[status::OVERLOADED, status::RATE_LIMITED, status::REQUEST_TOOK_TOO_LONG]);
     }
     of_caller(place, &mut found);
     of_parameters(place, operation, &mut found);
@@ -69,6 +69,10 @@ fn of_caller(place: &Place<'_>, found: &mut Codes) {
         Some(Rule::Needs(_)) | None => {
             add(found, &[status::UNAUTHENTICATED, status::FORBIDDEN, status::STORE_UNAVAILABLE]);
         }
+    }
+    if !place.is_public() && (!place.is_read() || place.path == "/api/v1/ws") {
+        // Of callers with a cookie.
+        add(found, &[status::CSRF_FAILED]);
     }
     if place.path.starts_with("/api/v1/auth/") {
         add(found, &[status::STORE_UNAVAILABLE]);

@@ -258,6 +258,7 @@ mod tests {
             family: None,
             expires_at: None,
             watermarks: Arc::new(Watermarks::new(16)),
+            last_noted: Default::default(),
         };
         let caller = Caller {
             principal: Arc::new(principal),

@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, OriginalUri, RawPathParams};
 use domain::ids::parse_id;
 use domain::time::Timestamp;
 use http::request::Parts;
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, Uri};
 use uuid::Uuid;
 
 use crate::failure::Failure;
@@ -57,7 +57,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
         let mut headers = HeaderMap::new();
-        for name in [MIN_POSITION, LAST_EVENT_ID, header::IF_NONE_MATCH.as_str()] {
+        for name in [MIN_POSITION, LAST_EVENT_ID] {
             if let Some(value) = parts.headers.get(name) {
                 headers.insert(name, value.clone());
             }
@@ -76,6 +76,11 @@ const MIN_POSITION: &str = "everline-min-position";
 const LAST_EVENT_ID: &str = "last-event-id";
 
 impl Query {
+    /// Of pairs that came otherwise than in an address.
+    pub(crate) fn of_pairs(pairs: Vec<(String, String)>) -> Self {
+        Self { pairs, uri: Uri::default(), headers: HeaderMap::new() }
+    }
+
     /// Refuses names outside `known`; one that ends in `.` stands for all that begin so.
     pub(crate) fn only(&self, known: &[&str]) -> Result<(), Failure> {
         for (name, _) in &self.pairs {
@@ -157,14 +162,6 @@ impl Query {
     /// `Last-Event-ID`.
     pub(crate) fn last_event_id(&self) -> Result<Option<&str>, Failure> {
         self.header(LAST_EVENT_ID)
-    }
-
-    /// Whether `If-None-Match` (RFC 9110, 13.1.2) names this tag; weak ones count.
-    pub(crate) fn has_none_match(&self, tag: &str) -> bool {
-        let text = self.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-        text.is_some_and(|text| {
-            text.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
-        })
     }
 
     fn header(&self, name: &str) -> Result<Option<&str>, Failure> {

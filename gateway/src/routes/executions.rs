@@ -2,11 +2,9 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use domain::execution::ExecutionStatus;
 use domain::execution::view::ExecutionView;
 use domain::ids::Partition;
 use http::{HeaderValue, StatusCode, header};
-use read_models::{AttributeFilter, ExecutionFilter};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +12,7 @@ use uuid::Uuid;
 
 use crate::access::Followed;
 use crate::access::judging::only_visible;
+use crate::execution_filter;
 use crate::answer::{List, body, json};
 use crate::app::App;
 use crate::cache::{Found, Kept};
@@ -34,13 +33,15 @@ const MODEL_PATIENCE: Duration = Duration::from_millis(50);
 /// The tenant's executions, the newest first, without their nodes and data. A page may be short, even empty, and
 /// still have a successor.
 #[utoipa::path(get, path = "/executions", tag = "executions",
-    params(("workflow_id" = Option<Uuid>, Query), ("status" = Option<String>, Query),
+    params(("workflow_id" = Option<Uuid>, Query, description = "Of this workflow."),
+        ("status" = Option<String>, Query, description = "One status, or several with commas between."),
+        ("owner" = Option<Uuid>, Query, description = "Of this user."),
         ("parent" = Option<Uuid>, Query, description = "Children of this execution."),
         ("origin" = Option<Uuid>, Query, description = "Forks of this execution."),
         ("started_after" = Option<String>, Query, description = "RFC 3339"),
         ("started_before" = Option<String>, Query, description = "RFC 3339"),
         ("q" = Option<String>, Query, description = "Part of the workflow's name or the error's message."),
-        ("attr.*" = Option<String>, Query, description = "An attribute's value, for instance `attr.repo=x`."),
+        ("attr.*" = Option<String>, Query, description = "An attribute's value, for instance `attr.repo=x`; other comparisons stand behind the name: `attr.total[gte]=100` with eq, ne, lt, lte, gt, gte."),
         ("limit" = Option<u16>, Query, description = "1 to 200."), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "A page.", body = schemas::ExecutionList)))]
 pub(crate) async fn list(
@@ -48,49 +49,17 @@ pub(crate) async fn list(
     caller: Caller,
     query: Query,
 ) -> Result<Response, Failure> {
-    query.only(&[
-        "workflow_id",
-        "parent",
-        "origin",
-        "status",
-        "started_after",
-        "started_before",
-        "q",
-        "attr.",
-        "limit",
-        "cursor",
-    ])?;
+    let known: Vec<&str> = execution_filter::PARAMETERS.into_iter().chain(["limit", "cursor"]).collect();
+    query.only(&known)?;
     let limit = query.limit()?;
     let cursor = query.text("cursor").map(Cursor::id).transpose()?;
-    let status = match query.text("status") {
-        None => None,
-        Some(text) => Some(parse_status(text)?),
-    };
-    let filter = ExecutionFilter {
-        workflow_id: query.id("workflow_id")?,
-        parent: query.id("parent")?,
-        origin: query.id("origin")?,
-        owner: None,
-        statuses: status.into_iter().collect(),
-        started_after: query.time("started_after")?,
-        started_before: query.time("started_before")?,
-        q: query.text("q").map(str::to_owned),
-        attributes: query.prefixed("attr.").map(|(key, value)| AttributeFilter::equal(key, value)).collect(),
-    };
+    let filter = execution_filter::read(&query)?;
     wait_until_fresh(&app, &caller.principal, &query, None).await?;
     let page = app.models.executions(&caller.viewer()?, &filter, cursor, limit).await.map_err(read_error)?;
     let visible = only_visible(&app, &caller, page.items, |view| view.id).await?;
     let items: Result<Vec<Value>, _> = visible.into_iter().map(summary).collect();
     let items = items.map_err(|_| Failure::new(status::INTERNAL, "an execution could not be written"))?;
     List { items, next_cursor: page.next.map(|id| Cursor::Id(id).encode()) }.answer(&query.uri)
-}
-
-fn parse_status(text: &str) -> Result<ExecutionStatus, Failure> {
-    serde_json::from_value(Value::from(text)).map_err(|_| {
-        let detail = "`status` must be one of pending, running, waiting, paused, compensating, completed, failed, \
-            cancelled, terminated";
-        Failure::parameter("status", detail)
-    })
 }
 
 /// An execution in a list: what it is about, not what it carries.
@@ -123,7 +92,7 @@ pub(crate) async fn get(
             if !caller.authority()?.is_unbounded() {
                 caller.may_execution(&app, id).await?;
             }
-            return Ok(shown(&query, &kept));
+            return Ok(shown(&kept));
         }
         Found::Nothing(ticket) => Some(ticket),
         Found::Unknown => None,
@@ -140,7 +109,7 @@ pub(crate) async fn get(
     let version = view.version;
     let (view, complete) = completed(&app, &caller, view).await?;
     let kept = Kept { tenant: caller.principal.tenant.clone(), version, body: body(&view)? };
-    let response = shown(&query, &kept);
+    let response = shown(&kept);
     if let Some(ticket) = ticket.filter(|_| complete) {
         app.executions.put(partition, id, kept, &ticket);
     }
@@ -162,17 +131,11 @@ fn look(app: &App, caller: &Caller, id: Uuid, needed: &[(Partition, u64)]) -> Fo
     found
 }
 
-/// The answer with its tag, or without a body if the caller has it.
-fn shown(query: &Query, kept: &Kept) -> Response {
-    let tag = format!("\"{}\"", kept.version);
-    let mut response = if query.has_none_match(&tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let mut response = kept.body.clone().into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
-    };
-    if let Ok(tag) = HeaderValue::try_from(tag) {
+/// The answer with its tag.
+fn shown(kept: &Kept) -> Response {
+    let mut response = kept.body.clone().into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", kept.version)) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response

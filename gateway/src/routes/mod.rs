@@ -1,7 +1,9 @@
 //! The routes, one file per area, mirroring the URL tree.
 
 mod api_keys;
+mod audit;
 mod auth;
+mod bulk;
 mod dead_letter_list;
 mod device;
 mod docs;
@@ -54,7 +56,6 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(device::begin))
         .routes(routes!(device::token))
         .routes(routes!(device::approve))
-        .routes(routes!(users::create))
         .routes(routes!(users::get, users::update, users::delete))
         .routes(routes!(users::disable))
         .routes(routes!(users::enable))
@@ -77,6 +78,8 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::accept_invitation))
         .routes(routes!(auth::enrol_totp, auth::remove_totp))
         .routes(routes!(auth::confirm_totp))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
         .routes(routes!(workflows::create, workflows::list))
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::get, workflows::update, workflows::delete))
@@ -89,6 +92,9 @@ pub(crate) fn router() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(workflows::version))
         .routes(routes!(execute::execute))
         .routes(routes!(executions::list))
+        .routes(routes!(bulk::start, bulk::list))
+        .routes(routes!(bulk::get))
+        .routes(routes!(bulk::cancel))
         .routes(routes!(executions::get))
         .routes(routes!(executions::events))
         .routes(routes!(history::state))

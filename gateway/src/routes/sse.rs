@@ -78,7 +78,7 @@ pub(crate) fn answer(
                 refuse(&shared, &failure, &sender).await;
             }
             // The client comes back with the last id, to another process or to this one's successor.
-            () = shared.draining.cancelled() => {}
+            () = shared.leaving.cancelled() => {}
         }
     });
     let guards = (AbortOnDropHandle::new(task), place, counted);

@@ -32,7 +32,7 @@ pub(crate) async fn connect(
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|_| {
         Failure::new(status::UPGRADE_REQUIRED, "this is a WebSocket; connect with an upgrade")
     })?;
-    if app.draining.is_cancelled() {
+    if app.leaving.is_cancelled() {
         return Err(Failure::new(status::OVERLOADED, "the server is stopping; connect again shortly"));
     }
     let place = app.stream_place()?;

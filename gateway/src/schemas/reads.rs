@@ -109,6 +109,41 @@ pub(crate) struct NodeDiff {
     fields: Value,
 }
 
+/// Who asked for what, from where, and what became of it.
+#[derive(ToSchema)]
+pub(crate) struct AuditEntry {
+    /// Of a command: its id.
+    id: Uuid,
+    at: String,
+    /// `user:<id>`, `key:<fingerprint>`, `anonymous:-` or `system:<part>`
+    actor: String,
+    /// The user behind it.
+    user: Option<Uuid>,
+    /// A command's name, `Login`, `Denied` and so on; of a command of which only the log knows, its first event's type.
+    action: String,
+    permission: Option<String>,
+    /// Method and route, or `WS` and the message.
+    route: Option<String>,
+    /// What it was done to.
+    resource: Option<String>,
+    /// `accepted`, `rejected`, `denied` or `unknown`
+    result: String,
+    /// The code of a refusal.
+    code: Option<String>,
+    /// Where the log ended with it.
+    position: Option<String>,
+    ip: Option<String>,
+    user_agent: Option<String>,
+    /// How many alike this entry tells of.
+    count: u32,
+}
+
+#[derive(ToSchema)]
+pub(crate) struct AuditList {
+    items: Vec<AuditEntry>,
+    next_cursor: Option<String>,
+}
+
 /// A node that ran out of attempts.
 #[derive(ToSchema)]
 pub(crate) struct DeadLetter {

@@ -102,7 +102,7 @@ async fn first_message(
     };
     let message = tokio::select! {
         message = tokio::time::timeout(ms(app.config.websocket_auth_ms), wait) => message,
-        () = app.draining.cancelled() => return Err(End::GoingAway),
+        () = app.leaving.cancelled() => return Err(End::GoingAway),
     };
     let text = message.map_err(|_| End::Unauthenticated)??;
     let Ok(ClientMessage::Auth(token)) = messages::read(&text) else { return Err(End::Unauthenticated) };
@@ -145,14 +145,14 @@ impl Connection {
         let heartbeat = ms(self.app.config.heartbeat_ms.max(100));
         let mut beats = tokio::time::interval_at(Instant::now() + heartbeat, heartbeat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let draining = self.app.draining.clone();
+        let leaving = self.app.leaving.clone();
         let mut expiry = pin!(tokio::time::sleep_until(self.expires));
         loop {
             if expiry.deadline() != self.expires {
                 expiry.as_mut().reset(self.expires);
             }
             let step = tokio::select! {
-                () = draining.cancelled() => Err(End::GoingAway),
+                () = leaving.cancelled() => Err(End::GoingAway),
                 message = stream.next(), if self.commands.len() < MAX_COMMANDS => self.hear(message).await,
                 Some(told) = self.subscriptions.next() => self.tell(told).await,
                 Some(done) = self.commands.join_next(), if !self.commands.is_empty() => self.answer(done).await,

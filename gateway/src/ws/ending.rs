@@ -94,7 +94,7 @@ pub(super) async fn close(
             tokio::select! {
                 sent = sink.send(frame) => sent.is_ok(),
                 // A process that stops does not wait for a client that does not read.
-                () = async { app.draining.cancelled().await; tokio::time::sleep(CLOSE_PATIENCE).await } => false,
+                () = async { app.leaving.cancelled().await; tokio::time::sleep(CLOSE_PATIENCE).await } => false,
             }
         };
         let patience = if end == End::Slow { SLOW_CLOSE_PATIENCE } else { CLOSE_PATIENCE };

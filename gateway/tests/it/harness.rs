@@ -71,6 +71,8 @@ pub(crate) struct Harness {
     pub(crate) ports: GatewayPorts,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: JoinHandle<()>,
+    /// Takes guards away.
+    pub(crate) weakness: gateway::Weakness,
     _documented: Documented,
 }
 
@@ -104,16 +106,38 @@ impl Harness {
             scripts: Arc::new(Scripts),
         };
         let shutdown = CancellationToken::new();
-        let (address, documented, running) = serve(config, ports.clone(), shutdown.clone()).await;
+        let served = serve(config, ports.clone(), shutdown.clone()).await;
+        let Served { address, documented, weakness, running } = served;
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
         let key = admin.api_key.to_string();
-        Self { address, key, http, owner, models, ports, shutdown, running, _documented: documented }
+        Self { address, key, http, owner, models, ports, shutdown, running, weakness, _documented: documented }
+    }
+
+    /// A gateway whose read models follow the log.
+    pub(crate) async fn projected(config: GatewayConfig) -> Self {
+        let harness = Self::with(config).await;
+        let ports = &harness.ports;
+        let stop = harness.shutdown.clone();
+        testkit::project(ports.log.clone(), ports.feed.clone(), ports.models.clone(), stop);
+        harness
+    }
+
+    /// Waits until the first administrator is in the log.
+    pub(crate) async fn settled(&self) {
+        let user = format!("/api/v1/users/{}", domain::identity::bootstrap_admin_id());
+        for _ in 0..1_000 {
+            if self.get(&user).await.status() == StatusCode::OK {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("the first administrator does not come");
     }
 
     /// The address of another gateway on the same log, which hears of commits by a feed of its own.
     pub(crate) async fn beside(&self, config: GatewayConfig, feed: Arc<dyn CommitFeed>) -> SocketAddr {
         let ports = GatewayPorts { feed, ..self.ports.clone() };
-        serve(config, ports, self.shutdown.clone()).await.0
+        serve(config, ports, self.shutdown.clone()).await.address
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -160,17 +184,27 @@ impl Harness {
 }
 
 /// Runs a gateway on a free port.
+/// A gateway that runs.
+struct Served {
+    address: SocketAddr,
+    documented: Documented,
+    weakness: gateway::Weakness,
+    running: JoinHandle<()>,
+}
+
 async fn serve(
     config: GatewayConfig,
     ports: GatewayPorts,
     shutdown: CancellationToken,
-) -> (SocketAddr, Documented, JoinHandle<()>) {
+) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let gateway = Gateway::new(config, ports);
     let documented = Documented(Box::new(gateway.counters()));
+    let weakness = gateway.weakness();
     let run = gateway.run(listener, shutdown);
-    (address, documented, tokio::spawn(async move { run.await.expect("served") }))
+    let running = tokio::spawn(async move { run.await.expect("served") });
+    Served { address, documented, weakness, running }
 }
 
 pub(crate) fn text(value: &Value, field: &str) -> String {

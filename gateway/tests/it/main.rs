@@ -3,6 +3,7 @@
 //! Projections are absent here: what reads read models is tested where everything is wired, in `server`.
 
 mod authorization;
+mod authorization_matrix;
 mod caching;
 mod commands;
 mod connections;

@@ -171,6 +171,7 @@ impl Commands for Owner {
         }
         let aggregate = self.fold(command.stream, u64::MAX).await;
         let mut facts = Facts::new(self.clock.now(), command.id, command.stream, command.tenant.clone());
+        facts.authority.clone_from(&command.authority);
         let outcome = loop {
             match aggregate.decide(&command, &facts).map_err(CommandError::Rejected)? {
                 Decision::Events(outcome) => break outcome,

@@ -150,6 +150,7 @@ fn entry(id: Uuid) -> AuditEntry {
         position: None,
         ip: Some("192.0.2.7".to_owned()),
         user_agent: Some("curl/8".to_owned()),
+        request_id: None,
         count: 1,
     }
 }

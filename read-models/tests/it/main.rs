@@ -7,6 +7,7 @@ mod nodes;
 mod pooler;
 mod postgres;
 mod queries;
+mod sharing;
 mod transactions;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use domain::execution::view::{ExecutionError, ExecutionView};
 use domain::ids::{Partition, TenantId};
 use domain::time::Timestamp;
 use read_models::{
-    AttributeFilter, ExecutionFilter, ExecutionRow, ReadModelError, ReadModels, Table, Viewer,
+    AttributeFilter, Compare, ExecutionFilter, ExecutionRow, ReadModelError, ReadModels, Table, Viewer,
     WorkflowVersionRow,
 };
 
@@ -20,6 +20,8 @@ on_every_backend!(
     pages_follow_on_newest_first_without_a_gap_or_a_repetition,
     filters_hold_together,
     attributes_compare_by_their_text,
+    attributes_compare_in_order_as_numbers_or_as_texts,
+    one_of_several_statuses_is_enough,
     sql_in_names_and_searches_is_data,
     filters_of_unbounded_size_are_refused,
     a_tenant_sees_nothing_of_another,
@@ -130,6 +132,58 @@ async fn attributes_compare_by_their_text(backend: Backend) {
         let filter = ExecutionFilter { attributes, ..ExecutionFilter::default() };
         assert_eq!(find(&models, filter).await, found, "{key}={value}");
     }
+}
+
+async fn attributes_compare_in_order_as_numbers_or_as_texts(backend: Backend) {
+    let models = models(backend).await;
+    let with = |number, attributes: serde_json::Value| {
+        let attributes = attributes.as_object().unwrap().clone();
+        ExecutionView { attributes, ..view(number) }
+    };
+    write(
+        &models,
+        &[
+            with(1, json!({"amount": 9, "due": "2026-11-21"})),
+            with(2, json!({"amount": 10.5, "due": "2026-12-01"})),
+            with(3, json!({"amount": "11", "due": null})),
+            with(4, json!({"amount": true})),
+        ],
+    )
+    .await;
+    for (key, compare, value, found) in [
+        ("amount", Compare::Greater, "9", vec![id(2)]),
+        ("amount", Compare::AtLeast, "9", vec![id(2), id(1)]),
+        ("amount", Compare::Less, "10.5", vec![id(1)]),
+        ("amount", Compare::AtMost, "1e1", vec![id(1)]),
+        // No number that there is: texts.
+        ("amount", Compare::Greater, "1e400", vec![id(4), id(1)]),
+        ("amount", Compare::NotEqual, "9", vec![id(4), id(3), id(2)]),
+        ("due", Compare::Less, "2026-11-30", vec![id(1)]),
+        ("due", Compare::AtLeast, "2026-11-21", vec![id(2), id(1)]),
+        ("missing", Compare::NotEqual, "x", vec![]),
+    ] {
+        let attribute = AttributeFilter { key: key.to_owned(), compare, value: value.to_owned() };
+        let filter = ExecutionFilter { attributes: vec![attribute], ..ExecutionFilter::default() };
+        assert_eq!(find(&models, filter).await, found, "{key} {compare:?} {value}");
+    }
+}
+
+async fn one_of_several_statuses_is_enough(backend: Backend) {
+    let models = models(backend).await;
+    let in_status = |number, status| ExecutionView { status, ..view(number) };
+    write(
+        &models,
+        &[
+            view(1),
+            in_status(2, ExecutionStatus::Failed),
+            in_status(3, ExecutionStatus::Cancelled),
+            in_status(4, ExecutionStatus::Completed),
+        ],
+    )
+    .await;
+    let statuses = vec![ExecutionStatus::Failed, ExecutionStatus::Cancelled];
+    let filter = ExecutionFilter { statuses, ..ExecutionFilter::default() };
+    assert_eq!(find(&models, filter).await, [id(3), id(2)]);
 }
 
 async fn sql_in_names_and_searches_is_data(backend: Backend) {

@@ -12,22 +12,27 @@ use super::Config;
 /// Dotted names of all keys, sections resolved.
 pub fn known_keys() -> Vec<String> {
     let mut keys = Vec::new();
-    for field in fields_of("") {
-        let inner = fields_of(&field);
-        if inner.is_empty() {
-            keys.push(field);
-        } else {
-            keys.extend(inner.into_iter().map(|inner| format!("{field}.{inner}")));
+    add_keys("", &mut keys);
+    keys
+}
+
+/// The keys of a section, and of the sections in it.
+fn add_keys(section: &str, keys: &mut Vec<String>) {
+    for field in fields_of(section) {
+        let key = if section.is_empty() { field } else { format!("{section}.{field}") };
+        let before = keys.len();
+        add_keys(&key, keys);
+        if keys.len() == before {
+            keys.push(key);
         }
     }
-    keys
 }
 
 /// The fields of the whole configuration, or of one section; none for a key that is not a section.
 fn fields_of(section: &str) -> Vec<String> {
     let mut probe = Table::from_iter([("?".to_owned(), Value::Boolean(true))]);
-    if !section.is_empty() {
-        probe = Table::from_iter([(section.to_owned(), Value::Table(probe))]);
+    for name in section.rsplit('.').filter(|name| !name.is_empty()) {
+        probe = Table::from_iter([(name.to_owned(), Value::Table(probe))]);
     }
     let Err(error) = Config::deserialize(probe) else { return Vec::new() };
     match error.message().split_once("unknown field `?`, expected ") {
@@ -69,7 +74,7 @@ mod tests {
     #[test]
     fn keys_of_sections_are_found() {
         let keys = known_keys();
-        for key in ["data_dir", "egress.allow_private", "agents.slots", "command_service.batch_events"] {
+        for key in ["data_dir", "egress.allow_private", "agents.slots", "gateway.limits.per_key"] {
             assert!(keys.iter().any(|known| known == key), "{key} in {keys:?}");
         }
         assert!(!keys.iter().any(|key| key == "egress"));

@@ -228,13 +228,16 @@ fn uncommented() -> Table {
 
 #[test]
 fn the_default_file_documents_every_key_and_no_other() {
-    let mut documented = Vec::new();
-    for (name, value) in uncommented() {
+    fn add(name: &str, value: &Value, documented: &mut Vec<String>) {
         match value {
-            Value::Table(section) => documented.extend(section.keys().map(|key| format!("{name}.{key}"))),
-            _ => documented.push(name),
+            Value::Table(section) if !section.is_empty() => {
+                section.iter().for_each(|(key, value)| add(&format!("{name}.{key}"), value, documented));
+            }
+            _ => documented.push(name.to_owned()),
         }
     }
+    let mut documented = Vec::new();
+    uncommented().iter().for_each(|(name, value)| add(name, value, &mut documented));
     let mut known = known_keys();
     known.sort();
     documented.sort();

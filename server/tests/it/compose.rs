@@ -98,6 +98,8 @@ fn every_service_of_everline_has_its_role_and_a_configuration_that_fits_it() {
             }
         }
     }
+    let gateway = configuration(&services(&compose)["gateway"], secrets.path());
+    assert!(gateway.master_key.is_some(), "a gateway on Postgres does not start without one");
     let known: BTreeSet<_> = ROLES.iter().map(|(name, _)| *name).chain(["postgres", "nats"]).collect();
     assert_eq!(services(&compose).keys().map(String::as_str).collect::<BTreeSet<_>>(), known);
 }

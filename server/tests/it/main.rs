@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod clients;
+mod bulk;
 mod cluster;
 mod command_line;
 mod compose;

@@ -19,11 +19,15 @@ fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_everline"))
 }
 
+/// Any key, the same for all processes of a test.
+const MASTER_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
 /// What a process of a role is started with.
 fn options(roles: Roles, variables: &[(&str, &str)], data_dir: &Path) -> ProcessOptions {
     install_tls();
     let mut environment: Vec<_> =
         variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    environment.push(("EVERLINE_MASTER_KEY".into(), MASTER_KEY.into()));
     environment.push(("EVERLINE_DATA_DIR".into(), data_dir.as_os_str().to_owned()));
     let sources = Sources { working_dir: data_dir.to_owned(), environment, ..Sources::default() };
     let config = config::load(&sources).unwrap();
@@ -49,6 +53,7 @@ async fn run(
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EVERLINE_")) {
         command.env_remove(name);
     }
+    command.env("EVERLINE_MASTER_KEY", MASTER_KEY);
     command.args(arguments).current_dir(data_dir).envs(variables.iter().copied()).kill_on_drop(true);
     let done = within("the command", command.output()).await.unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

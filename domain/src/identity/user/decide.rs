@@ -79,7 +79,7 @@ fn change(state: &UserState, command: &UserCommand, facts: &Facts) -> Result<Opt
         UserCommand::ChangeRole { role } => {
             let role = role_name(role);
             check(checks::role_name("/role", &role).into_iter().collect())?;
-            (state.role != role).then(|| UserEvent::RoleChanged(UserRoleChanged { role }))
+            (state.role != role).then_some(UserEvent::RoleChanged(UserRoleChanged { role }))
         }
         UserCommand::Activate => match state.status {
             UserStatus::Invited => Some(UserEvent::Activated(UserActivated {})),

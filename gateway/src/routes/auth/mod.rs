@@ -26,7 +26,7 @@ use crate::audit::{self, Act};
 use crate::auth::cookies::{self, Transport};
 use crate::auth::password::check_rules;
 use crate::auth::second_factor::Proof;
-use crate::auth::sessions::Device;
+use crate::auth::sessions::{Device, TokenAnswer};
 use crate::client::Client;
 use crate::directory::User;
 use crate::failure::Failure;
@@ -74,13 +74,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
 impl Visitor {
     /// The program that they use.
     fn device(&self) -> Device {
-        let agent = self.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-        Device::new("everline", agent)
+        Device::new("everline", self.client.user_agent.as_deref())
     }
 
     /// Whether their cookies are for HTTPS only.
     fn transport(&self, app: &App) -> Transport {
-        if app.config.cookie_secure { Transport::Secure } else { Transport::Plain }
+        if app.config.cookie_secure || self.client.https { Transport::Secure } else { Transport::Plain }
     }
 
     /// The session of a user, as it is to be held.
@@ -167,6 +166,11 @@ fn proof(fields: &mut Fields) -> Option<Proof> {
 fn check_password(password: &str, email: &str) -> Result<(), Failure> {
     check_rules(password, email)
         .map_err(|rule| Failure::invalid_body(vec![Problem::new("/password", rule.code(), rule.to_string())]))
+}
+
+/// A session of tokens.
+pub(super) fn session(answer: &TokenAnswer) -> Result<Response, Failure> {
+    secret(StatusCode::OK, answer)
 }
 
 /// An answer that shows secrets.

@@ -34,7 +34,7 @@ pub(crate) async fn change_password(
     refuse_keys(&caller)?;
     let user = app.auth.user_of(&caller.principal).await?;
     check_password(&password, &user.state.email)?;
-    if !app.sessions.knows_password(&user, current, caller.client.ip).await? {
+    if !app.sessions.knows_password((&app, &caller.client), &user, current).await? {
         return Err(Failure::new(status::INVALID_CREDENTIALS, "the current password is wrong"));
     }
     app.sessions.set_password((&user.tenant, user.id, &user.state.email), password).await?;
@@ -55,7 +55,7 @@ pub(crate) async fn reset_password(
     let token = Zeroizing::new(fields.required_text("token"));
     let password = Zeroizing::new(fields.required_text("password"));
     fields.finish()?;
-    app.sessions.count_address(visitor.client.ip).await?;
+    app.sessions.count_visit(&app, &visitor.client)?;
     let (taken, user) = take(&app, VerifierKind::PasswordReset, &token, &password).await?;
     let caller = visitor.caller(&app, &user);
     let done = async {
@@ -81,7 +81,7 @@ pub(crate) async fn accept_invitation(
     let name = fields.text("name");
     let held = held(&mut fields);
     fields.finish()?;
-    app.sessions.count_address(visitor.client.ip).await?;
+    app.sessions.count_visit(&app, &visitor.client)?;
     let (taken, user) = take(&app, VerifierKind::Invitation, &token, &password).await?;
     let caller = visitor.caller(&app, &user);
     let done = async {

@@ -43,7 +43,7 @@ pub(crate) async fn register(
     }
     fields.finish()?;
     check_password(&password, &email)?;
-    app.sessions.count_address(visitor.client.ip).await?;
+    app.sessions.count_visit(&app, &visitor.client)?;
     let user = newcomer(&app, email, name).await?;
     // The event comes first: it claims the e-mail. A verifier never stands for nobody.
     let write = Write::of_message(visitor.caller(&app, &user), None, "", &serde_json::Value::Null);

@@ -2,12 +2,14 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use domain::audit::event::AuditResult;
 use http::StatusCode;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::answer::json;
 use crate::app::App;
+use crate::audit::{self, Act};
 use crate::auth::cookies;
 use crate::auth::login::Login;
 use crate::auth::sessions::UserAnswer;
@@ -37,9 +39,11 @@ pub(crate) async fn login(
         // Another site must not log its own user in here.
         cookies::refuse_other_sites(&visitor.uri, &visitor.headers)?;
     }
-    let login = Login { email, password, proof, address: visitor.client.ip };
-    let user = app.sessions.log_in(login).await?;
-    visitor.begin(&app, &user, held, StatusCode::OK).await
+    let user = app.sessions.log_in(&app, &visitor.client, Login { email, password, proof }).await?;
+    let answer = visitor.begin(&app, &user, held, StatusCode::OK).await?;
+    let caller = visitor.caller(&app, &user);
+    note_session(&app, &caller, "Login").await;
+    Ok(answer)
 }
 
 /// Renews a session. A refresh token is good for one use; a second use ends the session.
@@ -57,9 +61,23 @@ pub(crate) async fn refresh(State(app): State<Arc<App>>, body: JsonBody) -> Resu
     responses((status = 204, description = "The session is over.")))]
 pub(crate) async fn logout(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Failure> {
     app.sessions.logout(&caller.principal).await?;
+    note_session(&app, &caller, "Logout").await;
     let mut response = StatusCode::NO_CONTENT.into_response();
     cookies::end(response.headers_mut());
     Ok(response)
+}
+
+/// Notes in the audit that somebody came or went.
+async fn note_session(app: &App, caller: &Caller, action: &'static str) {
+    let act = Act {
+        action,
+        permission: None,
+        resource: Some(caller.principal.email.clone()),
+        result: AuditResult::Accepted,
+        code: None,
+    };
+    let entry = audit::entry(app, &caller.client, Some(&caller.principal), act);
+    audit::note_and_wait(app, &caller.principal.tenant, entry).await;
 }
 
 /// Who is calling.

@@ -40,7 +40,7 @@ pub(crate) async fn enrol_totp(
     fields.finish()?;
     refuse_keys(&caller)?;
     let user = app.auth.user_of(&caller.principal).await?;
-    if !app.sessions.knows_password(&user, password, caller.client.ip).await? {
+    if !app.sessions.knows_password((&app, &caller.client), &user, password).await? {
         return Err(Failure::new(status::INVALID_CREDENTIALS, "the password is wrong"));
     }
     secret(StatusCode::OK, &app.sessions.second_factor.enrol(&user).await?)
@@ -87,11 +87,11 @@ pub(crate) async fn remove_totp(
     }
     match (password, proof) {
         (Some(password), _) => {
-            if !app.sessions.knows_password(&user, password, caller.client.ip).await? {
+            if !app.sessions.knows_password((&app, &caller.client), &user, password).await? {
                 return Err(Failure::new(status::INVALID_CREDENTIALS, "the password is wrong"));
             }
         }
-        (None, Some(proof)) => app.sessions.has_factor(&user, &proof, caller.client.ip).await?,
+        (None, Some(proof)) => app.sessions.has_factor((&app, &caller.client), &user, &proof).await?,
         (None, None) => {}
     }
     app.sessions.second_factor.remove(user.id).await?;

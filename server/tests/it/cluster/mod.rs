@@ -13,6 +13,7 @@
 
 mod broker;
 mod fencing;
+mod gateways;
 mod kills;
 mod long_transactions;
 mod replicas;

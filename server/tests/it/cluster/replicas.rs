@@ -23,7 +23,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(50);
 /// How long a request may take while processes are replaced.
 const REQUEST_TIME: Duration = Duration::from_secs(20);
 
-fn two_gateways() -> ClusterOptions {
+pub(super) fn two_gateways() -> ClusterOptions {
     let roles = vec![
         Role::Gateway,
         Role::Gateway,
@@ -246,7 +246,7 @@ async fn follow(balancer: Arc<Balancer>, told_all: CancellationToken) -> Vec<Str
 }
 
 /// The follower has every event of its tenant once.
-async fn check_followed(log: &dyn event_store::LogReader, followed: &[String]) {
+pub(super) async fn check_followed(log: &dyn event_store::LogReader, followed: &[String]) {
     let once: HashSet<_> = followed.iter().collect();
     assert_eq!(once.len(), followed.len(), "an event was told twice");
     let mut expected = 0;
