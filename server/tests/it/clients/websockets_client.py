@@ -18,7 +18,7 @@ PATIENCE = 20
 
 def definition(name):
     return {"name": name, "nodes": [{"id": "start", "type": "start"}, {"id": "end", "type": "end"}],
-            "edges": [{"from": "start", "to": "end"}]}
+            "edges": [{"source": "start", "target": "end"}]}
 
 
 async def post(path, body):
