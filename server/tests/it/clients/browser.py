@@ -16,7 +16,7 @@ begin = f"{everline}/api/v1/auth/oidc/{provider}"
 
 
 def browser():
-    return httpx.Client(follow_redirects=False, timeout=20, trust_env=False)
+    return httpx.Client(follow_redirects=False, timeout=20, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def submit(client, page):
