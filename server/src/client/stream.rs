@@ -231,7 +231,10 @@ mod tests {
                 }
             }
             let heads: Vec<_> = messages.drain(..2).map(|message| (message.event, message.id)).collect();
-            assert_eq!(heads, [(CAUGHT_UP.to_owned(), Some("0".to_owned())), (String::new(), Some("00".to_owned()))]);
+            assert_eq!(
+                heads,
+                [(CAUGHT_UP.to_owned(), Some("0".to_owned())), (String::new(), Some("00".to_owned()))]
+            );
             assert_eq!(messages.len(), 2, "chunks of {size}");
             assert_eq!(messages[0].data, "{\"a\":\n1}");
             assert_eq!(messages[0].id.as_deref(), Some("1"));
