@@ -121,10 +121,13 @@ impl fmt::Display for ProblemItem {
 impl ClientError {
     /// From an answer that is not a success.
     pub(super) fn refused(status: StatusCode, body: &[u8], had_key: bool) -> Self {
-        if status == StatusCode::UNAUTHORIZED && !had_key {
+        let problem = serde_json::from_slice::<Problem>(body);
+        // A login that is refused says itself why.
+        let nobody = problem.as_ref().map_or(true, |problem| problem.code == "unauthenticated");
+        if status == StatusCode::UNAUTHORIZED && !had_key && nobody {
             return Self::NoKey;
         }
-        let problem = serde_json::from_slice(body).unwrap_or_else(|_| Problem {
+        let problem = problem.unwrap_or_else(|_| Problem {
             status: status.as_u16(),
             code: "unknown".to_owned(),
             title: String::new(),

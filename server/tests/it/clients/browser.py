@@ -16,7 +16,7 @@ begin = f"{everline}/api/v1/auth/oidc/{provider}"
 
 
 def browser():
-    return httpx.Client(follow_redirects=False, timeout=20, trust_env=False)
+    return httpx.Client(follow_redirects=False, timeout=20, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def submit(client, page):
@@ -69,7 +69,7 @@ for name in sys.argv[3:]:
     # The same answer again, with the same cookies but for the one that was taken away, and with it.
     result["replayed"] = said(client.get(place))
     client, place = login(name)
-    kept = dict(client.cookies)
+    kept = {cookie.name: cookie.value for cookie in client.cookies.jar if cookie.name.startswith("everline")}
     result["second"] = said(client.get(place))
     result["replayed_with_cookie"] = said(httpx.get(place, cookies=kept, trust_env=False))
     # Another browser is led to the end of a login that it has not begun.

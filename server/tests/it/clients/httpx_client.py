@@ -11,7 +11,7 @@ api = f"{url}/api/v1"
 
 def definition(name):
     return {"name": name, "nodes": [{"id": "start", "type": "start"}, {"id": "end", "type": "end"}],
-            "edges": [{"from": "start", "to": "end"}]}
+            "edges": [{"source": "start", "target": "end"}]}
 
 
 def client(**more):

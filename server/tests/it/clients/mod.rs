@@ -11,8 +11,8 @@ mod websockets;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
 
 use crate::command_line::everline;
 use crate::harness::{Client, install_tls, within};
@@ -58,12 +58,16 @@ impl Live {
     }
 }
 
+/// What a process says first. The rest is read and thrown away, so that no program dies of a closed pipe.
 async fn first_line(child: &mut Child) -> Option<String> {
-    within("the start", lines(child).next_line()).await.unwrap()
-}
-
-fn lines(child: &mut Child) -> Lines<BufReader<ChildStdout>> {
-    BufReader::new(child.stdout.take().unwrap()).lines()
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = within("the start", lines.next_line()).await.unwrap();
+    let mut rest = lines.into_inner();
+    tokio::spawn(async move {
+        let mut thrown_away = [0; 4096];
+        while rest.read(&mut thrown_away).await.is_ok_and(|read| read > 0) {}
+    });
+    first
 }
 
 fn said(directory: &Path) -> String {

@@ -6,6 +6,7 @@ use reqwest::StatusCode;
 use reqwest::header::{LOCATION, SET_COOKIE};
 use serde_json::{Value, json};
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::process::{Child, Command};
 
 use super::{Live, fetched, first_line, here, passes, python};
@@ -77,10 +78,8 @@ async fn people_log_in_through_the_certified_provider_and_attacks_on_the_way_fai
     let redirect = format!("{}/api/v1/auth/oidc/corp/callback", everline.url);
     let _provider = Provider::certified(provider_port, &redirect).await;
     // A provider that was down is asked again after a pause.
-    crate::harness::eventually("the provider to be asked again", || async {
-        (everline.client.get("/auth/oidc/corp").await.status == StatusCode::FOUND).then_some(())
-    })
-    .await;
+    let patient = Browser::new(&everline, "corp", &issuer);
+    until("the provider to be asked again", || async { patient.begins().await == StatusCode::FOUND }).await;
     let mut browser = python("browser.py");
     browser.args([&everline.url, "corp", "grace", "unverified-mallory"]);
     let printed = passes(browser).await;
@@ -118,6 +117,16 @@ async fn people_log_in_through_the_certified_provider_and_attacks_on_the_way_fai
     assert_eq!((&me.body["email"], &me.body["role"]), (&json!("grace@example.test"), &json!("VIEWER")));
 }
 
+/// Looks again until something is so, seldom enough for the limits of an address.
+async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() -> F) {
+    crate::harness::within(what, async {
+        while !look().await {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    })
+    .await;
+}
+
 /// A browser that follows nothing by itself.
 struct Browser {
     http: reqwest::Client,
@@ -138,6 +147,10 @@ impl Browser {
         let http = builder.redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let begin = format!("{}/api/v1/auth/oidc/{name}", everline.url);
         Self { http, begin, issuer: issuer.to_owned() }
+    }
+
+    async fn begins(&self) -> StatusCode {
+        self.http.get(&self.begin).send().await.unwrap().status()
     }
 
     async fn ask(&self) -> Asked {
@@ -212,10 +225,7 @@ async fn nothing_that_a_lying_provider_says_is_believed() {
     assert_eq!((status, &body["code"]), (403, &json!("account_not_linked")), "{body}");
 
     // A new key is fetched when a token names it, after the pause in which keys are not fetched again.
-    crate::harness::eventually("the new key", || async {
-        (browser.login("new key", "ada").await.0 == 200).then_some(())
-    })
-    .await;
+    until("the new key", || async { browser.login("new key", "ada").await.0 == 200 }).await;
 
     // An e-mail that belongs to a user with a password opens nothing, whoever vouches for it.
     let taken = json!({"email": "boss@example.test", "password": super::PASSWORD, "role": "USER"});
