@@ -39,10 +39,7 @@ pub(crate) enum PasswordRule {
 impl PasswordRule {
     /// The code of the defect in a body.
     pub(crate) fn code(self) -> &'static str {
-        match self {
-            Self::Length => "password_length",
-            Self::Email => "password_is_email",
-        }
+        "invalid_password"
     }
 }
 
