@@ -12,7 +12,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 
 /// The tightest of the limits that a request counted in; none where nothing is limited.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Standing(Option<Limit>);
+pub(crate) struct Standing(Option<Box<Limit>>);
 
 #[derive(Debug, Clone)]
 struct Limit {
@@ -25,13 +25,13 @@ struct Limit {
 impl Standing {
     /// Nothing is left of a limit for so many seconds.
     pub(super) fn exhausted(policy: &'static str, rate: Rate, after_s: u64) -> Self {
-        Self(Some(Limit { policy, rate, remaining: 0, after_s }))
+        Self(Some(Box::new(Limit { policy, rate, remaining: 0, after_s })))
     }
 
     /// One more limit; the one of which less remains stays.
     pub(super) fn add(&mut self, policy: &'static str, rate: Rate, left: Left) {
         let limit = Limit { policy, rate, remaining: left.remaining, after_s: left.full_after_s };
-        *self = std::mem::take(self).or_tighter(Self(Some(limit)));
+        *self = std::mem::take(self).or_tighter(Self(Some(Box::new(limit))));
     }
 
     /// The tighter of two.
