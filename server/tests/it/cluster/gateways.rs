@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_util::sync::CancellationToken;
 
 use super::replicas::{check_followed, two_gateways};
-use super::{check_what_is_left, start};
+use super::start;
 use crate::harness::{Client, doubling};
 
 /// Connections that are kept by clients of their own.
@@ -60,14 +60,19 @@ async fn no_request_fails_and_no_event_is_missed_while_gateways_are_replaced_beh
         acknowledged.extend(ids);
         requests += count;
     }
+    for id in acknowledged.values() {
+        assert_eq!(client.ended(id).await["status"], "completed");
+    }
     told_all.cancel();
     let (followed, closes) = follower.await.expect("a follower");
     let store = cluster.store().await.expect("the store");
     check_followed(&*store.reader, &followed).await;
     println!("{requests} requests, {} executions, {closes} closes with 1001", acknowledged.len());
     assert!(closes >= 2, "a gateway that stops says goodbye");
+    store.health.close().await;
     drop(balancer);
-    check_what_is_left(&mut cluster, &acknowledged).await;
+    cluster.ensure_all_alive().await.expect("nothing ends by itself");
+    cluster.stop_all().await.expect("graceful ends");
 }
 
 /// The place of a gateway among gateways.
