@@ -59,6 +59,11 @@ pub(crate) async fn note_command(
     }
 }
 
+/// Notes an entry of another kind, without waiting.
+pub(crate) fn note(app: &App, tenant: &TenantId, entry: AuditEntry) {
+    app.audit.record(tenant, entry);
+}
+
 /// Notes an entry of another kind, such as a login, and waits until it is in the log, for 2 seconds at most.
 pub(crate) async fn note_and_wait(app: &App, tenant: &TenantId, entry: AuditEntry) {
     app.audit.record_and_wait(tenant, entry).await;
