@@ -151,9 +151,8 @@ pub(crate) fn start(
         let (dispatcher, stop) = (dispatcher.clone(), stop.clone());
         helpers.spawn(async move { dispatcher.run(handler, stop).await });
     }
-    if shared {
-        helpers.spawn(announce(owned.clone(), feed, stop.clone()));
-    }
+    // Also where nothing is shared: what a gateway keeps in memory is trusted only while the feed is heard.
+    helpers.spawn(announce(owned.clone(), feed, stop.clone()));
     // Workers are another process's, unless nothing is shared: then none of them has outlived the last start.
     let listen = if shared { config.redeliver_after() } else { Duration::ZERO };
     let (committer_sender, relay_sender) = (work_sender, relay_control);

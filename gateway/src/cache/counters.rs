@@ -20,12 +20,8 @@ impl Counted {
 
 /// Prometheus text of caches by name.
 pub(crate) fn render(caches: &[(&str, &Counted)]) -> String {
-    let kinds: [(&str, &str, fn(&Counted) -> &AtomicU64); 2] = [
-        ("hits", "Looks into a cache that found something usable.", |counted| &counted.hits),
-        ("misses", "Looks into a cache that did not.", |counted| &counted.misses),
-    ];
     let mut out = String::new();
-    for (kind, help, of) in kinds {
+    let mut counter = |kind: &str, help: &str, of: fn(&Counted) -> &AtomicU64| {
         let name = format!("everline_cache_{kind}_total");
         writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter")
             .expect("writing to a String cannot fail");
@@ -33,6 +29,8 @@ pub(crate) fn render(caches: &[(&str, &Counted)]) -> String {
             let count = of(counted).load(Ordering::Relaxed);
             writeln!(out, "{name}{{cache=\"{cache}\"}} {count}").expect("writing to a String cannot fail");
         }
-    }
+    };
+    counter("hits", "Looks into a cache that found something usable.", |counted| &counted.hits);
+    counter("misses", "Looks into a cache that did not.", |counted| &counted.misses);
     out
 }
