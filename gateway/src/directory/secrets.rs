@@ -19,9 +19,6 @@ use crate::status;
 
 use super::User;
 
-/// The prefix of one-time tokens.
-const ONE_TIME: &str = "evt_";
-
 /// What a token is good for, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OneTime {

@@ -177,7 +177,7 @@ pub(crate) async fn admit_principal(app: &App, principal: &Principal) -> Result<
     let config = &limits.config;
     let of_tenant = limits.tenants.requests_per_minute(app, &principal.tenant).await;
     let wanted = [
-        (config.per_user > 0).then(|| Counted::User(principal.user)).zip(limits.rate(config.per_user)),
+        (config.per_user > 0).then_some(Counted::User(principal.user)).zip(limits.rate(config.per_user)),
         (config.per_key > 0 && principal.actor.as_str().starts_with("key:"))
             .then(|| Counted::Key(principal.actor.clone()))
             .zip(limits.rate(config.per_key)),
