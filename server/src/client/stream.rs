@@ -235,10 +235,12 @@ mod tests {
                 heads,
                 [(CAUGHT_UP.to_owned(), Some("0".to_owned())), (String::new(), Some("00".to_owned()))]
             );
-            assert_eq!(messages.len(), 2, "chunks of {size}");
+            assert_eq!(messages.len(), 3, "chunks of {size}");
             assert_eq!(messages[0].data, "{\"a\":\n1}");
             assert_eq!(messages[0].id.as_deref(), Some("1"));
-            assert_eq!(messages[1].data, "x");
+            // An id by itself says how far the stream has looked.
+            assert_eq!((messages[1].id.as_deref(), messages[1].data.as_str()), (Some("2"), ""));
+            assert_eq!(messages[2].data, "x");
         }
     }
 }

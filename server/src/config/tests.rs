@@ -72,7 +72,6 @@ fn what_comes_in_a_later_release_is_refused_in_words() {
     for (name, value) in [
         ("EVERLINE_QDRANT_URL", "http://hunter2"),
         ("EVERLINE_GRPC_ADDR", "hunter2"),
-        ("EVERLINE_MASTER_KEY", "hunter2"),
         ("EVERLINE_OTLP_ENDPOINT", "http://hunter2"),
     ] {
         let text = refusal(with_environment(&[(name, value)]));
@@ -269,6 +268,7 @@ fn the_default_file_shows_the_defaults() {
     let mut table = uncommented();
     table.retain(|key, _| !ABSENT.contains(&key));
     table["egress"].as_table_mut().unwrap().remove("allow_private");
+    table["gateway"].as_table_mut().unwrap().remove("public_url");
     for key in ["endpoint", "access_key_id", "secret_access_key", "session_token"] {
         table["blobs"].as_table_mut().unwrap().remove(key);
     }
