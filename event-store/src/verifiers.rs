@@ -69,6 +69,8 @@ kinds! {
     Identity = "identity";
     /// A sealed key that signs access tokens, looked up by the one before it.
     SigningKey = "signing_key";
+    /// What seals in a shared store whose processes are given no master key; in `hash`, as it is.
+    StoreKey = "store_key";
 }
 
 impl fmt::Display for VerifierKind {

@@ -135,7 +135,7 @@ pub(crate) async fn one_time(
 /// Deletes all by which a user was recognised.
 pub(crate) async fn forget_secrets(app: &App, user: Uuid) -> Result<(), StoreError> {
     for kind in VerifierKind::ALL {
-        if *kind != VerifierKind::SigningKey {
+        if !matches!(kind, VerifierKind::SigningKey | VerifierKind::StoreKey) {
             app.verifiers.delete_of_principal(*kind, &user.to_string()).await?;
         }
     }

@@ -4,47 +4,40 @@
 //! of other gateways, and second factors would not open.
 
 use anyhow::Context;
+use domain::ids::TenantId;
+use domain::time::Clock;
 use event_store::sealing::MasterKey;
-use event_store::verifiers::Verifiers;
+use event_store::verifiers::{Verifier, VerifierKind, Verifiers};
 use gateway::{MasterKeyError, check_master_key};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::storage::{Storage, create_parent};
+use crate::clock::SystemClock;
 use crate::config::{ConfigError, master_key_path};
 
 /// The name of the key in the configuration.
 const KEY: &str = "master_key";
+/// The name of the key that a shared store keeps itself.
+const IN_STORE: &str = "master";
 /// A larger file is surely another.
 const MAX_FILE_BYTES: u64 = 4 * 1024;
 
-/// Whether there can be a key, asked before there is a store.
+/// The key of an open store: the configured one; else of an embedded one that in a file beside it, of a shared one
+/// that in the store itself, which protects less.
 ///
 /// # Errors
-/// [`ConfigError`]: several processes can share the store, and no key is configured.
-pub(super) fn check(configured: Option<&MasterKey>, storage: &Storage) -> anyhow::Result<()> {
-    if configured.is_some() || !storage.is_shared() {
-        return Ok(());
-    }
-    let detail = "a gateway on Postgres needs the key that seals its secrets, the same for all processes: make one with \
-                  `openssl rand -base64 32` and set EVERLINE_MASTER_KEY, or EVERLINE_MASTER_KEY_FILE to a file with it";
-    Err(ConfigError::single(KEY, detail).into())
-}
-
-/// The key of an open store. An embedded one has it in a file beside it, unless another is configured.
-///
-/// # Errors
-/// There is none, it cannot be read or made, or the store was sealed with another.
+/// It cannot be read or made, or the store was sealed with another.
 pub(super) async fn ensure(
     verifiers: &dyn Verifiers,
     configured: Option<&MasterKey>,
     storage: &Storage,
 ) -> anyhow::Result<MasterKey> {
-    check(configured, storage)?;
     let directory = storage.admin_key().and_then(Path::parent);
     let key = match (configured, directory) {
         (Some(key), _) => key.clone(),
+        (None, _) if storage.is_shared() => within(verifiers).await?,
         (None, Some(directory)) => beside(&master_key_path(directory))?,
         (None, None) => MasterKey::generate().context("the system has no random bytes")?,
     };
@@ -53,6 +46,33 @@ pub(super) async fn ensure(
         Err(error @ MasterKeyError::Another) => Err(ConfigError::single(KEY, error.to_string()).into()),
         Err(error) => Err(anyhow::Error::new(error).context("the master key could not be tried")),
     }
+}
+
+/// The key in a shared store, which the first of its processes makes. Whoever reads the database has it too, so this is
+/// said at every start.
+async fn within(verifiers: &dyn Verifiers) -> anyhow::Result<MasterKey> {
+    tracing::warn!(
+        "no master key is set: what seals signing keys and second factors lies beside them in the database; make one \
+         with `openssl rand -base64 32` before there are users, and set EVERLINE_MASTER_KEY_FILE for all processes"
+    );
+    let made = MasterKey::generate().context("the system has no random bytes")?;
+    let row = Verifier {
+        kind: VerifierKind::StoreKey,
+        lookup: IN_STORE.to_owned(),
+        tenant: TenantId::default_tenant(),
+        principal: String::new(),
+        name: String::new(),
+        hash: made.reveal().to_string(),
+        family: None,
+        created_at: SystemClock.now(),
+        expires_at: None,
+        used_at: None,
+    };
+    verifiers.put_new(&[row]).await.context("the master key could not be kept in the store")?;
+    let found = verifiers.find(VerifierKind::StoreKey, IN_STORE).await;
+    let found = found.context("the master key could not be read from the store")?;
+    let found = found.context("the master key in the store is gone")?;
+    MasterKey::parse(&found.hash).context("the master key in the store is damaged")
 }
 
 /// The key in a file, which is made if it is not there.

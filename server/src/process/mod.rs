@@ -243,7 +243,6 @@ impl Process {
         let serves = options.roles.has(Role::Gateway);
         if serves {
             options.first_admin().check()?;
-            master_key::check(options.master_key.as_ref(), &options.storage)?;
         }
         let listener = TcpListener::bind(options.listen).await.with_context(|| {
             format!("cannot listen on {}; stop the other program, or choose another port", options.listen)

@@ -209,7 +209,7 @@ async fn the_doctor_names_what_is_well_and_what_weakens_promises() {
     assert_eq!(code, Some(0), "{out}");
     for (check, state, part) in [
         ("configuration", "ok", "can be used"),
-        ("log", "ok", "tables of version 2"),
+        ("log", "ok", "tables of version 3"),
         ("log settings", "warning", "everline turns it on for appends"),
         ("clock", "ok", "ms between"),
         ("read_models", "ok", "tables of version 3"),
