@@ -70,7 +70,7 @@ impl Cursor {
     /// A cursor of a list that goes by name.
     pub(crate) fn name(text: &str) -> Result<String, Failure> {
         match Self::decode(text) {
-            Some(Self::Name(name)) => Ok(name),
+            Some(Self::Name(name)) if !name.is_empty() => Ok(name),
             _ => Err(refuse()),
         }
     }

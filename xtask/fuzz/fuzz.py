@@ -20,9 +20,11 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PASSWORD = "correct horse battery staple 9"
 CHECKS = [
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
-    "response_schema_conformance", "negative_data_rejection", "unsupported_method", "allow_header_conformance",
-    "no_cross_tenant_read",
+    "response_schema_conformance", "unsupported_method", "allow_header_conformance", "no_cross_tenant_read",
 ]
+# Whether what the document forbids is refused. Not in a brief run: what it finds depends on how far the time reaches, and is
+# a matter of the document, not of safety.
+LONG_CHECKS = CHECKS + ["negative_data_rejection"]
 # Answers without an end, which `probe` asks, and the end of the caller's own session.
 LEFT_OUT = ["/api/v1/auth/logout", "/api/v1/ws", "/api/v1/events/stream", "/api/v1/executions/{id}/stream"]
 
@@ -141,7 +143,7 @@ def start(folder, url, name, caller, seconds, seed_number):
     brief = seconds < 60
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", url + "/api/v1/openapi.json", "--no-color",
-        "--checks", ",".join(CHECKS), "--max-time", str(seconds), "--seed", str(seed_number), "--workers", "1",
+        "--checks", ",".join(CHECKS if brief else LONG_CHECKS), "--max-time", str(seconds), "--seed", str(seed_number), "--workers", "1",
         "--phases", "examples,fuzzing" if brief else "examples,coverage,fuzzing", "--no-shrink",
         "--request-timeout", "20", "--suppress-health-check", "all",
         "--warnings", "off", "--continue-on-failure", "--max-examples", "3" if brief else "100",

@@ -92,8 +92,12 @@ fn describe(place: &Place<'_>, parameter: &mut Value) {
             Some((json!({ "type": "string", "pattern": "^[!-~]{1,255}$" }), "", json!("order-1117")))
         }
         ("header", "Everline-Min-Position") => Some((json!({ "type": "string" }), "", Value::Null)),
-        ("header", "If-Match" | "If-None-Match") => {
-            let schema = json!({ "type": "string", "minLength": 1 });
+        ("header", name @ ("If-Match" | "If-None-Match")) => {
+            // An `If-None-Match` that says nothing is passed over.
+            let schema = match name {
+                "If-Match" => json!({ "type": "string", "minLength": 1 }),
+                _ => json!({ "type": "string" }),
+            };
             Some((
                 schema,
                 "",

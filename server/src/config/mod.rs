@@ -100,7 +100,7 @@ pub struct Config {
     #[serde(deserialize_with = "values::grpc_release")]
     pub grpc_addr: Option<Secret>,
     /// The key that seals signing keys and second factors: 32 bytes, the same for all processes. Absent: with the
-    /// embedded store `<data_dir>/master.key`, which the first start makes; a gateway on Postgres needs it.
+    /// embedded store `<data_dir>/master.key`, which the first start makes, and on Postgres one in the database.
     #[serde(deserialize_with = "values::master_key")]
     pub master_key: Option<MasterKey>,
     /// Where traces are sent; refused until the telemetry release.
