@@ -30,6 +30,7 @@ pub(crate) mod token;
 mod uses;
 
 use domain::access::{ADMIN, Grant};
+use domain::identity::bootstrap_admin_id;
 use domain::identity::user::{UserState, UserStatus};
 use domain::ids::{Actor, TenantId};
 use domain::time::{Clock, Timestamp};
@@ -241,12 +242,12 @@ impl Authenticator {
         Ok(if suspended { None } else { Some(user) })
     }
 
-    /// The user that a secret stands for. The first administrator is one before the log says so.
+    /// The user that a secret stands for. The first administrator is one before the log says so; nobody else is.
     async fn user(&self, id: Uuid, verifier: &Verifier) -> Result<Option<User>, StoreError> {
         if let Some(user) = self.directory.user(id).await? {
             return Ok(Some(user).filter(|user| user.tenant == verifier.tenant));
         }
-        if verifier.tenant != TenantId::default_tenant() {
+        if id != bootstrap_admin_id() || verifier.tenant != TenantId::default_tenant() {
             return Ok(None);
         }
         let state = UserState {
@@ -263,6 +264,9 @@ impl Authenticator {
     pub(crate) async fn user_of(&self, principal: &Principal) -> Result<User, Failure> {
         if let Some(user) = self.directory.user(principal.user).await? {
             return Ok(user);
+        }
+        if principal.user != bootstrap_admin_id() {
+            return Err(refuse());
         }
         // The first administrator, before the log says so.
         let state = UserState {

@@ -63,14 +63,26 @@ async fn ensure(app: &App) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// The first administrator's password. Stores of earlier builds have given them another id: theirs are moved.
+/// The first administrator's password. Stores of earlier builds have given them another id: theirs are moved. Whoever is
+/// in the log is somebody else, and stays who they are.
 async fn first_login(app: &App, tenant: &TenantId) -> Result<Option<Verifier>, Failure> {
     let id = bootstrap_admin_id().to_string();
     let logins = app.verifiers.list(VerifierKind::Password, tenant).await?;
     if let Some(login) = logins.iter().find(|login| login.principal == id) {
         return Ok(Some(login.clone()));
     }
-    let Some(login) = logins.into_iter().next() else { return Ok(None) };
+    let mut earlier = None;
+    for login in logins {
+        let known = match Uuid::try_parse(&login.principal) {
+            Ok(user) => app.directory.user_now(user).await?.is_some(),
+            Err(_) => false,
+        };
+        if !known {
+            earlier = Some(login);
+            break;
+        }
+    }
+    let Some(login) = earlier else { return Ok(None) };
     let old = login.principal.clone();
     for kind in [VerifierKind::Password, VerifierKind::ApiKey] {
         for verifier in app.verifiers.list(kind, tenant).await? {
