@@ -25,6 +25,7 @@
 mod backlog;
 mod checkpoint;
 mod lane;
+mod rights;
 mod sending;
 
 use futures::future::BoxFuture;
@@ -45,6 +46,7 @@ use crate::owned::Owned;
 use crate::service::ReactorPorts;
 
 use lane::Lane;
+use rights::ChildRights;
 use sending::Sender;
 
 /// The reactor's name among the readers of the log.
@@ -172,7 +174,8 @@ impl Reactor {
         let (control_sender, control) = mpsc::unbounded_channel();
         let (doors, bytes) = (Doors::default(), Arc::new(AtomicUsize::new(0)));
         let ReactorPorts { commands, checkpoints } = ports;
-        let sender = Arc::new(Sender { log, commands, permits: Semaphore::new(SENDING) });
+        let rights = ChildRights::new(log.clone());
+        let sender = Arc::new(Sender { log, commands, permits: Semaphore::new(SENDING), rights });
         let (running, lanes) = (HashMap::new(), FuturesUnordered::new());
         let reactor = Self { sender, owned, checkpoints, control, doors: doors.clone(), running, lanes };
         (reactor, ReactorInput { doors, bytes }, ReactorControl(control_sender))

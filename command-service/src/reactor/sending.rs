@@ -16,6 +16,7 @@ use event_store::{Log, StoreError};
 use crate::error::report;
 
 use super::backlog::{Finished, Job};
+use super::rights::ChildRights;
 
 /// First pause before a command is sent again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -35,6 +36,7 @@ pub(super) struct Sender {
     pub(super) commands: Arc<dyn Commands>,
     /// Of all lanes together. A command that waits for its next try has none.
     pub(super) permits: Semaphore,
+    pub(super) rights: ChildRights,
 }
 
 /// How a try ended.
@@ -103,6 +105,10 @@ impl Sender {
                 Ok(holder) => reaction.resolve(holder),
                 Err(error) => return Answer::NotYet(report(&error)),
             }
+        }
+        match self.rights.of(&reaction.command).await {
+            Ok(authority) => reaction.command.authority = authority,
+            Err(error) => return Answer::NotYet(report(&error)),
         }
         match tokio::time::timeout(ANSWER_LIMIT, self.commands.send(reaction.command.clone())).await {
             Ok(Ok(_)) => Answer::Done,

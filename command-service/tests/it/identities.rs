@@ -110,6 +110,12 @@ async fn of_many_who_take_an_email_at_once_one_gets_it() {
     service.stop().await;
 }
 
+/// A workflow of one node, which calls another.
+fn calling(name: &str, called: &str) -> Value {
+    let sub = json!({"id": "sub", "type": "sub_workflow", "config": {"workflow": called, "input": null}});
+    chain(name, json!([sub]))
+}
+
 async fn owner_of(service: &Service, execution: Uuid) -> Option<Uuid> {
     let first = service.events(execution).await.remove(0).decode().expect("an event");
     match first {
@@ -139,12 +145,12 @@ async fn what_a_user_starts_and_its_children_belong_to_them_and_a_fork_to_who_fo
         tenant: "default",
         right: Some((user, permission, reach)),
     };
-    let inner = chain("child", json!([transform("t", json!({"done": true}))]));
-    service.create_workflow(inner).await;
-    let sub = json!({"id": "sub", "type": "sub_workflow", "config": {"workflow": "child", "input": null}});
-    let parent = workflow_id();
-    let create = WorkflowCommand::Create { definition: chain("parent", json!([sub])), publish: true };
     let creating = by(ada, Permission::WorkflowCreate, Reach::Any);
+    let inner = chain("child", json!([transform("t", json!({"done": true}))]));
+    let create = WorkflowCommand::Create { definition: inner, publish: true };
+    creating.send(workflow_id(), Command::Workflow(create)).await.expect("accepted");
+    let parent = workflow_id();
+    let create = WorkflowCommand::Create { definition: calling("parent", "child"), publish: true };
     creating.send(parent, Command::Workflow(create)).await.expect("accepted");
     let execution = fresh();
     let ada_starts = by(ada, Permission::WorkflowExecute, Reach::Shared);
@@ -206,5 +212,57 @@ async fn a_workflow_is_started_by_others_as_soon_as_it_is_shared_and_no_longer_t
     assert_eq!(code(bob_starts.send(fresh(), start(workflow, Value::Null)).await), "forbidden");
     let elsewhere = Caller { tenant: "other", ..bob_starts };
     assert_eq!(code(elsewhere.send(fresh(), start(workflow, Value::Null)).await), "workflow_not_found");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workflow_calls_what_its_owner_may_execute_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = Service::start(folder.path()).await;
+    let (ada, bob, eve) = (user_id(), user_id(), user_id());
+    let by = |user, permission, reach| Caller {
+        service: &service,
+        tenant: "default",
+        right: Some((user, permission, reach)),
+    };
+    let itself = Caller { service: &service, tenant: "default", right: None };
+    for (user, email) in [(ada, "ada@example.com"), (bob, "bob@example.com"), (eve, "eve@example.com")] {
+        itself.send(user, create_user(email)).await.expect("accepted");
+    }
+    let (private, helpful, curious) = (workflow_id(), workflow_id(), workflow_id());
+    for (user, workflow, definition) in [
+        (ada, private, chain("private", json!([transform("t", json!("a secret"))]))),
+        (ada, helpful, calling("helpful", "private")),
+        (bob, curious, calling("curious", "private")),
+    ] {
+        let create = Command::Workflow(WorkflowCommand::Create { definition, publish: true });
+        by(user, Permission::WorkflowCreate, Reach::Any).send(workflow, create).await.expect("accepted");
+    }
+    let bob_starts = by(bob, Permission::WorkflowExecute, Reach::Own);
+    let execution = fresh();
+    bob_starts.send(execution, start(curious, Value::Null)).await.expect("his own");
+    service.wait_for(execution, "execution.failed").await;
+    let said = service
+        .events(execution)
+        .await
+        .iter()
+        .any(|event| String::from_utf8_lossy(&event.data).contains("forbidden"));
+    assert!(said, "the refusal names its reason");
+    let share = |users: Vec<Uuid>| {
+        let shared = WorkflowShared { visibility: Visibility::Private, users, access: ShareAccess::Execute };
+        Command::Workflow(WorkflowCommand::Share(shared))
+    };
+    // Whoever may execute what ada has made need not know what it calls.
+    let ada_shares = by(ada, Permission::WorkflowShare, Reach::Own);
+    ada_shares.send(helpful, share(vec![eve])).await.expect("her own");
+    let execution = fresh();
+    let eve_starts = by(eve, Permission::WorkflowExecute, Reach::Shared);
+    eve_starts.send(execution, start(helpful, Value::Null)).await.expect("shared with her");
+    assert_eq!(owner_of(&service, child_of(&service, execution).await).await, Some(eve));
+    ada_shares.send(private, share(vec![bob])).await.expect("her own");
+    let execution = fresh();
+    bob_starts.send(execution, start(curious, Value::Null)).await.expect("his own");
+    assert_eq!(owner_of(&service, child_of(&service, execution).await).await, Some(bob));
+    service.check_log().await;
     service.stop().await;
 }

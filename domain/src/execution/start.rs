@@ -1,6 +1,7 @@
 //! Starting: which version runs, with which attributes, and whether a concurrency key holds it back.
 
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::decision::{Decision, Need, WakeupKind};
 use crate::expression::{EvaluationError, Fuel};
@@ -76,7 +77,7 @@ pub(super) fn start_execution(
         attributes: start.attributes.clone(),
         deadline: definition.timeout_ms.map(|ms| facts.now.plus_ms(ms)),
         parent: start.parent.clone(),
-        owner: facts.authority.as_ref().map(|authority| authority.user).or(start.owner),
+        owner: owner_of(start, facts),
     };
     match render_attributes(&started, definition, facts) {
         Ok(rendered) => {
@@ -97,6 +98,14 @@ pub(super) fn start_execution(
         return Ok(refused);
     }
     finish(progress)
+}
+
+/// To whom an execution belongs: a child to whom its parent belongs to, whoever its right was; others to who starts them.
+fn owner_of(start: &StartExecution, facts: &Facts) -> Option<Uuid> {
+    if start.parent.is_some() {
+        return start.owner;
+    }
+    facts.authority.as_ref().map(|authority| authority.user).or(start.owner)
 }
 
 /// Asks for a slot where the workflow allows only so many executions of one key. A decision instead of nothing means

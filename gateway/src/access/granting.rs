@@ -12,19 +12,20 @@ use crate::status;
 /// # Errors
 /// One of them goes further than the caller's own.
 pub(crate) fn may_grant(principal: &Principal, grants: &[Grant]) -> Result<(), Failure> {
-    let own = |wanted: &Grant| {
-        principal.grants.iter().any(|have| {
-            have.permission == wanted.permission
-                && have.reach >= wanted.reach
-                && (have.condition.is_none() || have.condition == wanted.condition)
-        })
-    };
+    let own = |wanted: &Grant| principal.grants.iter().any(|have| includes(have, wanted));
     let Some(beyond) = grants.iter().find(|grant| !own(grant)) else { return Ok(()) };
     let detail = format!(
         "this would give, or touches somebody who has, {} further than you have it; ask somebody with more rights",
         beyond.permission
     );
     Err(Failure::new(status::FORBIDDEN, detail))
+}
+
+/// Whether a grant allows all that another does, as far as that can be told without looking into conditions.
+pub(crate) fn includes(have: &Grant, wanted: &Grant) -> bool {
+    have.permission == wanted.permission
+        && have.reach >= wanted.reach
+        && (have.condition.is_none() || have.condition == wanted.condition)
 }
 
 /// Whether a caller may make a key with a scope. `own_scopes` are those of the key that asks, if a key does.

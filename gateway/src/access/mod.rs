@@ -30,7 +30,7 @@ use crate::failure::Failure;
 use crate::status;
 
 pub(crate) use following::{Followed, withdrawn};
-pub(crate) use granting::{may_grant, may_scope};
+pub(crate) use granting::{includes, may_grant, may_scope};
 pub(crate) use rights::{Changes, Rights, RightsChange};
 pub use rules::{RULES, Rule};
 pub(crate) use rules::{methods_of, rule_of};

@@ -284,8 +284,12 @@ impl Sessions {
         Ok(self.end(session).await?)
     }
 
-    /// Ends all sessions of a user, but for one.
+    /// Ends all sessions of a user, but for one, and what another one could be begun with: a device that was let in and
+    /// has not come yet, a token for yet another password.
     pub(crate) async fn end_all(&self, user: Uuid, but: Option<Uuid>) -> Result<(), Failure> {
+        for kind in [VerifierKind::DeviceCode, VerifierKind::PasswordReset] {
+            self.verifiers.delete_of_principal(kind, &user.to_string()).await?;
+        }
         // A family's own lock keeps a refresh that is under way from bringing it back, so they end one by one.
         for kind in [VerifierKind::Session, VerifierKind::RefreshToken] {
             for row in self.verifiers.of_principal(kind, &user.to_string()).await? {

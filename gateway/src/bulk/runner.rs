@@ -1,12 +1,15 @@
 //! The runner: takes jobs that nobody has, and does them a page at a time.
 
 use bus::CommandReply;
+use domain::access::Grant;
 use domain::bulk::command::BulkCommand;
 use domain::bulk::event::BulkFailure;
 use domain::command::{Command, CommandEnvelope};
 use domain::execution::view::ExecutionView;
+use domain::identity::bootstrap_admin_id;
 use domain::ids::{Actor, Slot, new_id};
 use domain::time::Timestamp;
+use event_store::log::StoreError;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use read_models::BulkJobRow;
@@ -20,6 +23,7 @@ use uuid::Uuid;
 use super::acts;
 use super::request::stored_filter;
 use super::viewer;
+use crate::access::includes;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::sending::deliver;
@@ -112,7 +116,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// From where it is to its end.
-    async fn go(&self) -> Result<(), GivenUp> {
+    async fn go(mut self) -> Result<(), GivenUp> {
         let leased = self.tell(BulkCommand::Lease { runner: self.runner, until: self.until() }).await?;
         // The read model may show an older page than the log.
         let cursor = leased.answer.get("cursor").and_then(|cursor| cursor.as_str()?.parse::<Uuid>().ok());
@@ -120,9 +124,16 @@ impl Run<'_> {
         let Some(filter) = stored_filter(&self.job.filter) else {
             return Err(GivenUp::Failed("its filter is not understood by this version".to_owned()));
         };
-        let viewer = viewer(&self.job.tenant, &self.job.acting);
         let size = (self.job.per_second * PAGE_S).clamp(1, MAX_PAGE) as usize;
         loop {
+            self.job.acting.grants = self.grants_left().await?;
+            if self.job.acting.grants.is_empty() {
+                let reason = "whoever asked for it may not do this any more";
+                self.tell(BulkCommand::Cancel { reason: Some(reason.to_owned()) }).await?;
+                tracing::info!(bulk.id = %self.job.id, reason, "bulk job ended");
+                return Ok(());
+            }
+            let viewer = viewer(&self.job.tenant, &self.job.acting);
             let page = self.app.models.executions(&viewer, &filter, Some(below), size).await;
             let page = page.map_err(|error| GivenUp::Failed(error.to_string()))?;
             let last_item = page.items.last().map(|item| item.id);
@@ -142,6 +153,24 @@ impl Run<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// What the job may act with, as far as its asker still has it: a job goes on for hours, and whoever is disabled,
+    /// deleted or given another role meanwhile acts no more through it.
+    async fn grants_left(&self) -> Result<Vec<Grant>, GivenUp> {
+        let acting = &self.job.acting;
+        let unknown = |error: StoreError| GivenUp::Failed(error.to_string());
+        let Some(user) = self.app.directory.user_now(acting.user).await.map_err(unknown)? else {
+            // The first administrator is not in the log before somebody answers commands.
+            let first = acting.user == bootstrap_admin_id();
+            return Ok(if first { acting.grants.clone() } else { Vec::new() });
+        };
+        if user.tenant != self.job.tenant {
+            return Ok(Vec::new());
+        }
+        let now = self.app.directory.grants(&user).await.map_err(unknown)?;
+        let left = acting.grants.iter().filter(|grant| now.iter().any(|have| includes(have, grant)));
+        Ok(left.cloned().collect())
     }
 
     /// Acts on a page, no faster than the job may. Those that refused.

@@ -107,7 +107,10 @@ async fn link(app: &App, provider: &Provider, user: &User, identity: &Identity) 
         expires_at: None,
         used_at: None,
     };
-    Ok(app.verifiers.put(&verifier).await?)
+    app.verifiers.put(&verifier).await?;
+    // They have come in: whoever else has seen the invitation sets no password of theirs.
+    app.verifiers.delete_of_principal(VerifierKind::Invitation, &user.id.to_string()).await?;
+    Ok(())
 }
 
 /// Sends a command in the user's own name: what the provider has vouched for needs no other right.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::access::{Changes, Followed};
+use crate::access::{Changes, Followed, RightsChange};
 use crate::app::App;
 use crate::audit;
 use crate::auth::{Credential, Principal};
@@ -69,6 +69,7 @@ pub(crate) async fn serve(
                 subscriptions: Subscriptions::new(),
                 commands: JoinSet::new(),
                 heard: Instant::now(),
+                unsure: false,
             };
             let writing = pin!(outgoing.write_to(&mut sink));
             tokio::select! {
@@ -138,6 +139,8 @@ pub(super) struct Connection {
     commands: JoinSet<Message>,
     /// When the client last sent anything.
     heard: Instant,
+    /// Whether what is followed must be judged again: it could not be, or the caller's rights are others.
+    pub(super) unsure: bool,
 }
 
 impl Connection {
@@ -293,6 +296,9 @@ impl Connection {
             return Err(End::Slow);
         }
         self.recognise().await?;
+        if std::mem::take(&mut self.unsure) {
+            self.look_again(&RightsChange::Any).await?;
+        }
         self.say(Message::Ping(bytes::Bytes::new())).await
     }
 

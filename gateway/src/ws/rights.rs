@@ -30,6 +30,8 @@ impl Connection {
     pub(super) async fn recognise(&mut self) -> Result<(), End> {
         match self.app.auth.recognise(&self.token).await {
             Ok(principal) => {
+                // Also where no change was heard of, because the feed was silent.
+                self.unsure |= principal.grants != self.caller.principal.grants;
                 self.caller.principal = principal;
                 self.expires = expiry(&self.app, &self.caller.principal);
                 Ok(())
@@ -38,6 +40,7 @@ impl Connection {
             // A store that does not answer for a moment does not end connections.
             Err(_) => {
                 self.expires = Instant::now() + ASK_AGAIN;
+                self.unsure = true;
                 Ok(())
             }
         }
@@ -53,11 +56,12 @@ impl Connection {
             if !followed.may_be_concerned(change) {
                 continue;
             }
-            if let Err(failure) = followed.check(&self.app, &self.caller.principal).await
-                && failure.status.is_client_error()
-            {
+            let Err(failure) = followed.check(&self.app, &self.caller.principal).await else { continue };
+            if failure.status.is_client_error() {
                 self.subscriptions.remove(&name);
                 self.say(messages::error(None, Some(&name), &failure)).await?;
+            } else {
+                self.unsure = true;
             }
         }
         Ok(())
