@@ -114,6 +114,8 @@ pub(crate) async fn disable(
 ) -> Result<Response, Failure> {
     let (write, user) = begin(&app, &params, headers, body).await?;
     let reply = lose(&app, &write, &user, Loss::Recognition).await?;
+    // Whoever is enabled again logs in anew.
+    app.sessions.end_all(user.id, None).await?;
     shown(&app, &write, user.id, Some(&reply)).await
 }
 
