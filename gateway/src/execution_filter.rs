@@ -24,6 +24,11 @@ const COMPARISONS: [(&str, Compare); 6] = [
 /// The filter that a query says.
 pub(crate) fn read(query: &Query) -> Result<ExecutionFilter, Failure> {
     let statuses = query.text("status").map(statuses).transpose()?.unwrap_or_default();
+    let q = query.text("q");
+    // Databases end a text at a NUL or refuse it: what was searched for would not be what was meant.
+    if q.is_some_and(|text| text.contains('\0')) {
+        return Err(Failure::parameter("q", "`q` must not have a NUL character"));
+    }
     Ok(ExecutionFilter {
         workflow_id: query.id("workflow_id")?,
         parent: query.id("parent")?,
@@ -32,8 +37,11 @@ pub(crate) fn read(query: &Query) -> Result<ExecutionFilter, Failure> {
         statuses,
         started_after: query.time("started_after")?,
         started_before: query.time("started_before")?,
-        q: query.text("q").map(str::to_owned),
-        attributes: query.prefixed("attr.").map(|(name, value)| attribute(name, value)).collect(),
+        q: q.map(str::to_owned),
+        attributes: query
+            .prefixed("attr.")
+            .map(|(name, value)| attribute(name, value))
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -56,11 +64,21 @@ fn statuses(text: &str) -> Result<Vec<ExecutionStatus>, Failure> {
     Ok(found)
 }
 
-fn attribute(name: &str, value: &str) -> AttributeFilter {
+fn attribute(name: &str, value: &str) -> Result<AttributeFilter, Failure> {
+    let shown: String = name.chars().take(64).collect();
+    let refuse = |detail: &str| Err(Failure::parameter(&format!("attr.{shown}"), detail));
+    if name.contains('\0') || value.contains('\0') {
+        return refuse("an attribute must not have a NUL character");
+    }
     let compared =
         COMPARISONS.iter().find_map(|(suffix, compare)| Some((name.strip_suffix(suffix)?, *compare)));
     let (key, compare) = compared.unwrap_or((name, Compare::Equal));
-    AttributeFilter { key: key.to_owned(), compare, value: value.to_owned() }
+    if key.is_empty() || (compared.is_none() && key.ends_with(']') && key.contains('[')) {
+        return refuse(
+            "name an attribute, and compare it with [eq], [ne], [lt], [lte], [gt] or [gte], as in `attr.total[gte]=100`",
+        );
+    }
+    Ok(AttributeFilter { key: key.to_owned(), compare, value: value.to_owned() })
 }
 
 #[cfg(test)]
@@ -87,5 +105,12 @@ mod tests {
         let found = filter(&[("attr.total[gte]", "100"), ("attr.repo", "x")]).expect("a filter").attributes;
         assert_eq!((found[0].key.as_str(), found[0].compare), ("total", Compare::AtLeast));
         assert_eq!(found[1], AttributeFilter::equal("repo", "x"));
+    }
+
+    #[test]
+    fn what_would_find_something_else_than_was_meant_is_refused() {
+        for bad in [("attr.total[ge]", "1"), ("attr.", "1"), ("attr.[eq]", "1"), ("attr.a", "\0"), ("q", "a\0")] {
+            assert!(filter(&[bad]).is_err(), "{bad:?}");
+        }
     }
 }

@@ -236,6 +236,14 @@ pub(crate) struct Workflow {
     created_at: String,
     updated_at: String,
     created_by: String,
+    /// The user to whom it belongs.
+    owner: Option<Uuid>,
+    /// `private` or `public`: whether everybody of the tenant sees it.
+    visibility: Option<String>,
+    /// `read` or `execute`: what those who see it may do.
+    access: Option<String>,
+    /// Who sees it beside its owner; not in lists.
+    shared_with: Option<Vec<Uuid>>,
 }
 
 #[derive(ToSchema)]

@@ -3,6 +3,7 @@
 use bus::CommandReply;
 use domain::ids::TenantId;
 use domain::time::Timestamp;
+use domain::workflow::event::{ShareAccess, Visibility};
 use read_models::WorkflowRow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,6 +37,18 @@ pub(crate) struct WorkflowAnswer {
     updated_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_by: Option<String>,
+    /// The user to whom it belongs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<Uuid>,
+    /// Whether everybody of the tenant sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    visibility: Option<Visibility>,
+    /// What those who see it may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<ShareAccess>,
+    /// Who sees it beside its owner, by name; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shared_with: Option<Vec<Uuid>>,
     #[serde(skip)]
     pub(crate) etag: u64,
 }
@@ -68,6 +81,10 @@ impl WorkflowAnswer {
             created_at: Some(row.created_at),
             updated_at: row.updated_at,
             created_by: Some(row.created_by),
+            owner: row.owner,
+            visibility: Some(row.visibility),
+            access: Some(row.shared_access),
+            shared_with: None,
             etag: row.etag,
         }
     }
@@ -85,6 +102,10 @@ impl WorkflowAnswer {
             created_at: None,
             updated_at: head.at,
             created_by: None,
+            owner: None,
+            visibility: None,
+            access: None,
+            shared_with: None,
             etag: head.etag,
         }
     }

@@ -299,7 +299,9 @@ pub(crate) async fn get(
     let row = find(&app, &caller, params.id("id")?, &query).await?;
     let mut definition: Value = serde_json::from_str(&row.definition).unwrap_or_default();
     Unpacker::new(&app, &caller.principal.tenant).unpack(&mut definition).await?;
-    let answer = WorkflowAnswer::of_row(row, Some(definition));
+    let shared_with = app.models.shared_users(&row.tenant, row.id).await.map_err(read_error)?;
+    let mut answer = WorkflowAnswer::of_row(row, Some(definition));
+    answer.shared_with = Some(shared_with);
     let mut response = answer_json(StatusCode::OK, &answer)?;
     response.headers_mut().insert(header::ETAG, etag(answer.etag));
     Ok(response)

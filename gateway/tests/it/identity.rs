@@ -196,6 +196,13 @@ async fn a_subscription_ends_with_its_right_and_a_connection_with_its_caller() {
         assert_eq!(shared.status(), StatusCode::OK);
     };
     share(json!([viewer])).await;
+    let seen = h.as_one(&owner_token, Method::GET, &path, Value::Null).await;
+    let seen: Value = seen.json().await.expect("JSON");
+    assert_eq!(
+        (&seen["owner"], &seen["visibility"], &seen["access"], &seen["shared_with"]),
+        (&json!(owner), &json!("private"), &json!("read"), &json!([viewer])),
+        "{seen}"
+    );
     let mut socket = h.connect(Some(&viewer_token)).await;
     let subscribe =
         json!({"type": "subscribe", "id": "s", "channel": "execution", "execution_id": execution});
