@@ -109,7 +109,9 @@ mod tests {
 
     #[test]
     fn what_would_find_something_else_than_was_meant_is_refused() {
-        for bad in [("attr.total[ge]", "1"), ("attr.", "1"), ("attr.[eq]", "1"), ("attr.a", "\0"), ("q", "a\0")] {
+        for bad in
+            [("attr.total[ge]", "1"), ("attr.", "1"), ("attr.[eq]", "1"), ("attr.a", "\0"), ("q", "a\0")]
+        {
             assert!(filter(&[bad]).is_err(), "{bad:?}");
         }
     }

@@ -187,7 +187,10 @@ fn decode_query(query: &str) -> Result<Vec<(String, String)>, Failure> {
         let refuse = || Failure::new(status::INVALID_UTF8, "the query is not percent-encoded UTF-8");
         let (key, value) = (decode(key).ok_or_else(refuse)?, decode(value).ok_or_else(refuse)?);
         if key.contains('\0') || value.contains('\0') {
-            return Err(Failure::parameter(&key.replace('\0', "?"), "a parameter must not have a NUL character"));
+            return Err(Failure::parameter(
+                &key.replace('\0', "?"),
+                "a parameter must not have a NUL character",
+            ));
         }
         if pairs.iter().any(|(known, _)| *known == key) {
             // Which of them was meant is not for us to guess.
