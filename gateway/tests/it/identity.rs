@@ -21,11 +21,11 @@ impl Harness {
         let made = self.post("/api/v1/users", &body).await;
         assert_eq!(made.status(), StatusCode::CREATED);
         let id = text(&made.json().await.expect("JSON"), "id");
-        (id, self.log_in(email).await)
+        (id, self.token_of(email).await)
     }
 
     /// A token of a person.
-    async fn log_in(&self, email: &str) -> String {
+    async fn token_of(&self, email: &str) -> String {
         let login = json!({"email": email, "password": PASSWORD});
         let login =
             self.bare(Method::POST, "/api/v1/auth/login").json(&login).send().await.expect("an answer");
@@ -59,7 +59,7 @@ async fn the_last_active_admin_is_neither_deleted_disabled_nor_demoted() {
     assert_eq!(h.post(&format!("{second}/enable"), &json!({})).await.status(), StatusCode::OK);
     // What was theirs before is not again.
     assert_eq!(h.as_one(&token, Method::GET, "/api/v1/auth/me", Value::Null).await.status(), 401);
-    let token = h.log_in("second@example.test").await;
+    let token = h.token_of("second@example.test").await;
     assert_eq!(h.as_one(&key, Method::PUT, &root, json!({"role": "USER"})).await.status(), StatusCode::OK);
     assert_eq!(code(h.as_one(&token, Method::DELETE, &second, Value::Null).await).await, last);
 }
